@@ -1,0 +1,1 @@
+"""What every service of PAGI Mesh stands on. It knows no product word and no product message."""

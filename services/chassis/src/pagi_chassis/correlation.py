@@ -1,0 +1,81 @@
+"""What a piece of work belongs to: carried through calls, written on every log line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+
+_FIELDS_BY_KEY = {
+    "x-trace-id": "trace_id",
+    "x-run-id": "run_id",
+    "x-session-id": "session_id",
+    "x-tenant": "tenant",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """The ids of the work in progress; an empty text means that there is none."""
+
+    trace_id: str = ""
+    run_id: str = ""
+    session_id: str = ""
+    tenant: str = ""
+
+    def filled(self) -> dict[str, str]:
+        """The members that hold something, by name."""
+        return {name: value for name in _FIELDS_BY_KEY.values() if (value := getattr(self, name))}
+
+
+_NONE = Correlation()
+_current: ContextVar[Correlation] = ContextVar("pagi_correlation", default=_NONE)
+
+
+def current() -> Correlation:
+    """The correlation of the running task."""
+    return _current.get()
+
+
+@contextmanager
+def bind(**ids: str) -> Iterator[Correlation]:
+    """Sets some of the ids (names of `Correlation`) for the block; the others stay."""
+    token = _current.set(replace(_current.get(), **ids))
+    try:
+        yield _current.get()
+    finally:
+        _current.reset(token)
+
+
+def to_metadata() -> list[tuple[str, str]]:
+    """The current ids as gRPC metadata; what is not ASCII is percent-encoded, as HTTP/2 headers need."""
+    return [(key, _encode(value)) for key, name in _FIELDS_BY_KEY.items() if (value := getattr(current(), name))]
+
+
+def from_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Correlation:
+    """The ids that a caller sent."""
+    ids = {_FIELDS_BY_KEY[key]: _decode(value) for key, value in metadata if key in _FIELDS_BY_KEY}
+    return Correlation(**ids) if ids else _NONE
+
+
+def adopt(correlation: Correlation) -> None:
+    """Sets the ids for the rest of the running task: for an edge, where the task is the request."""
+    _current.set(correlation)
+
+
+def _encode(value: str) -> str:
+    if value.isascii() and value.isprintable() and "%" not in value:
+        return value
+    from urllib.parse import quote
+
+    return quote(value)
+
+
+def _decode(value: str | bytes) -> str:
+    text = value if isinstance(value, str) else value.decode("ascii", "replace")
+    if "%" not in text:
+        return text
+    from urllib.parse import unquote
+
+    return unquote(text)

@@ -1,0 +1,172 @@
+"""What happens around every RPC that a server answers: ids, deadline, trace, metrics, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from prometheus_client import Counter, Histogram
+
+from pagi_chassis import correlation, deadline, telemetry
+from pagi_chassis.errors import InternalError, PagiError
+from pagi_chassis.statuses import status_of
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]
+
+RPCS = Counter("pagi_rpc_server_calls", "RPCs answered", ["method", "code"])
+SECONDS = Histogram(
+    "pagi_rpc_server_duration_seconds",
+    "Time from the arrival of an RPC to its end",
+    ["method"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+# Watched by machines every second: neither traced nor counted.
+_UNOBSERVED = ("/grpc.health.", "/grpc.reflection.")
+
+
+class EdgeInterceptor(grpc.aio.ServerInterceptor[Any, Any]):
+    """Wraps each method once; the wrapped handler is kept, so that a call pays for no wrapping."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Returns the handler of the method, wrapped."""
+        method = handler_call_details.method
+        if (known := self._wrapped.get(method)) is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        # A method that does not exist has no handler, and is not remembered: its name is the caller's.
+        if handler is None or method.startswith(_UNOBSERVED):
+            return handler
+        self._wrapped[method] = wrapped = _wrap(method, handler)
+        return wrapped
+
+
+def _wrap(method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    make: Any
+    inner: Any
+    make, inner = next(
+        (make, inner)
+        for make, inner in (
+            (grpc.unary_unary_rpc_method_handler, handler.unary_unary),
+            (grpc.unary_stream_rpc_method_handler, handler.unary_stream),
+            (grpc.stream_unary_rpc_method_handler, handler.stream_unary),
+            (grpc.stream_stream_rpc_method_handler, handler.stream_stream),
+        )
+        if inner
+    )
+    edge = _answer_stream(method, inner) if handler.response_streaming else _answer(method, inner)
+    return make(
+        edge,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _answer(method: str, inner: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
+    call = _Call(method)
+
+    async def answer(request: Any, context: Context) -> Any:
+        metadata = call.enter(context)
+        began = time.perf_counter()
+        code = "OK"
+        try:
+            with telemetry.attach(metadata), call.span():
+                return await inner(request, context)
+        except BaseException as error:  # noqa: BLE001 - raised again by _abort
+            code = _code_of(error, context)
+            await _abort(method, context, error)
+        finally:
+            call.done(code, began)
+
+    return answer
+
+
+def _answer_stream(
+    method: str, inner: Callable[[Any, Context], AsyncIterator[Any]]
+) -> Callable[[Any, Context], AsyncIterator[Any]]:
+    call = _Call(method)
+
+    async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
+        metadata = call.enter(context)
+        began = time.perf_counter()
+        code = "OK"
+        messages = inner(request, context)
+        try:
+            with telemetry.attach(metadata), call.span():
+                async for message in messages:
+                    yield message
+        except BaseException as error:  # noqa: BLE001 - raised again by _abort
+            code = _code_of(error, context)
+            await _abort(method, context, error)
+        finally:
+            # The caller may leave in the middle: what the handler holds is let go now, not at collection.
+            if (close := getattr(messages, "aclose", None)) is not None:
+                await close()
+            call.done(code, began)
+
+    return answer
+
+
+class _Call:
+    """What is the same for every call of a method."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method.lstrip("/")
+        self._seconds = SECONDS.labels(self._method)
+        service, _, name = self._method.rpartition("/")
+        # OpenTelemetry semantic conventions for RPC spans.
+        self._attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+
+    def enter(self, context: Context) -> dict[str, str]:
+        """Adopts the caller's ids and deadline. Returns the metadata that are text."""
+        metadata = context.invocation_metadata() or ()
+        correlation.adopt(correlation.from_metadata(metadata))
+        deadline.adopt(context.time_remaining())
+        return {key: value for key, value in metadata if isinstance(value, str)}
+
+    def span(self) -> Any:
+        if not telemetry.is_on():
+            return telemetry.span(self._method)
+        trace_id = correlation.current().trace_id
+        attributes = {**self._attributes, "pagi.trace_id": trace_id} if trace_id else self._attributes
+        return telemetry.span(self._method, "server", attributes)
+
+    def done(self, code: str, began: float) -> None:
+        RPCS.labels(self._method, code).inc()
+        self._seconds.observe(time.perf_counter() - began)
+
+
+def _code_of(error: BaseException, context: Context) -> str:
+    if isinstance(error, grpc.aio.AbortError):
+        code = context.code()
+        return code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"
+    if isinstance(error, PagiError):
+        return status_of(error).grpc.name
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return "CANCELLED"
+    return "INTERNAL"
+
+
+async def _abort(method: str, context: Context, error: BaseException) -> NoReturn:
+    """Ends the call with the status of the error. The unexpected is logged; the caller reads its trace id only."""
+    if not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError):
+        raise error
+    if not isinstance(error, PagiError):
+        log.error("%s failed", method, exc_info=error)
+        error = InternalError(f"internal error (trace id {correlation.current().trace_id or 'none'})")
+    # Imported at the first failure: a service that starts needs no error details.
+    from pagi_chassis.error_details import to_trailers
+
+    await context.abort(status_of(error).grpc, error.message, to_trailers(error))
+    raise AssertionError("abort() raises")
