@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from pagi_chassis import correlation, deadline, telemetry
+from pagi_chassis import correlation, deadline, grpc_options, telemetry
 from pagi_chassis.errors import DeadlineExceededError, UnavailableError
-from pagi_chassis.grpc_server import MESSAGE_BYTES
 from pagi_chassis.tls import ClientTls
 
 Request = TypeVar("Request")
@@ -20,26 +19,6 @@ Response = TypeVar("Response")
 # A repeat waits this long, then twice as long, …: a restarted process is reached within its first second.
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
-
-OPTIONS = (
-    # A proxy in the environment would take loopback calls.
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A peer that hangs is noticed by http2.ping_timeout_ms; keepalive_timeout_ms alone does nothing in grpcio 1.85.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.max_metadata_size", 32_768),
-    ("grpc.absolute_max_metadata_size", 65_536),
-    ("grpc.lb_policy_name", "round_robin"),
-    # Retries are ours: gRPC's own would repeat a call that was killed midway, whatever it does.
-    ("grpc.enable_retries", 0),
-)
 
 
 class GrpcClient:
@@ -54,7 +33,7 @@ class GrpcClient:
     def __init__(self, address: str, *, tls: ClientTls | None = None, patience_s: float = 2.0) -> None:
         self.address = address
         self._patience_s = patience_s
-        options = [*OPTIONS]
+        options = [*grpc_options.CLIENT]
         if tls and tls.server_name:
             options.append(("grpc.ssl_target_name_override", tls.server_name))
         self.channel: grpc.aio.Channel = (

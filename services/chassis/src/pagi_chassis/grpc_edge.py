@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from prometheus_client import Counter, Histogram
@@ -17,8 +17,10 @@ from pagi_chassis.statuses import status_of
 
 log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]
+# Generic for the type checker only.
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
 
 RPCS = Counter("pagi_rpc_server_calls", "RPCs answered", ["method", "code"])
 SECONDS = Histogram(
@@ -31,15 +33,17 @@ SECONDS = Histogram(
 _UNOBSERVED = ("/grpc.health.", "/grpc.reflection.")
 
 
-class EdgeInterceptor(grpc.aio.ServerInterceptor[Any, Any]):
+class EdgeInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic at run time
     """Wraps each method once; the wrapped handler is kept, so that a call pays for no wrapping."""
 
     def __init__(self) -> None:
-        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
         """Returns the handler of the method, wrapped."""
         method = handler_call_details.method
         if (known := self._wrapped.get(method)) is not None:
@@ -52,7 +56,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor[Any, Any]):
         return wrapped
 
 
-def _wrap(method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+def _wrap(method: str, handler: Handler) -> Handler:
     make: Any
     inner: Any
     make, inner = next(
@@ -66,11 +70,12 @@ def _wrap(method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMeth
         if inner
     )
     edge = _answer_stream(method, inner) if handler.response_streaming else _answer(method, inner)
-    return make(
+    wrapped: Handler = make(
         edge,
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )
+    return wrapped
 
 
 def _answer(method: str, inner: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:

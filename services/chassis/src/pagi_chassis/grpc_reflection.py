@@ -12,7 +12,7 @@ _V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 _METHODS = {f"/{name}/ServerReflectionInfo" for name in (_V1, _V1ALPHA)}
 
 
-class ReflectionHandler(grpc.GenericRpcHandler[Any, Any]):
+class ReflectionHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # no generic at run time
     """Answers reflection calls; the library is imported at the first one, since few processes ever see one.
 
     grpcio-reflection ships v1alpha only. The messages of v1 are the same on the wire

@@ -10,25 +10,13 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as grpc_health  # type: ignore[attr-defined]
 
+from pagi_chassis import grpc_options
 from pagi_chassis.grpc_edge import EdgeInterceptor
 from pagi_chassis.grpc_reflection import ReflectionHandler
 from pagi_chassis.lifecycle import StartError
 from pagi_chassis.tls import ServerTls
 
-MESSAGE_BYTES = 16 * 1024 * 1024
 GRACE_S = 5.0
-
-OPTIONS = (
-    # Without this a second server on the port starts in silence and takes half of the calls.
-    ("grpc.so_reuseport", 0),
-    # Our clients ping every 10 s, also between calls; a stricter server would cut them off ("too_many_pings").
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.max_metadata_size", 32_768),
-    ("grpc.absolute_max_metadata_size", 65_536),
-)
 
 
 class GrpcServer:
@@ -80,7 +68,7 @@ class GrpcServer:
         """
         # Made here and not in the constructor: grpc binds it to the running loop.
         server = grpc.aio.server(
-            interceptors=[EdgeInterceptor()], options=OPTIONS, maximum_concurrent_rpcs=self._max_concurrent
+            interceptors=[EdgeInterceptor()], options=grpc_options.SERVER, maximum_concurrent_rpcs=self._max_concurrent
         )
         for register, servicer in self._registrations:
             register(servicer, server)

@@ -91,8 +91,8 @@ class HttpServer:
         self._server = server = _Server(config)
         self._serving = asyncio.create_task(server.serve([listener]))
         # A failure to start must be heard: serve() would otherwise die unseen.
-        while not server.started and not self._serving.done():
-            await asyncio.sleep(0.001)  # noqa: ASYNC110 - uvicorn offers no event
+        while not server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn offers no event
+            await asyncio.sleep(0.001)
         if self._serving.done():
             self._serving.result()
 

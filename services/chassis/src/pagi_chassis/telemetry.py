@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from string import hexdigits
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
 _propagator = TraceContextTextMapPropagator()
+# The id that the next trace gets where a caller chose one.
+_chosen_trace_id: ContextVar[int] = ContextVar("pagi_chosen_trace_id", default=0)
 _KINDS = {
     "internal": trace.SpanKind.INTERNAL,
     "server": trace.SpanKind.SERVER,
@@ -55,8 +59,13 @@ def set_up_exporter(service: str, exporter: SpanExporter) -> None:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
-    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    class ChosenIds(RandomIdGenerator):
+        def generate_trace_id(self) -> int:
+            return _chosen_trace_id.get() or super().generate_trace_id()
+
+    provider = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=ChosenIds())
     provider.add_span_processor(BatchSpanProcessor(exporter))
     _Tracing.provider = provider
     _Tracing.tracer = provider.get_tracer("pagi")
@@ -90,6 +99,25 @@ def span(
         return
     with _Tracing.tracer.start_as_current_span(name, kind=_KINDS[kind], attributes=attributes) as current:
         yield current
+
+
+@contextmanager
+def choosing_trace_id(trace_id: str) -> Iterator[None]:
+    """A trace that begins in the block has this id, so that a caller finds it under the id that it knows.
+
+    Args:
+        trace_id: 32 hex digits, not all zero (W3C Trace Context, 3.2.2.3); any other text chooses nothing.
+    """
+    token = _chosen_trace_id.set(int(trace_id, 16) if is_w3c_trace_id(trace_id) else 0)
+    try:
+        yield
+    finally:
+        _chosen_trace_id.reset(token)
+
+
+def is_w3c_trace_id(text: str) -> bool:
+    """Whether the text can be the id of a trace: 32 hex digits, not all zero."""
+    return len(text) == 32 and all(digit in hexdigits for digit in text) and set(text) != {"0"}
 
 
 def inject() -> dict[str, str]:
