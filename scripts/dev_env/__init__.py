@@ -1,0 +1,1 @@
+"""Makes and describes the development environment: locks, installers, stamps. Standard library only."""
