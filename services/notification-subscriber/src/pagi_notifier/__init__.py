@@ -1,0 +1,1 @@
+"""The notification subscriber: reads what happened from a Redis stream and delivers it, at least once."""

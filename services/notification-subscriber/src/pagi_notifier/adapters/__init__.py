@@ -1,0 +1,1 @@
+"""Redis, standard output and Prometheus."""
