@@ -1,0 +1,1 @@
+"""The memory service: who the agent is, what it knows, what was said."""

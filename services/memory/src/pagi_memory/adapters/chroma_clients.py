@@ -1,0 +1,167 @@
+"""The two ways to reach Chroma: inside this process, or a server."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pagi_memory.domain.errors import IndexInUseError, IndexUnavailableError
+
+if TYPE_CHECKING:
+    from chromadb.api.client import Client
+
+log = logging.getLogger(__name__)
+
+_SEGMENT_FOLDER = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+class ChromaSource(Protocol):
+    """Opens a client of Chroma. All of it blocks."""
+
+    def open(self) -> Client:
+        """Connects."""
+
+    def renew(self) -> Client:
+        """Connects to an empty index where the present one is beyond repair."""
+
+    def close(self) -> None:
+        """Lets go."""
+
+
+class EmbeddedChroma:
+    """Chroma in this process, on a folder that one process owns: two of them corrupt it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock: int | None = None
+        self._client: Client | None = None
+
+    def open(self) -> Client:
+        """Takes the folder and opens it; one that cannot be opened is emptied.
+
+        Raises:
+            IndexInUseError: Another process has it.
+        """
+        self._path.mkdir(parents=True, exist_ok=True)
+        self._own()
+        try:
+            self._client = self._connect()
+        except BaseException as error:
+            # A damaged file makes the native code panic, which is no Exception.
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            log.warning("the vector index in %s cannot be opened and is made anew: %s", self._path, error)
+            return self.renew()
+        return self._client
+
+    def renew(self) -> Client:
+        """Deletes what Chroma keeps in the folder, and nothing else, and opens it again."""
+        from chromadb.api.shared_system_client import SharedSystemClient
+
+        self._disconnect()
+        # The package remembers a system by its path, also one that did not start.
+        SharedSystemClient.clear_system_cache()
+        for path in self._path.iterdir():
+            if path.name.startswith("chroma.sqlite3"):
+                path.unlink()
+            elif path.is_dir() and _SEGMENT_FOLDER.fullmatch(path.name):
+                shutil.rmtree(path)
+        self._client = self._connect()
+        return self._client
+
+    def close(self) -> None:
+        """Closes the files and lets the folder go."""
+        self._disconnect()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _own(self) -> None:
+        import fcntl
+
+        lock_path = self._path.with_name(f"{self._path.name}.lock")
+        # The kernel lets a lock go with its process, however that ends; the file itself means nothing.
+        lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.read(lock, 32).decode().strip()
+            os.close(lock)
+            raise IndexInUseError(
+                f"The vector index {self._path} is in use by process {owner or 'unknown'}, and two would corrupt it. "
+                "Stop that memory service, or give this one a CHROMA_PATH of its own, or run a Chroma server "
+                "and set CHROMA_HOST."
+            ) from None
+        os.ftruncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
+        self._lock = lock
+
+    def _connect(self) -> Client:
+        import chromadb
+
+        client: Any = chromadb.PersistentClient(path=str(self._path), settings=_settings())
+        # Typed as an interface without close().
+        opened: Client = client
+        return opened
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            with contextlib.suppress(Exception):  # it may be the broken one
+                self._client.close()
+            self._client = None
+
+
+class ChromaServer:
+    """A Chroma server, by the HTTP client of the same package."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._client: Client | None = None
+
+    def open(self) -> Client:
+        """Connects.
+
+        Raises:
+            IndexUnavailableError: No answer.
+        """
+        import chromadb
+
+        try:
+            client: Any = chromadb.HttpClient(host=self._host, port=self._port, settings=_settings())
+        except Exception as error:
+            raise IndexUnavailableError(
+                f"The Chroma server at {self._host}:{self._port} does not answer ({error}). Start it, or unset "
+                "CHROMA_HOST to run Chroma inside the memory service."
+            ) from error
+        opened: Client = client
+        self._client = opened
+        return opened
+
+    def renew(self) -> Client:
+        """Raises: a server's data are not ours to delete.
+
+        Raises:
+            IndexUnavailableError: Always.
+        """
+        raise IndexUnavailableError(
+            f"The Chroma server at {self._host}:{self._port} cannot delete a broken collection; see its log."
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def _settings() -> Any:
+    # Imported late, as everything of the package: 0.4 s of CPU and 76 MB.
+    from chromadb.config import Settings
+
+    return Settings(anonymized_telemetry=False)

@@ -1,0 +1,137 @@
+"""Wires the memory service; a test may pass in any part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from pagi.memory.v1 import memory_pb2_grpc
+from pagi_chassis.grpc_server import GrpcServer
+from pagi_chassis.health import Health
+from pagi_chassis.http_server import HttpServer
+from pagi_chassis.lifecycle import Component
+from prometheus_client import Gauge
+
+from pagi_memory.adapters.chroma_clients import ChromaServer, EmbeddedChroma
+from pagi_memory.adapters.chroma_index import ChromaIndex
+from pagi_memory.adapters.folder_knowledge import FolderKnowledge
+from pagi_memory.adapters.onnx_embedder import OnnxEmbedder
+from pagi_memory.adapters.semantic_splitter import SemanticSplitter
+from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
+from pagi_memory.adapters.sqlite_sessions import SqliteSessionStore
+from pagi_memory.domain.context import ContextAssembly
+from pagi_memory.domain.history import History
+from pagi_memory.domain.indexing import Indexing
+from pagi_memory.domain.ingestion import Ingestion
+from pagi_memory.domain.limits import Defaults
+from pagi_memory.domain.personas import Personas
+from pagi_memory.domain.ports import PassageStore
+from pagi_memory.domain.query_vectors import QueryVectors
+from pagi_memory.domain.recall import Recall, Weighing
+from pagi_memory.routes.application import application
+from pagi_memory.servicer import SERVICE_NAME, MemoryServicer
+from pagi_memory.settings import MemorySettings
+
+PASSAGES = Gauge("pagi_memory_passages", "Searchable passages", ["persona", "knowledge_base"])
+INGESTION_SECONDS = Gauge("pagi_memory_ingestion_duration_seconds", "Time that the ingestion at the start took")
+
+
+async def build(
+    settings: MemorySettings,
+    *,
+    embedder: OnnxEmbedder | None = None,
+    index: ChromaIndex | None = None,
+    passages: SqlitePassageStore | None = None,
+    sessions: SqliteSessionStore | None = None,
+) -> Sequence[Component]:
+    """Makes the components in the order in which they start.
+
+    The HTTP port comes first, so that a long first ingestion can be seen to live; gRPC comes when all is there.
+    """
+    index = index or ChromaIndex(_chroma(settings))
+    embedder = embedder or OnnxEmbedder()
+    passages = passages or SqlitePassageStore(settings.memory_db_path)
+    sessions = sessions or SqliteSessionStore(settings.heart_db_path)
+    defaults = Defaults(top_k=settings.retrieval_top_k, max_turns=settings.history_max_turns)
+    personas = Personas(passages)
+    history = History(sessions, defaults=defaults)
+    recall = Recall(
+        passages,
+        index,
+        QueryVectors(embedder, size=settings.query_cache_size),
+        personas,
+        weighing=_weighing(settings),
+        defaults=defaults,
+    )
+    ingestion = Ingestion(
+        FolderKnowledge(settings.knowledge_bases_dir, max_bytes=settings.max_document_bytes),
+        SemanticSplitter(embedder.count_tokens, capacity=settings.chunk_tokens),
+        embedder,
+        passages,
+        Indexing(passages, index),
+        personas,
+    )
+    health = Health("memory")
+    health.depends_on("chroma", index.check_health)
+    http = HttpServer(
+        application(health, history), settings.bind_host, settings.memory_port, port_variable="MEMORY_PORT"
+    )
+    grpc = GrpcServer(
+        settings.bind_host,
+        settings.memory_grpc_port,
+        tls=settings.server_tls,
+        port_variable="MEMORY_GRPC_PORT",
+    )
+    servicer = MemoryServicer(ContextAssembly(personas, history, recall), recall, history)
+    grpc.add(memory_pb2_grpc.add_MemoryServicer_to_server, servicer, SERVICE_NAME)
+    # The index comes before the stores: it holds the lock that keeps a second process out.
+    stores: list[Component] = [index, passages, sessions, embedder]
+    return [http, *stores, StartUpIngestion(ingestion, passages), grpc, Readiness(health)]
+
+
+def _chroma(settings: MemorySettings) -> ChromaServer | EmbeddedChroma:
+    if settings.chroma_host:
+        return ChromaServer(settings.chroma_host, settings.chroma_port)
+    return EmbeddedChroma(settings.chroma_path)
+
+
+def _weighing(settings: MemorySettings) -> Weighing:
+    return Weighing(
+        lexical_weight=settings.retrieval_lexical_weight,
+        candidates=settings.retrieval_candidates,
+        least_similarity=settings.retrieval_min_similarity,
+    )
+
+
+class StartUpIngestion:
+    """A component that brings everything in step with the files before anyone is served."""
+
+    def __init__(self, ingestion: Ingestion, store: PassageStore) -> None:
+        self._ingestion = ingestion
+        self._store = store
+
+    async def start(self) -> None:
+        """Ingests."""
+        began = time.perf_counter()
+        await self._ingestion.run()
+        INGESTION_SECONDS.set(time.perf_counter() - began)
+        for shelf, count in (await self._store.counts()).items():
+            PASSAGES.labels(shelf.persona, shelf.knowledge_base.value).set(count)
+
+    async def stop(self) -> None:
+        """Nothing is running any more."""
+
+
+class Readiness:
+    """The last component: says that the service is ready, and first of all that it stops."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def start(self) -> None:
+        """Welcomes traffic."""
+        self._health.mark_ready()
+
+    async def stop(self) -> None:
+        """Sends it elsewhere."""
+        self._health.mark_stopping()

@@ -1,0 +1,1 @@
+"""What memory is, free of transport, store and environment."""

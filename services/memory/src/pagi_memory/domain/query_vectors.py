@@ -1,0 +1,31 @@
+"""Vectors of queries, kept because people and loops ask the same again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from pagi_memory.domain.ports import Embedder
+
+if TYPE_CHECKING:
+    from pagi_memory.domain.model import Vector
+
+
+class QueryVectors:
+    """The vectors of the queries used last."""
+
+    def __init__(self, embedder: Embedder, *, size: int) -> None:
+        self._embedder = embedder
+        self._size = size
+        self._kept: OrderedDict[str, Vector] = OrderedDict()
+
+    async def of(self, query: str) -> Vector:
+        """The vector of a query, made at most once while it is kept."""
+        if query in self._kept:
+            self._kept.move_to_end(query)
+            return self._kept[query]
+        [vector] = await self._embedder.embed([query])
+        self._kept[query] = vector
+        while len(self._kept) > self._size:
+            self._kept.popitem(last=False)
+        return vector

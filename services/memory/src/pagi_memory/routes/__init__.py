@@ -1,0 +1,1 @@
+"""The HTTP edge: health, metrics and a look at the latest turns."""

@@ -1,0 +1,79 @@
+"""The variables of the memory service."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pagi_chassis.settings import ServiceSettings
+from pydantic import Field, model_validator
+
+ONNX_MODEL = "all-MiniLM-L6-v2"
+
+
+class MemorySettings(ServiceSettings):
+    """Read once at the start."""
+
+    memory_port: int = Field(
+        default=8003, ge=0, le=65535, description="HTTP port of memory: health, metrics, /memory/latest."
+    )
+    memory_grpc_port: int = Field(default=50052, ge=0, le=65535, description="gRPC port of memory.")
+    knowledge_bases_dir: Path = Field(
+        default=Path("knowledge_bases"), description="Folder of the knowledge bases, read at every start."
+    )
+    heart_db_path: Path = Field(
+        default=Path("data/heart.db"), description="SQLite file of sessions and turns (Heart-KB)."
+    )
+    memory_db_path: Path = Field(
+        default=Path("data/memory.db"),
+        description="SQLite file of documents, passages and vectors; made again from the knowledge bases when lost.",
+    )
+    chroma_host: str = Field(
+        default="", description="Host of a Chroma server. Empty: Chroma runs inside the memory service."
+    )
+    chroma_port: int = Field(default=8000, ge=1, le=65535, description="Port of the Chroma server.")
+    chroma_path: Path = Field(
+        default=Path("data/chroma"),
+        description="Folder of the Chroma that runs inside the memory service; made again when lost.",
+    )
+    embedding_backend: Literal["onnx"] = Field(
+        default="onnx", description="What computes embeddings: onnx (carried in the package, works offline)."
+    )
+    embedding_model_name: str = Field(
+        default=ONNX_MODEL, description=f"Embedding model. The onnx backend carries {ONNX_MODEL}."
+    )
+    chunk_tokens: int = Field(
+        default=254,
+        ge=32,
+        le=254,
+        description="Most tokens of a passage with its headings, 32 to 254: the embedding model reads no more.",
+    )
+    max_document_bytes: int = Field(
+        default=10_000_000, ge=1, description="A larger file in the knowledge bases is named in the log and skipped."
+    )
+    retrieval_top_k: int = Field(
+        default=5, ge=1, le=100, description="Passages given when a caller does not say how many, 1 to 100."
+    )
+    retrieval_lexical_weight: float = Field(
+        default=0.6, ge=0, le=1, description="Share of words (BM25) against meaning (vectors) in the score, 0 to 1."
+    )
+    retrieval_candidates: int = Field(
+        default=50, ge=1, le=1000, description="Candidates of each kind of search that are joined, 1 to 1000."
+    )
+    retrieval_min_similarity: float = Field(
+        default=0.2,
+        ge=-1,
+        le=1,
+        description="A passage that shares no word with the query is given only above this cosine, -1 to 1.",
+    )
+    history_max_turns: int = Field(
+        default=20, ge=1, le=1000, description="Turns given when a caller does not say how many, 1 to 1000."
+    )
+    query_cache_size: int = Field(default=1024, ge=0, description="Query embeddings kept in memory, 1.5 KB each.")
+
+    @model_validator(mode="after")
+    def _known_model(self) -> Self:
+        if self.embedding_model_name != ONNX_MODEL:
+            raise ValueError(
+                f"EMBEDDING_MODEL_NAME: EMBEDDING_BACKEND=onnx carries {ONNX_MODEL} only "
+                f"(it is {self.embedding_model_name!r})"
+            )
+        return self
