@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 from pagi_chassis import telemetry
+from pagi_chassis.errors import PagiError
 from pagi_chassis.logs import set_up_logging
 from pagi_chassis.settings import ServiceSettings, SettingsError, load
 
@@ -53,7 +54,7 @@ def run(service: str, settings_class: type[S], build: Callable[[S], Awaitable[Se
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(service, settings, build))
-    except StartError as error:
+    except (StartError, PagiError) as error:
         log.error("%s cannot start: %s", service, error)
         raise SystemExit(1) from None
     finally:
