@@ -1,0 +1,1 @@
+"""Model gateway: every model provider behind the one contract `pagi.gateway.v1.ModelGateway`."""

@@ -1,0 +1,1 @@
+"""Providers, each behind the port `pagi_gateway.domain.ports.Provider`."""

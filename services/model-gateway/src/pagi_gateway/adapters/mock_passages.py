@@ -1,0 +1,89 @@
+"""Reads the passages that the planner writes into the system message, and answers from them.
+
+A passage is `<passage source="Domain-KB/file.md" heading="A > B">text</passage>`, its values escaped as in XML.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html import unescape
+
+from pagi_gateway.adapters.mock_words import content_words, sentences
+
+_OPEN = re.compile(r"""<passage((?:\s+[\w-]{1,40}="[^"<]*")*)\s*>""")
+_ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
+_CLOSE = "</passage>"
+# A passage answers a question only where it holds at least this part of its content words.
+_LEAST_SHARE = 0.34
+_MOST_SENTENCES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of knowledge and where it comes from."""
+
+    source: str
+    heading: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A sentence and how well it fits; candidates sort best first, then in the order of the prompt."""
+
+    score: int
+    passage: int
+    sentence: int
+    text: str
+
+
+def passages_in(text: str) -> list[Passage]:
+    """Returns the passages of a system message in its order; what is not one is skipped."""
+    found: list[Passage] = []
+    at = 0
+    while match := _OPEN.search(text, at):
+        end = text.find(_CLOSE, match.end())
+        if end < 0:
+            break
+        attributes = {name: unescape(value) for name, value in _ATTRIBUTE.findall(match.group(1))}
+        body = unescape(text[match.end() : end]).strip()
+        found.append(Passage(attributes.get("source", ""), attributes.get("heading", ""), body))
+        at = end + len(_CLOSE)
+    return found
+
+
+def answer_from(question: str, passages: list[Passage]) -> str:
+    """The sentences that share most with the question, then their sources; empty where none fits."""
+    wanted = content_words(question)
+    if not wanted:
+        return ""
+    candidates = sorted(
+        (each for index, passage in enumerate(passages) for each in _candidates(wanted, passage, index)),
+        key=lambda each: (-each.score, each.passage, each.sentence),
+    )
+    if not candidates:
+        return ""
+    # Only what fits as well as the best, or nearly: the rest would answer another question.
+    chosen = [each for each in candidates if 4 * each.score >= 3 * candidates[0].score][:_MOST_SENTENCES]
+    chosen.sort(key=lambda each: (each.passage, each.sentence))
+    sources = dict.fromkeys(passages[each.passage].source for each in chosen)
+    named = ", ".join(source for source in sources if source)
+    text = " ".join(dict.fromkeys(each.text for each in chosen))
+    return f"{text}\n\nSource: {named}" if named else text
+
+
+def _candidates(wanted: frozenset[str], passage: Passage, index: int) -> list[_Candidate]:
+    lines = sentences(passage.text)
+    words = [content_words(line) for line in lines]
+    heading = content_words(passage.heading) & wanted
+    shared = heading.union(*words) & wanted
+    if not shared or len(shared) < _LEAST_SHARE * len(wanted):
+        return []
+    # A word in the sentence itself weighs most, one in its heading or elsewhere in the passage less.
+    context = len(shared)
+    return [
+        _Candidate(3 * len(own & wanted) + len(heading - own) + context, index, number, line)
+        for number, (line, own) in enumerate(zip(lines, words, strict=True))
+        if own & wanted or heading
+    ]

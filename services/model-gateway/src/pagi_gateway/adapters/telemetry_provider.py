@@ -1,0 +1,135 @@
+"""Measures another provider: a GenAI span and three metrics for each answer.
+
+Names follow the OpenTelemetry semantic conventions for generative AI, with few attributes: each one costs.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING
+
+from opentelemetry.trace import INVALID_SPAN
+from pagi_chassis import telemetry
+from pagi_chassis.errors import PagiError
+from prometheus_client import Counter, Histogram
+
+from pagi_gateway.domain.model import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Sequence
+
+    from opentelemetry.trace import Span
+
+    from pagi_gateway.domain.model import ModelInfo, PlanRequest, TextDelta
+    from pagi_gateway.domain.ports import Provider
+
+REQUESTS = Counter("pagi_gateway_requests", "Answers asked of a model", ["provider", "model", "outcome"])
+TOKENS = Counter("pagi_gateway_tokens", "Tokens read and written", ["provider", "model", "direction"])
+SECONDS = Histogram(
+    "pagi_gateway_request_duration_seconds",
+    "Time from the question to the whole answer",
+    ["provider", "model"],
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+# A caller may write any model's name: only so many become labels, the rest count as "other".
+MOST_MODEL_LABELS = 32
+
+
+class _Call:
+    """One answer in the making."""
+
+    def __init__(self, span: Span, provider: str) -> None:
+        self.outcome = "cancelled"
+        self.plan: Plan | None = None
+        self._span = span
+        self._provider = provider
+
+    def answered(self, plan: Plan, label: str) -> None:
+        self.outcome = "ok"
+        self.plan = plan
+        TOKENS.labels(self._provider, label, "input").inc(plan.usage.input_tokens)
+        TOKENS.labels(self._provider, label, "output").inc(plan.usage.output_tokens)
+        if self._span is INVALID_SPAN:
+            return
+        self._span.set_attributes(
+            {
+                "gen_ai.response.model": plan.model,
+                "gen_ai.response.finish_reasons": (plan.finish_reason.value,),
+                "gen_ai.usage.input_tokens": plan.usage.input_tokens,
+                "gen_ai.usage.output_tokens": plan.usage.output_tokens,
+            }
+        )
+
+    def failed(self, error: BaseException) -> None:
+        if isinstance(error, PagiError):
+            self.outcome = type(error).__name__.removesuffix("Error")
+        elif isinstance(error, Exception):
+            self.outcome = "Internal"
+        self._span.set_attribute("error.type", type(error).__name__)
+
+
+class TelemetryProvider:
+    """Answers as `inner` does, and measures it."""
+
+    def __init__(self, inner: Provider) -> None:
+        self._inner = inner
+        self._labels = {inner.default_model}
+
+    @property
+    def name(self) -> str:
+        """The inner provider's name."""
+        return self._inner.name
+
+    @property
+    def default_model(self) -> str:
+        """The inner provider's default."""
+        return self._inner.default_model
+
+    async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
+        """Answers."""
+        with self._call(request) as call:
+            plan = await self._inner.plan(request, timeout_s=timeout_s)
+            call.answered(plan, self._label(request.model, known=True))
+        return plan
+
+    async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[TextDelta | Plan, None]:
+        """Answers in deltas."""
+        with self._call(request) as call:
+            async with aclosing(self._inner.stream(request, timeout_s=timeout_s)) as events:
+                async for event in events:
+                    if isinstance(event, Plan):
+                        call.answered(event, self._label(request.model, known=True))
+                    yield event
+
+    async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
+        """Lists the inner provider's models; not measured, since no model works for it."""
+        return await self._inner.models(timeout_s=timeout_s)
+
+    @contextmanager
+    def _call(self, request: PlanRequest) -> Iterator[_Call]:
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": self.name,
+            "gen_ai.request.model": request.model,
+        }
+        with telemetry.span(f"chat {request.model}", "client", attributes) as span:
+            call = _Call(span, self.name)
+            began = time.perf_counter()
+            try:
+                yield call
+            except BaseException as error:
+                # A stream that is closed after its last event was answered, whatever its caller does then.
+                if call.plan is None:
+                    call.failed(error)
+                raise
+            finally:
+                label = self._label(request.model, known=False)
+                REQUESTS.labels(self.name, label, call.outcome).inc()
+                SECONDS.labels(self.name, label).observe(time.perf_counter() - began)
+
+    def _label(self, model: str, *, known: bool) -> str:
+        """The model as a label; only a model that has answered may become a new one."""
+        if known and len(self._labels) < MOST_MODEL_LABELS:
+            self._labels.add(model)
+        return model if model in self._labels else "other"

@@ -1,0 +1,1 @@
+"""What the gateway knows: conversations, tools, answers, and who can be asked for one."""

@@ -1,0 +1,38 @@
+"""What the gateway needs from the world: somebody who answers a conversation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from pagi_gateway.domain.model import ModelInfo, Plan, PlanRequest, TextDelta
+
+
+class Provider(Protocol):
+    """A source of answers. Routing, budgets and caches are providers that hold other providers.
+
+    Every method raises the errors of `pagi_gateway.domain.errors` and, where time runs out,
+    `pagi_chassis.errors.DeadlineExceededError`. Cancelling the caller's task stops the work upstream.
+    """
+
+    @property
+    def name(self) -> str:
+        """The provider's name, as `LLM_PROVIDER` spells it."""
+
+    @property
+    def default_model(self) -> str:
+        """The model that is asked where a request names none."""
+
+    async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
+        """Answers the conversation; `request.model` is never empty."""
+
+    def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[TextDelta | Plan, None]:
+        """Answers in deltas and ends with the whole plan, text included.
+
+        Closing the generator stops the work upstream.
+        """
+
+    async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
+        """Lists the models that can be asked."""

@@ -1,0 +1,55 @@
+"""The gRPC edge: `pagi.gateway.v1.ModelGateway`."""
+
+from __future__ import annotations
+
+import math
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from pagi.gateway.v1 import gateway_pb2 as pb
+from pagi.gateway.v1 import gateway_pb2_grpc
+from pagi_chassis import deadline
+
+from pagi_gateway.convert import model_to_proto, plan_request_from_proto, plan_to_proto
+from pagi_gateway.domain.model import TextDelta
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import grpc
+
+    from pagi_gateway.domain.gateway import Gateway
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+SERVICE_NAME = "pagi.gateway.v1.ModelGateway"
+
+
+class ModelGatewayServicer(gateway_pb2_grpc.ModelGatewayServicer):
+    """Translates; the caller's remaining time goes along."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def GetPlan(self, request: pb.GetPlanRequest, context: Context) -> pb.GetPlanResponse:  # noqa: N802
+        """Answers with the whole plan."""
+        plan = await self._gateway.plan(plan_request_from_proto(request), timeout_s=deadline.within(math.inf))
+        return plan_to_proto(plan)
+
+    async def StreamPlan(  # noqa: N802
+        self, request: pb.StreamPlanRequest, context: Context
+    ) -> AsyncIterator[pb.StreamPlanResponse]:
+        """Answers with deltas, then with the whole plan."""
+        asked = plan_request_from_proto(request.plan)
+        # Closed here, so that a caller who leaves closes the provider's socket at once.
+        async with aclosing(self._gateway.stream(asked, timeout_s=deadline.within(math.inf))) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    yield pb.StreamPlanResponse(text_delta=event.text)
+                else:
+                    yield pb.StreamPlanResponse(response=plan_to_proto(event))
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
+        """Lists the models that can be asked."""
+        models = await self._gateway.models(timeout_s=deadline.within(math.inf))
+        return pb.ListModelsResponse(models=map(model_to_proto, models))
