@@ -1,0 +1,34 @@
+"""Counts calls for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_CALLS = Counter("pagi_sandbox_calls", "Tool calls that were run, by tool and what ended them.", ["tool", "verdict"])
+_SECONDS = Histogram(
+    "pagi_sandbox_call_duration_seconds",
+    "Wall time of a tool call.",
+    ["tool"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+_RUNNING = Gauge("pagi_sandbox_running_calls", "Tool calls that run now.")
+_RESTARTS = Counter("pagi_sandbox_fork_server_restarts", "Fork servers that died or hung and were replaced.")
+
+
+class PrometheusCallMeter:
+    """A CallMeter. A tool's name is a label: only registered tools get here, so that their number is bounded."""
+
+    def started(self) -> None:
+        """A call begins to run."""
+        _RUNNING.inc()
+
+    def ended(self, tool: str, verdict: str, seconds: float) -> None:
+        """A call that had begun is over."""
+        _RUNNING.dec()
+        _CALLS.labels(tool, verdict).inc()
+        _SECONDS.labels(tool).observe(seconds)
+
+
+def count_restart() -> None:
+    """A fork server was replaced."""
+    _RESTARTS.inc()

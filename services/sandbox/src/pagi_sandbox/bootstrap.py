@@ -1,0 +1,114 @@
+"""Builds the sandbox; everything may be passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from pagi.sandbox.v1 import sandbox_pb2_grpc
+from pagi_chassis.grpc_server import GrpcServer
+from pagi_chassis.health import Health
+from pagi_chassis.http_server import HttpServer, health_app
+from pagi_chassis.lifecycle import Component, StartError
+
+from pagi_sandbox.adapters.directory_workspaces import DirectoryWorkspaces
+from pagi_sandbox.adapters.entry_point_tools import find_tools
+from pagi_sandbox.adapters.fork_process import ForkServerOptions
+from pagi_sandbox.adapters.fork_runner import ForkRunner
+from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
+from pagi_sandbox.adapters.prometheus_calls import PrometheusCallMeter, count_restart
+from pagi_sandbox.adapters.searxng_search import SearxngSearch
+from pagi_sandbox.adapters.sqlite_notes import SqliteNoteStore
+from pagi_sandbox.domain.admission import Admission
+from pagi_sandbox.domain.errors import DuplicateToolError
+from pagi_sandbox.domain.execution import Sandbox
+from pagi_sandbox.domain.ports import WebSearch
+from pagi_sandbox.domain.registry import ToolRegistry
+from pagi_sandbox.domain.search import NoWebSearch
+from pagi_sandbox.domain.service_tools import ServiceToolRunner
+from pagi_sandbox.domain.tools.governance_note import GovernanceNote
+from pagi_sandbox.domain.tools.web_search import WebSearch as WebSearchTool
+from pagi_sandbox.servicer import SERVICE, ToolServicer
+from pagi_sandbox.settings import SandboxSettings
+
+
+async def build(
+    settings: SandboxSettings,
+    *,
+    fork_runner: ForkRunner | None = None,
+    notes: SqliteNoteStore | None = None,
+    search: WebSearch | None = None,
+) -> Sequence[Component]:
+    """The components, in the order in which they start: the fork server before the first of gRPC's threads."""
+    fork_runner = fork_runner or _fork_runner(settings)
+    notes = notes or SqliteNoteStore(settings.sandbox_db_path)
+    searxng = SearxngSearch(settings.searxng_url) if settings.web_search_provider == "searxng" else None
+    search = search or searxng or NoWebSearch()
+    service_tools = ServiceToolRunner([GovernanceNote(notes, lambda: datetime.now(UTC)), WebSearchTool(search)])
+    sandbox = Sandbox(
+        runners=(fork_runner, service_tools),
+        schemas=JsonSchemaArguments(),
+        limits=settings.limit_policy,
+        workspaces=DirectoryWorkspaces(settings.sandbox_workspaces_dir),
+        admission=Admission(settings.sandbox_max_concurrent_calls, settings.sandbox_max_waiting_calls),
+        meter=PrometheusCallMeter(),
+        registry=ToolRegistry(),
+    )
+    grpc_server = GrpcServer(
+        settings.bind_host, settings.sandbox_grpc_port, tls=settings.server_tls, port_variable="SANDBOX_GRPC_PORT"
+    )
+    grpc_server.add(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, ToolServicer(sandbox), SERVICE)
+    health = _health(fork_runner)
+    http_server = HttpServer(
+        health_app(health), settings.bind_host, settings.sandbox_port, port_variable="SANDBOX_PORT"
+    )
+    clients = [searxng] if searxng is not None else []
+    return [fork_runner, notes, *clients, _Registration(sandbox), http_server, grpc_server, _Readiness(health)]
+
+
+def _fork_runner(settings: SandboxSettings) -> ForkRunner:
+    path = settings.sandbox_tools_path
+    options = ForkServerOptions(
+        references=find_tools(path), path=path, max_file_bytes=settings.sandbox_max_file_mb * 2**20
+    )
+    return ForkRunner(options, on_restart=count_restart)
+
+
+def _health(fork_runner: ForkRunner) -> Health:
+    def detail() -> dict[str, Any]:
+        return {"isolation": asdict(fork_runner.isolation())}
+
+    health = Health("sandbox", detail=detail)
+    health.depends_on("fork-server", fork_runner.check)
+    return health
+
+
+class _Registration:
+    """Registers the tools once their runners have started."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def start(self) -> None:
+        try:
+            self._sandbox.register()
+        except DuplicateToolError as error:
+            raise StartError(str(error)) from error
+
+    async def stop(self) -> None:
+        """Holds nothing."""
+
+
+class _Readiness:
+    """The last to start and the first to stop."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def start(self) -> None:
+        self._health.mark_ready()
+
+    async def stop(self) -> None:
+        self._health.mark_stopping()

@@ -1,0 +1,61 @@
+"""Wire types to domain types and back."""
+
+from __future__ import annotations
+
+import json
+
+from pagi.sandbox.v1 import sandbox_pb2 as pb
+from pagi_chassis.correlation import Correlation
+
+from pagi_sandbox.domain.model import Limits, ToolOutcome, ToolRequest, ToolSpec, Verdict
+from pagi_sandbox.domain.tool import Effects
+
+VERDICTS = {
+    Verdict.OK: pb.VERDICT_OK,
+    Verdict.FAILED: pb.VERDICT_FAILED,
+    Verdict.TIMEOUT: pb.VERDICT_TIMEOUT,
+    Verdict.MEMORY: pb.VERDICT_MEMORY,
+    Verdict.OUTPUT: pb.VERDICT_OUTPUT,
+    Verdict.CRASH: pb.VERDICT_CRASH,
+}
+EFFECTS = {
+    Effects.READ_ONLY: pb.EFFECTS_READ_ONLY,
+    Effects.IDEMPOTENT: pb.EFFECTS_IDEMPOTENT,
+    Effects.EFFECTFUL: pb.EFFECTS_EFFECTFUL,
+}
+
+
+def request_from_proto(request: pb.ExecuteToolRequest, correlation: Correlation) -> ToolRequest:
+    """The request, with whose it is."""
+    return ToolRequest(
+        tool=request.tool,
+        arguments_json=request.arguments_json,
+        session_id=request.session_id,
+        limits=Limits(request.limits.timeout_ms, request.limits.memory_mb, request.limits.output_bytes),
+        effect_id=request.effect_id,
+        tenant=correlation.tenant,
+        trace_id=correlation.trace_id,
+    )
+
+
+def outcome_to_proto(outcome: ToolOutcome) -> pb.ExecuteToolResponse:
+    """The outcome."""
+    return pb.ExecuteToolResponse(
+        verdict=VERDICTS[outcome.verdict],
+        output_json=outcome.output_json,
+        stdout=outcome.stdout,
+        stderr=outcome.stderr,
+        error=outcome.error,
+        duration_ms=outcome.duration_ms,
+        truncated=outcome.truncated,
+    )
+
+
+def spec_to_proto(spec: ToolSpec) -> pb.Tool:
+    """A tool as it is shown."""
+    return pb.Tool(
+        name=spec.name,
+        description=spec.description,
+        parameters_schema_json=json.dumps(dict(spec.parameters)),
+        effects=EFFECTS[spec.effects],
+    )

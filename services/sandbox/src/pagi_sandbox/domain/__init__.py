@@ -1,0 +1,1 @@
+"""What the sandbox does, without transport, store or environment."""

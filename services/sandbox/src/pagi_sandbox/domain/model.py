@@ -1,0 +1,136 @@
+"""The data that passes between the floors."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pagi_sandbox.domain.tool import Effects
+
+
+class Verdict(enum.Enum):
+    """What ended a call."""
+
+    OK = "ok"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    CRASH = "crash"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one call; 0 in a request stands for the default.
+
+    Attributes:
+        timeout_ms: wall time in milliseconds.
+        memory_mb: address space of the tool's process in MiB.
+        output_bytes: stdout and stderr together.
+    """
+
+    timeout_ms: int = 0
+    memory_mb: int = 0
+    output_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as ListTools shows it, and where it comes from."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    effects: Effects
+    origin: str = "built in"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A package's tool that was not taken, and why."""
+
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRequest:
+    """What a caller asks for, as it came."""
+
+    tool: str
+    arguments_json: str
+    session_id: str
+    limits: Limits = field(default_factory=Limits)
+    effect_id: str = ""
+    tenant: str = ""
+    trace_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A request that was checked: the arguments fit the schema, the limits the operator's maxima."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    limits: Limits
+    workspace: Path
+    session_id: str = ""
+    effect_id: str = ""
+    tenant: str = ""
+    trace_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """How a call ended.
+
+    Attributes:
+        verdict: what ended it.
+        output_json: the tool's answer, a JSON object in ASCII; empty where there is none.
+        stdout: what the tool printed, at most the limit; bytes that are not UTF-8 are replaced.
+        stderr: the same for errors.
+        error: for people and the model; empty where verdict is OK.
+        duration_ms: wall time.
+        truncated: stdout or stderr was cut at the limit.
+    """
+
+    verdict: Verdict
+    output_json: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    error: str = ""
+    duration_ms: float = 0.0
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What stands between a tool and the machine at this moment."""
+
+    profile: str
+    active: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A governance note as it is stored; created_at is ISO 8601 in UTC."""
+
+    id: int
+    proposal_id: str
+    note: str
+    created_at: str
+    session_id: str = ""
+    trace_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """One result of a web search."""
+
+    title: str
+    url: str
+    snippet: str

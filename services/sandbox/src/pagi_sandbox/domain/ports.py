@@ -1,0 +1,104 @@
+"""What the domain needs from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pagi_sandbox.domain.model import Isolation, Note, SearchHit, ToolCall, ToolOutcome, ToolSpec
+
+
+class ToolRunner(Protocol):
+    """Runs the tools that it names."""
+
+    def tools(self) -> Sequence[ToolSpec]:
+        """The tools that it can run; known once it has started."""
+
+    async def run(self, call: ToolCall) -> ToolOutcome:
+        """Runs one call to its end within its limits.
+
+        A cancelled run stops the tool at once, with everything it started.
+
+        Raises:
+            UnavailableError: the runner is not there; the tool was not started.
+        """
+
+
+class Isolates(Protocol):
+    """Says what stands between a tool and the machine."""
+
+    def isolation(self) -> Isolation:
+        """What is active now, and what is not."""
+
+
+class ArgumentCheck(Protocol):
+    """One tool's compiled schema."""
+
+    def parse(self, arguments_json: str) -> Mapping[str, Any]:
+        """Reads the arguments.
+
+        Raises:
+            ArgumentsError: they are no JSON object or do not fit; names the path of the fault.
+        """
+
+
+class ArgumentSchemas(Protocol):
+    """Compiles schemas."""
+
+    def compile(self, spec: ToolSpec) -> ArgumentCheck:
+        """The check of a tool's arguments.
+
+        Raises:
+            SchemaError: the tool's parameters are no JSON Schema.
+        """
+
+
+class Workspaces(Protocol):
+    """One directory for each tenant and session."""
+
+    def directory(self, tenant: str, session_id: str) -> Path:
+        """The session's directory, absolute; made where it is missing."""
+
+
+class CallMeter(Protocol):
+    """Counts calls."""
+
+    def started(self) -> None:
+        """A call begins to run."""
+
+    def ended(self, tool: str, verdict: str, seconds: float) -> None:
+        """A call that had begun is over."""
+
+
+class NoteStore(Protocol):
+    """Keeps governance notes."""
+
+    async def add(self, tenant: str, note: Note) -> tuple[Note, bool]:
+        """Stores a note; the same text for the same proposal is kept once.
+
+        Args:
+            tenant: whose note it is.
+            note: its id is ignored, the store gives it one.
+
+        Returns:
+            The note as it is stored, and whether it is new.
+        """
+
+    async def of_proposal(self, tenant: str, proposal_id: str, limit: int) -> Sequence[Note]:
+        """The newest `limit` notes on a proposal, oldest first."""
+
+
+class WebSearch(Protocol):
+    """Searches the web."""
+
+    @property
+    def provider(self) -> str:
+        """Its name in the settings."""
+
+    async def search(self, query: str, max_results: int) -> Sequence[SearchHit]:
+        """The best hits, best first.
+
+        Raises:
+            ToolFailedError: the provider is missing, out of reach or gave no usable answer.
+        """

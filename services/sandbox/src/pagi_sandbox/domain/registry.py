@@ -1,0 +1,76 @@
+"""Which tools there are, and who runs each."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pagi_sandbox.domain.errors import DuplicateToolError, SchemaError, UnknownToolError
+from pagi_sandbox.domain.model import LeftOut, ToolSpec
+from pagi_sandbox.domain.ports import ArgumentCheck, ArgumentSchemas, ToolRunner
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredTool:
+    """A tool that can be called."""
+
+    spec: ToolSpec
+    arguments: ArgumentCheck
+    runner: ToolRunner
+
+
+class ToolRegistry:
+    """Every tool by its name."""
+
+    def __init__(self) -> None:
+        """Starts empty."""
+        self._tools: dict[str, RegisteredTool] = {}
+
+    def add_all(self, runners: Iterable[ToolRunner], schemas: ArgumentSchemas) -> Sequence[LeftOut]:
+        """Takes the tools of every runner; one whose schema is broken is logged and left out.
+
+        Returns:
+            What was left out.
+
+        Raises:
+            DuplicateToolError: two tools want one name.
+        """
+        left_out = []
+        for runner in runners:
+            for spec in runner.tools():
+                try:
+                    self.add(spec, schemas.compile(spec), runner)
+                except SchemaError as error:
+                    log.error("tool %r from %s is left out: %s", spec.name, spec.origin, error)
+                    left_out.append(LeftOut(spec.origin, str(error)))
+        return left_out
+
+    def add(self, spec: ToolSpec, arguments: ArgumentCheck, runner: ToolRunner) -> None:
+        """Takes one tool.
+
+        Raises:
+            DuplicateToolError: its name is taken.
+        """
+        taken = self._tools.get(spec.name)
+        if taken is not None:
+            raise DuplicateToolError(spec.name, taken.spec.origin, spec.origin)
+        self._tools[spec.name] = RegisteredTool(spec, arguments, runner)
+
+    def find(self, name: str) -> RegisteredTool:
+        """The tool of that name.
+
+        Raises:
+            UnknownToolError: there is none; names those that sound alike.
+        """
+        tool = self._tools.get(name)
+        if tool is None:
+            raise UnknownToolError(name, difflib.get_close_matches(name[:64], sorted(self._tools)))
+        return tool
+
+    def specs(self) -> Sequence[ToolSpec]:
+        """Every tool, by name."""
+        return [self._tools[name].spec for name in sorted(self._tools)]

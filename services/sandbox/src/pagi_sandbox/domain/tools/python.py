@@ -1,0 +1,109 @@
+"""python: runs code in the child process it is called in."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import linecache
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from pagi_sandbox.domain.tool import Effects, ToolContext, ToolFailedError
+
+MAX_CHARACTERS = 1_000_000
+MAX_VALUE = 20_000
+_FILE = "<code>"
+
+
+class Python:
+    """Runs Python code."""
+
+    name = "python"
+    description = (
+        "Run Python code in a fresh interpreter state with the standard library. What it prints is captured; the "
+        "value of a final expression comes back as value. Files are read and written in this conversation's "
+        "workspace, the current directory. Nothing else is kept between calls."
+    )
+    parameters: Mapping[str, Any] = {
+        "type": "object",
+        "properties": {
+            "code": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_CHARACTERS,
+                "description": "Python source.",
+            }
+        },
+        "required": ["code"],
+        "additionalProperties": False,
+    }
+    effects = Effects.EFFECTFUL
+
+    def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Mapping[str, Any]:
+        """Answers {"value": repr of the final expression, or null}; an exception fails with its traceback."""
+        code = arguments["code"]
+        module = types.ModuleType("__main__")
+        # So that a traceback shows the lines of the code.
+        linecache.cache[_FILE] = (len(code), None, code.splitlines(keepends=True), _FILE)
+        before = sys.modules["__main__"], sys.path[:], sys.argv
+        sys.modules["__main__"], sys.argv = module, [_FILE]
+        sys.path.insert(0, str(context.workspace))
+        # The fork server keeps the collector off, so that a child shares its memory; this code may need it.
+        gc.enable()
+        try:
+            value = _run(code, module.__dict__)
+            _join_threads()
+        finally:
+            sys.modules["__main__"], sys.path[:], sys.argv = before
+        return {"value": value}
+
+
+def _run(code: str, namespace: dict[str, Any]) -> str | None:
+    try:
+        body, last = _split(code)
+        exec(body, namespace)  # noqa: S102 running the model's code is what this tool is for, in its own process
+        if last is None:
+            return None
+        value = eval(last, namespace)  # noqa: S307 as above
+        return None if value is None else _cut(repr(value))
+    except MemoryError:
+        raise
+    except SystemExit as error:
+        if error.code in {None, 0}:
+            return None
+        raise ToolFailedError(f"the code ended itself with sys.exit({error.code!r})") from error
+    except BaseException as error:
+        raise ToolFailedError(_traceback(error)) from error
+
+
+def _split(code: str) -> tuple[types.CodeType, types.CodeType | None]:
+    tree = ast.parse(code, _FILE)
+    last = None
+    if tree.body and isinstance(tree.body[-1], ast.Expr):
+        expression = tree.body.pop()
+        assert isinstance(expression, ast.Expr)
+        last = compile(ast.Expression(expression.value), _FILE, "eval")
+    return compile(tree, _FILE, "exec"), last
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}... ({len(text)} characters)"
+
+
+def _traceback(error: BaseException) -> str:
+    """The traceback from the first line of the user's code on."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != _FILE:
+        trace = trace.tb_next
+    return _cut("".join(traceback.format_exception(type(error), error, trace)).rstrip())
+
+
+def _join_threads() -> None:
+    """Waits for the threads that the code started, as an interpreter does before it ends."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()

@@ -1,0 +1,92 @@
+"""The sandbox's variables; the only place that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pagi_chassis.settings import ServiceSettings
+from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from pagi_sandbox.domain.limits import LOWEST, LimitPolicy
+from pagi_sandbox.domain.model import Limits
+
+_LIMITS = ("timeout_ms", "memory_mb", "output_bytes")
+
+
+class SandboxSettings(ServiceSettings):
+    """What an operator may set."""
+
+    sandbox_port: int = Field(
+        default=8001,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices("SANDBOX_PORT", "RUST_SANDBOX_PORT"),
+        description="HTTP port of the sandbox: health and metrics.",
+    )
+    sandbox_grpc_port: int = Field(
+        default=50053,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices("SANDBOX_GRPC_PORT", "RUST_SANDBOX_GRPC_PORT"),
+        description="gRPC port of the sandbox.",
+    )
+    sandbox_workspaces_dir: Path = Field(
+        default=Path("data/workspaces"), description="Where each session's files are kept."
+    )
+    sandbox_db_path: Path = Field(default=Path("data/sandbox.db"), description="SQLite file of the governance notes.")
+    sandbox_tools_path: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="More directories with packages that bring tools, separated as in PATH. "
+        "Packages installed beside the sandbox are found without it.",
+    )
+    sandbox_default_timeout_ms: int = Field(default=10_000, description="Wall time of a tool call, in milliseconds.")
+    sandbox_max_timeout_ms: int = Field(default=120_000, description="The most that a call may ask for.")
+    sandbox_default_memory_mb: int = Field(default=512, description="Address space of a tool's process, in MiB.")
+    sandbox_max_memory_mb: int = Field(default=2048, description="The most that a call may ask for.")
+    sandbox_default_output_bytes: int = Field(default=262_144, description="Bytes that a tool may print.")
+    sandbox_max_output_bytes: int = Field(
+        default=4_194_304, le=6_291_456, description="The most that a call may ask for; at most 6 MiB."
+    )
+    sandbox_max_file_mb: int = Field(default=64, ge=1, description="The largest file that a tool may write, in MiB.")
+    sandbox_max_concurrent_calls: int = Field(default=8, ge=1, description="Tool calls that run at once.")
+    sandbox_max_waiting_calls: int = Field(
+        default=256, ge=0, description="Tool calls that wait for their turn; more are refused at once."
+    )
+    web_search_provider: Literal["none", "searxng"] = Field(
+        default="none", description="Who answers web_search: none, or searxng (needs SEARXNG_URL)."
+    )
+    searxng_url: str = Field(default="", description="Address of a SearXNG instance that allows the JSON format.")
+
+    @field_validator("sandbox_tools_path", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in _LIMITS:
+            lowest, default, highest = (getattr(LOWEST, name), self._limit("default", name), self._limit("max", name))
+            if not lowest <= default <= highest:
+                raise ValueError(
+                    f"SANDBOX_DEFAULT_{name.upper()} is {default}; allowed are {lowest} "
+                    f"to SANDBOX_MAX_{name.upper()}, which is {highest}"
+                )
+        if self.web_search_provider == "searxng" and not self.searxng_url.startswith(("http://", "https://")):
+            raise ValueError(
+                "WEB_SEARCH_PROVIDER=searxng needs SEARXNG_URL, an address that begins with http:// or https://"
+            )
+        return self
+
+    @property
+    def limit_policy(self) -> LimitPolicy:
+        """The operator's defaults and maxima."""
+        return LimitPolicy(
+            default=Limits(**{name: self._limit("default", name) for name in _LIMITS}),
+            maximum=Limits(**{name: self._limit("max", name) for name in _LIMITS}),
+        )
+
+    def _limit(self, kind: str, name: str) -> int:
+        return int(getattr(self, f"sandbox_{kind}_{name}"))

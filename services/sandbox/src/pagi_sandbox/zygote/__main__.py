@@ -1,0 +1,50 @@
+"""Entry of the fork server: `python -I -m pagi_sandbox.zygote <options as JSON>`; not for people to start."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import socket
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from pagi_sandbox.zygote import wire
+from pagi_sandbox.zygote.loading import LoadedTools, load
+from pagi_sandbox.zygote.server import ForkServer
+
+
+def main() -> None:
+    """Loads the tools, says hello, and serves until the service goes away."""
+    options: dict[str, Any] = json.loads(sys.argv[1])
+    sys.path.extend(options["path"])
+    sys.argv[1:] = []
+    tools = load([(origin, reference) for origin, reference in options["references"]])
+    # Only now: a tool's import may have put something back. Children inherit nothing.
+    os.environ.clear()
+    # Never collected again and never written to, so that children share these pages.
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    channel = _lowest(options["channel"])
+    channel.send(wire.HEADER.pack(wire.HELLO, 0) + json.dumps(_hello(tools)).encode())
+    ForkServer(channel, tools.by_name, max_file_bytes=options["max_file_bytes"]).serve()
+
+
+def _lowest(descriptor: int) -> socket.socket:
+    """The channel at the lowest free number: the service's may be above the limit that we set."""
+    channel = socket.socket(fileno=os.dup(descriptor))
+    os.close(descriptor)
+    return channel
+
+
+def _hello(tools: LoadedTools) -> dict[str, Any]:
+    return {
+        "tools": [{**asdict(spec), "effects": spec.effects.value} for spec in tools.specs],
+        "left_out": [asdict(one) for one in tools.left_out],
+    }
+
+
+if __name__ == "__main__":
+    main()

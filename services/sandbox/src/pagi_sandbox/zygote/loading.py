@@ -1,0 +1,81 @@
+"""Loads the tools, each apart, so that a broken package costs its own tools only."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import threading
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pagi_sandbox.domain.model import LeftOut, ToolSpec
+from pagi_sandbox.domain.tool import Effects, Tool
+from pagi_sandbox.domain.tools import BUILT_IN
+
+_NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
+
+
+@dataclass(slots=True)
+class LoadedTools:
+    """The tools by name, what to show of them, and what could not be loaded.
+
+    `specs` may hold a name twice: refusing that is the registry's part, which knows every runner.
+    """
+
+    by_name: dict[str, Tool] = field(default_factory=dict)
+    specs: list[ToolSpec] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+def load(references: Iterable[tuple[str, str]]) -> LoadedTools:
+    """The built-in tools, and those that packages register.
+
+    Args:
+        references: pairs of origin (for people) and "module:attribute" (entry point syntax).
+    """
+    loaded = LoadedTools()
+    for tool in BUILT_IN:
+        _take(loaded, tool, "pagi-sandbox")
+    for origin, reference in references:
+        threads = threading.active_count()
+        try:
+            _take(loaded, _resolve(reference), origin)
+            if threading.active_count() > threads:
+                raise RuntimeError("its import starts threads, which a fork does not carry over")
+        except Exception as error:  # noqa: BLE001 whatever a package does at import, the others go on
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{last.filename}:{last.lineno}"
+            loaded.left_out.append(LeftOut(origin, f"{type(error).__name__}: {error} ({reference}, {where})"))
+    return loaded
+
+
+def _resolve(reference: str) -> Any:
+    module, _, attribute = reference.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in filter(None, attribute.split(".")):
+        found = getattr(found, part)
+    return found() if isinstance(found, type) else found
+
+
+def _take(loaded: LoadedTools, tool: Tool, origin: str) -> None:
+    spec = _spec(tool, origin)
+    loaded.specs.append(spec)
+    loaded.by_name.setdefault(spec.name, tool)
+
+
+def _spec(tool: Tool, origin: str) -> ToolSpec:
+    for attribute in ("name", "description", "parameters", "effects", "run"):
+        if not hasattr(tool, attribute):
+            raise TypeError(f"{type(tool).__name__} has no {attribute!r}, which a tool needs")
+    if not isinstance(tool.name, str) or not _NAME.fullmatch(tool.name):
+        raise ValueError(f'a tool\'s name is lower case letters, digits, "_" and ".", at most 64: {tool.name!r}')
+    if not isinstance(tool.description, str) or not tool.description.strip():
+        raise ValueError(f"tool {tool.name!r} has no description")
+    if not isinstance(tool.effects, Effects):
+        raise TypeError(f"tool {tool.name!r}: effects is {tool.effects!r}, not one of pagi_sandbox.Effects")
+    if not callable(tool.run):
+        raise TypeError(f"tool {tool.name!r}: run cannot be called")
+    return ToolSpec(tool.name, tool.description, json.loads(json.dumps(dict(tool.parameters))), tool.effects, origin)
