@@ -60,10 +60,12 @@ def set_up(venv: Path, profile: str) -> None:
     locks = [ROOT / "requirements" / f"{name}.txt" for name in names]
     if missing := [lock.name for lock in locks if not lock.is_file()]:
         raise SetupError(f"requirements/{missing[0]} is missing. `make lock` makes it.")
-    if not _works(venv):
-        _say(f"making .venv with {sys.executable}")
-        _make_venv(venv)
-    stamp.forget(venv)
+    if stamp.belongs_elsewhere(ROOT, venv) or not _works(venv):
+        # Not the environment that is about to be replaced, should it be running this.
+        python = getattr(sys, "_base_executable", sys.executable)
+        _say(f"making .venv with {python}")
+        _make_venv(venv, python)
+    stamp.forget(ROOT, venv)
     _say(f"installing {_count(locks)} pinned packages for the profile {profile!r} (some minutes the first time)")
     _install(venv, locks)
     stamp.write(ROOT, venv, profile)
@@ -71,7 +73,7 @@ def set_up(venv: Path, profile: str) -> None:
 
 
 def _works(venv: Path) -> bool:
-    """Whether the environment's Python starts and is new enough; it breaks when the checkout is moved or copied."""
+    """Whether the environment's Python starts and is new enough; it breaks when that Python is removed."""
     probe = "import sys; sys.exit(sys.version_info < (3, 11))"
     try:
         done = subprocess.run([str(venv / "bin" / "python"), "-c", probe], check=False, capture_output=True)
@@ -80,19 +82,19 @@ def _works(venv: Path) -> bool:
     return done.returncode == 0
 
 
-def _make_venv(venv: Path) -> None:
-    command = [sys.executable, "-m", "venv", "--clear", str(venv)]
+def _make_venv(venv: Path, python: str) -> None:
+    command = [python, "-m", "venv", "--clear", str(venv)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
     if uv := shutil.which("uv"):  # Debian's python3 lacks ensurepip; uv can do without
-        command = [uv, "venv", "--quiet", "--clear", "--seed", "--python", sys.executable, str(venv)]
+        command = [uv, "venv", "--quiet", "--clear", "--seed", "--python", python, str(venv)]
         if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0:
             return
     shutil.rmtree(venv, ignore_errors=True)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     raise SetupError(
-        f"{sys.executable} cannot make a virtual environment. On Debian and Ubuntu: apt install python{version}-venv\n"
+        f"{python} cannot make a virtual environment. On Debian and Ubuntu: apt install python{version}-venv\n"
         + (done.stdout + done.stderr).strip()
     )
 

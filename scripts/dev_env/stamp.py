@@ -16,30 +16,38 @@ _NAME = "pagi-setup.json"
 
 
 def inputs_digest(root: Path, profile: str) -> str:
-    """sha256 over the profile's locks, the local `pyproject.toml` files and the place of the checkout."""
-    digest = hashlib.sha256(f"{root}\n".encode())
+    """sha256 over the profile's locks and the local `pyproject.toml` files."""
+    digest = hashlib.sha256()
     locks = [root / "requirements" / f"{name}.txt" for name in PROFILES[profile]]
     for path in [*locks, *sorted(root.glob("proto/pyproject.toml")), *sorted(root.glob("services/*/pyproject.toml"))]:
-        digest.update(f"{path}\n".encode())
+        digest.update(f"{path.relative_to(root)}\n".encode())
         digest.update(path.read_bytes() if path.is_file() else b"")
     return digest.hexdigest()
 
 
 def is_current(root: Path, venv: Path, profile: str) -> bool:
     """Whether the environment was set up for this profile from what lies there now."""
-    return (venv / "bin" / "python").exists() and _read(venv).get(profile) == inputs_digest(root, profile)
+    stamps = _read(venv)
+    fresh = stamps.get(profile) == inputs_digest(root, profile)
+    return fresh and stamps.get("root") == str(root) and (venv / "bin" / "python").exists()
 
 
 def write(root: Path, venv: Path, profile: str) -> None:
     """Records that the profile, and every profile that it holds, is set up."""
     held = [name for name, locks in PROFILES.items() if set(locks) <= set(PROFILES[profile])]
-    stamps = _read(venv) | {name: inputs_digest(root, name) for name in held}
+    stamps = _read(venv) | {name: inputs_digest(root, name) for name in held} | {"root": str(root)}
     (venv / _NAME).write_text(json.dumps(stamps, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def forget(venv: Path) -> None:
+def belongs_elsewhere(root: Path, venv: Path) -> bool:
+    """Whether the environment was made for another place: its programs name the old one, as after a move or a copy."""
+    return _read(venv).get("root", str(root)) != str(root)
+
+
+def forget(root: Path, venv: Path) -> None:
     """Makes the next set-up do its work: called before anything is changed, so that a broken one is not believed."""
-    (venv / _NAME).unlink(missing_ok=True)
+    if _read(venv):
+        (venv / _NAME).write_text(json.dumps({"root": str(root)}), encoding="utf-8")
 
 
 def _read(venv: Path) -> dict[str, str]:

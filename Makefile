@@ -1,0 +1,79 @@
+# PAGI Mesh. `make` lists the targets; `make run-dev` and `make test` set up whatever is missing.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The virtual environment's Python once it is there, else the first that is new enough; override with PYTHON=...
+PYTHON ?= $(or $(wildcard $(BIN)/python),$(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done),python3)
+SETUP := $(PYTHON) scripts/setup_env.py --profile
+COMPOSE ?= docker compose
+# What the linters read.
+CODE := scripts services tests $(wildcard benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help run-dev stop-dev status-dev test check format bench proto lock env certs up down clean setup setup-dev
+
+help: ## List the targets
+	@echo "PAGI Mesh: make <target>"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; \
+		do printf '%-12s %s\n' "$$name" "$$text"; done
+
+run-dev: setup ## Set up what is missing, run the whole mesh here (MTLS=1: mutual TLS between the services)
+	@exec $(BIN)/python scripts/run_all_dev.py --profile core $(if $(MTLS),--mtls)
+
+stop-dev: ## Stop the mesh that runs here
+	@$(PYTHON) scripts/run_all_dev.py --stop
+
+status-dev: ## Show what runs: process, readiness, restarts, memory, ports
+	@$(PYTHON) scripts/run_all_dev.py --status
+
+test: setup-dev ## Set up what is missing, run every check and every test
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup-dev ## Format, lint, types, import contract; protos, locks and .env.example fresh
+	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "Run: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/mypy --no-error-summary scripts $(wildcard services/*/src)
+	@$(BIN)/lint-imports --no-timing
+	@PYTHON=$(BIN)/python bash scripts/gen_proto.sh --check
+	@$(BIN)/python scripts/lock.py --check
+	@$(BIN)/python scripts/gen_env_example.py --check
+	@echo "check: all passed"
+
+format: setup-dev ## Format the code and mend what the linter can
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+bench: setup-dev ## Measure the mesh against its floor and print the table
+	@$(BIN)/python -m benchmarks
+
+proto: setup-dev ## Generate the code beside each .proto
+	@PYTHON=$(BIN)/python bash scripts/gen_proto.sh
+
+lock: ## Pin every dependency with hashes into requirements/ (UPGRADE=1: newest versions)
+	@test -x $(BIN)/uv || $(SETUP) dev
+	@$(BIN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)
+
+env: setup-dev ## Write .env.example from the settings of the services
+	@$(BIN)/python scripts/gen_env_example.py
+
+certs: ## Make the certificates for mutual TLS in tls_certs/ (FORCE=1: anew)
+	@bash scripts/gen_certs.sh $(if $(FORCE),--force)
+
+up: ## Build and start the mesh with Docker Compose, wait until it is healthy
+	@$(COMPOSE) up --build --wait --detach
+
+down: ## Stop what `make up` started (VOLUMES=1: and delete its data)
+	@$(COMPOSE) down --remove-orphans $(if $(VOLUMES),--volumes)
+
+clean: ## Delete the virtual environment and every cache; data/ and tls_certs/ stay
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Both return at once where nothing has changed.
+setup:
+	@$(SETUP) run
+
+setup-dev:
+	@$(SETUP) dev
