@@ -1,0 +1,44 @@
+"""Knowledge and history behind the memory service's gRPC."""
+
+from __future__ import annotations
+
+from pagi.memory.v1 import memory_pb2, memory_pb2_grpc
+from pagi_chassis.errors import NotFoundError
+from pagi_chassis.grpc_client import GrpcClient
+
+from pagi_planner.convert import context_from_proto, exchange_to_proto
+from pagi_planner.domain.errors import UnknownPersonaError
+from pagi_planner.domain.model import Context, Exchange, RunRequest
+
+
+class MemoryClient:
+    """Asks memory.
+
+    Args:
+        client: Of the memory service.
+        top_k: Passages for a run.
+        timeout_s: For one call.
+    """
+
+    def __init__(self, client: GrpcClient, *, top_k: int, timeout_s: float = 5.0) -> None:
+        self._client = client
+        self._top_k = top_k
+        self._timeout_s = timeout_s
+        self._stub = memory_pb2_grpc.MemoryStub(client.channel)
+
+    async def recall(self, request: RunRequest) -> Context:
+        """All that the run begins with. See the port for what is raised."""
+        query = memory_pb2.GetContextRequest(
+            session_id=request.session_id, query=request.prompt, persona=request.persona, top_k=self._top_k
+        )
+        try:
+            answer = await self._client.call(self._stub.GetContext, query, timeout_s=self._timeout_s, repeatable=True)
+        except NotFoundError as error:
+            raise UnknownPersonaError(error.message, field="persona") from error
+        return context_from_proto(answer)
+
+    async def remember(self, exchange: Exchange) -> None:
+        """Adds to the session's history; the same exchange twice is stored once."""
+        await self._client.call(
+            self._stub.StoreSessionHistory, exchange_to_proto(exchange), timeout_s=self._timeout_s, repeatable=True
+        )

@@ -1,0 +1,167 @@
+"""Wire types of the other services <-> types of the domain."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pagi.gateway.v1 import gateway_pb2
+from pagi.memory.v1 import memory_pb2
+from pagi.sandbox.v1 import sandbox_pb2
+
+from pagi_planner.domain.model import (
+    Context,
+    Effects,
+    Exchange,
+    Message,
+    ModelAnswer,
+    ModelRequest,
+    Passage,
+    Role,
+    ToolCall,
+    ToolOutcome,
+    ToolSpec,
+    Turn,
+    Usage,
+)
+
+_ROLES = {
+    Role.SYSTEM: gateway_pb2.ROLE_SYSTEM,
+    Role.USER: gateway_pb2.ROLE_USER,
+    Role.ASSISTANT: gateway_pb2.ROLE_ASSISTANT,
+    Role.TOOL: gateway_pb2.ROLE_TOOL,
+}
+_FINISH_REASONS = {
+    gateway_pb2.FINISH_REASON_STOP: "stop",
+    gateway_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls",
+    gateway_pb2.FINISH_REASON_LENGTH: "length",
+    gateway_pb2.FINISH_REASON_CONTENT_FILTER: "content_filter",
+}
+_TURN_ROLES = {
+    "user": memory_pb2.TURN_ROLE_USER,
+    "assistant": memory_pb2.TURN_ROLE_ASSISTANT,
+    "tool-plan": memory_pb2.TURN_ROLE_TOOL_PLAN,
+    "tool-output": memory_pb2.TURN_ROLE_TOOL_OUTPUT,
+}
+_TURN_ROLE_NAMES = {value: name for name, value in _TURN_ROLES.items()}
+_KNOWLEDGE_BASES = {
+    memory_pb2.KNOWLEDGE_BASE_SOUL: "Soul-KB",
+    memory_pb2.KNOWLEDGE_BASE_DOMAIN: "Domain-KB",
+    memory_pb2.KNOWLEDGE_BASE_BODY: "Body-KB",
+    memory_pb2.KNOWLEDGE_BASE_MIND: "Mind-KB",
+}
+_EFFECTS = {
+    sandbox_pb2.EFFECTS_READ_ONLY: Effects.READ_ONLY,
+    sandbox_pb2.EFFECTS_IDEMPOTENT: Effects.IDEMPOTENT,
+}
+_VERDICTS = {
+    sandbox_pb2.VERDICT_OK: "ok",
+    sandbox_pb2.VERDICT_FAILED: "failed",
+    sandbox_pb2.VERDICT_TIMEOUT: "timeout",
+    sandbox_pb2.VERDICT_MEMORY: "memory",
+    sandbox_pb2.VERDICT_OUTPUT: "output",
+    sandbox_pb2.VERDICT_CRASH: "crash",
+}
+
+
+def model_request_to_proto(request: ModelRequest) -> gateway_pb2.GetPlanRequest:
+    """The request as the gateway takes it."""
+    return gateway_pb2.GetPlanRequest(
+        messages=[_message_to_proto(message) for message in request.messages],
+        tools=[
+            gateway_pb2.ToolSpec(
+                name=spec.name,
+                description=spec.description,
+                parameters_schema_json=spec.parameters_schema_json,
+            )
+            for spec in request.tools
+        ],
+        model=request.model,
+        limits=gateway_pb2.GenerationLimits(max_cost_usd=request.max_cost_usd or 0.0),
+        effect_id=request.effect_id,
+    )
+
+
+def model_answer_from_proto(answer: gateway_pb2.GetPlanResponse) -> ModelAnswer:
+    """The gateway's answer."""
+    usage = answer.usage
+    return ModelAnswer(
+        text=answer.text,
+        tool_calls=tuple(ToolCall(call.id, call.name, call.arguments_json) for call in answer.tool_calls),
+        usage=Usage(usage.input_tokens, usage.output_tokens, usage.cost_usd if usage.HasField("cost_usd") else None),
+        finish_reason=_FINISH_REASONS.get(answer.finish_reason, "other"),
+        model=answer.model,
+        provider=answer.provider,
+        latency_ms=answer.latency_ms,
+    )
+
+
+def context_from_proto(answer: memory_pb2.GetContextResponse) -> Context:
+    """What memory gave."""
+    return Context(
+        soul=answer.soul,
+        turns=tuple(_turn_from_proto(turn) for turn in answer.turns),
+        passages=tuple(
+            Passage(
+                id=passage.id,
+                text=passage.text,
+                score=passage.score,
+                knowledge_base=_KNOWLEDGE_BASES.get(passage.knowledge_base, ""),
+                source=passage.source,
+                headings=tuple(passage.headings),
+            )
+            for passage in answer.passages
+        ),
+    )
+
+
+def exchange_to_proto(exchange: Exchange) -> memory_pb2.StoreSessionHistoryRequest:
+    """The turns as memory stores them; their order gives the positions."""
+    request = memory_pb2.StoreSessionHistoryRequest(
+        session_id=exchange.session_id, run_id=exchange.run_id, persona=exchange.persona
+    )
+    for turn in exchange.turns:
+        stored = request.turns.add(role=_TURN_ROLES[turn.role], text=turn.text)
+        stored.created_at.FromDatetime(turn.created_at)
+    return request
+
+
+def tool_spec_from_proto(tool: sandbox_pb2.Tool) -> ToolSpec:
+    """A tool; effects that this version does not know are taken for the worst."""
+    effects = _EFFECTS.get(tool.effects, Effects.EFFECTFUL)
+    return ToolSpec(tool.name, tool.description, tool.parameters_schema_json, effects)
+
+
+def tool_outcome_from_proto(answer: sandbox_pb2.ExecuteToolResponse) -> ToolOutcome:
+    """How a tool call ended."""
+    verdict = _VERDICTS.get(answer.verdict, "crash")
+    return ToolOutcome(
+        verdict=verdict,
+        output=_json(answer.output_json),
+        stdout=answer.stdout,
+        stderr=answer.stderr,
+        error=answer.error or ("" if verdict == "ok" else f"the tool ended with {verdict}"),
+        duration_ms=answer.duration_ms,
+        truncated=answer.truncated,
+    )
+
+
+def _message_to_proto(message: Message) -> gateway_pb2.Message:
+    return gateway_pb2.Message(
+        role=_ROLES[message.role],
+        text=message.text,
+        tool_calls=[
+            gateway_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments_json)
+            for call in message.tool_calls
+        ],
+        tool_call_id=message.tool_call_id,
+    )
+
+
+def _turn_from_proto(turn: memory_pb2.Turn) -> Turn:
+    created_at = turn.created_at.ToDatetime()
+    return Turn(_TURN_ROLE_NAMES.get(turn.role, ""), turn.text, created_at)
+
+
+def _json(text: str) -> Any:
+    return json.loads(text) if text else None

@@ -1,0 +1,33 @@
+"""What can go wrong with a run, by the status that a caller gets."""
+
+from __future__ import annotations
+
+from pagi_chassis.errors import InvalidArgumentError, NotFoundError, UnavailableError
+
+
+class UnknownPersonaError(InvalidArgumentError):
+    """The request names a persona that memory does not have."""
+
+
+class UnknownModelError(InvalidArgumentError):
+    """The request names a model that the gateway does not have."""
+
+
+class UnknownToolError(InvalidArgumentError):
+    """The request names a tool that no sandbox offers."""
+
+
+class IdempotencyConflictError(InvalidArgumentError):
+    """The key was used before, with another request."""
+
+
+class RunNotFoundError(NotFoundError):
+    """No run has this id."""
+
+
+class OverloadedError(UnavailableError):
+    """As many runs are in progress as are allowed."""
+
+
+class JournalError(UnavailableError):
+    """The journal cannot be written or read; without it a run may not go on."""

@@ -1,0 +1,274 @@
+"""The words of a run: request, message, tool call, passage, turn, step, result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. All but `running` are final."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    # A limit ended the run; the result holds what was reached.
+    LIMIT_STEPS = "limit_steps"
+    LIMIT_TIME = "limit_time"
+    LIMIT_COST = "limit_cost"
+    NO_PROGRESS = "no_progress"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may use.
+
+    Attributes:
+        max_steps: Model calls.
+        timeout_s: Wall time of the whole run, in seconds.
+        max_cost_usd: Money; None: no bound.
+    """
+
+    max_steps: int = 10
+    timeout_s: float = 60.0
+    max_cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Something that the caller points the agent to."""
+
+    type: str
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a caller asks for.
+
+    Attributes:
+        prompt: The request in words.
+        session_id: The conversation that it belongs to.
+        persona: Empty: the default one.
+        model: Empty: the gateway's default.
+        tools: Names of the tools that may be used; None: every tool.
+    """
+
+    prompt: str
+    session_id: str
+    persona: str = ""
+    model: str = ""
+    tools: tuple[str, ...] | None = None
+    resources: tuple[Resource, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+class Role(StrEnum):
+    """Who speaks in a conversation with a model."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish: `arguments_json` is as the model wrote it and may not parse."""
+
+    id: str
+    name: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the conversation with a model."""
+
+    role: Role
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+class Effects(StrEnum):
+    """What a repeat of a tool call means."""
+
+    READ_ONLY = "read_only"
+    IDEMPOTENT = "idempotent"
+    EFFECTFUL = "effectful"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a model sees it; the schema is JSON Schema 2020-12 of the arguments object."""
+
+    name: str
+    description: str
+    parameters_schema_json: str
+    effects: Effects = Effects.EFFECTFUL
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """How a tool call ended. A failed tool is an outcome, not an error.
+
+    Attributes:
+        verdict: `ok`, or what stopped it: failed, timeout, memory, output, crash, invalid, unavailable, unknown.
+        output: The tool's answer; None where there is none.
+        error: For people and for the model; empty where the verdict is `ok`.
+        duration_ms: Time in the tool.
+    """
+
+    verdict: str
+    output: Any = None
+    stdout: str = ""
+    stderr: str = ""
+    error: str = ""
+    duration_ms: float = 0.0
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What model calls used. `cost_usd` is None where a price is not known."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [cost for cost in (self.cost_usd, other.cost_usd) if cost is not None]
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            sum(costs) if costs else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One call of a model; `effect_id` names it, so that a repeat can be recognised."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...]
+    model: str
+    effect_id: str
+    max_cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """What a model answered: tool calls, a text, or both."""
+
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str = "stop"
+    model: str = ""
+    provider: str = ""
+    latency_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a document that may help to answer.
+
+    Attributes:
+        source: The file's path below the knowledge-bases folder.
+        headings: Those above the passage, outermost first.
+        score: 0 to 1, comparable within one answer.
+    """
+
+    id: str
+    text: str
+    score: float
+    knowledge_base: str
+    source: str
+    headings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One entry of a session's history; roles as in Heart-KB: user, assistant, tool-plan, tool-output."""
+
+    role: str
+    text: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What memory gives a run to begin with."""
+
+    soul: str = ""
+    turns: tuple[Turn, ...] = ()
+    passages: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a run adds to the history of its session; stored once, whatever the repeats."""
+
+    session_id: str
+    run_id: str
+    persona: str
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One tool call of a run, as a caller reads it."""
+
+    step: int
+    tool: str
+    input: Any
+    output: Any
+    error: str | None
+    timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A passage that the model was given; `cited` where the answer names its file."""
+
+    source: str
+    knowledge_base: str
+    headings: tuple[str, ...]
+    score: float
+    cited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run as a caller reads it, finished or not."""
+
+    run_id: str
+    session_id: str
+    trace_id: str
+    status: RunStatus
+    result: str
+    model: str
+    steps: tuple[Step, ...]
+    sources: tuple[Source, ...]
+    usage: Usage
+    degraded: tuple[str, ...]
+    error: str
+    started_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One line of a list of runs."""
+
+    run_id: str
+    session_id: str
+    trace_id: str
+    status: RunStatus
+    prompt: str
+    started_at: datetime
+    ended_at: datetime | None

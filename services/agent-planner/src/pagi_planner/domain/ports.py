@@ -1,0 +1,145 @@
+"""What a run needs of the world. Adapters and fakes implement these."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from pagi_planner.domain.events import Event, EventType
+from pagi_planner.domain.model import (
+    Context,
+    Exchange,
+    ModelAnswer,
+    ModelRequest,
+    RunRequest,
+    RunSummary,
+    ToolCall,
+    ToolOutcome,
+    ToolSpec,
+)
+
+
+class Model(Protocol):
+    """Something that decides on the next step."""
+
+    async def answer(self, request: ModelRequest) -> ModelAnswer:
+        """Asks for the next step.
+
+        Raises:
+            UnknownModelError: There is no such model.
+            PagiError: The model cannot be reached or refuses.
+        """
+
+
+class Memory(Protocol):
+    """Knowledge and history."""
+
+    async def recall(self, request: RunRequest) -> Context:
+        """All that the run begins with.
+
+        Raises:
+            UnknownPersonaError: There is no such persona.
+            PagiError: Memory cannot be reached.
+        """
+
+    async def remember(self, exchange: Exchange) -> None:
+        """Adds to the session's history; the same exchange twice is stored once.
+
+        Raises:
+            PagiError: Memory cannot be reached.
+        """
+
+
+class Tools(Protocol):
+    """What the agent can do."""
+
+    async def specs(self) -> tuple[ToolSpec, ...]:
+        """Every tool.
+
+        Raises:
+            PagiError: The tools cannot be reached and none are known from before.
+        """
+
+    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str, repeatable: bool) -> ToolOutcome:
+        """Runs one tool to its end.
+
+        Args:
+            call: Its arguments are a JSON object.
+            session_id: Whose workspace the tool sees.
+            effect_id: Names the effect, so that a repeat can be recognised.
+            repeatable: Whether a second execution is harmless.
+
+        Raises:
+            InvalidArgumentError: The arguments do not fit the tool's schema.
+            PagiError: The sandbox failed; what the tool did is unknown unless it is read-only.
+        """
+
+
+class Journal(Protocol):
+    """The append-only record of every run: audit trail, checkpoint and stream in one."""
+
+    def append(self, event: Event) -> None:
+        """Puts the event in line; the order is kept. It is durable after the next `sync`."""
+
+    async def sync(self, run_id: str) -> None:
+        """Waits until everything appended so far is durable.
+
+        Raises:
+            JournalError: An event of this run could not be written; the run may not go on.
+        """
+
+    async def events(self, run_id: str) -> Sequence[Event]:
+        """The events of a run in order; none where there is no such run.
+
+        Raises:
+            JournalError: It could not be read.
+        """
+
+
+class RunIndex(Protocol):
+    """Runs, found through their journal."""
+
+    async def runs(self, *, limit: int, before: str = "", session_id: str = "") -> Sequence[RunSummary]:
+        """The newest runs, newest first; `before` is the run id after which the list goes on."""
+
+    async def unfinished(self) -> Sequence[str]:
+        """The ids of runs that began and have no final event."""
+
+
+class JournalTail(Protocol):
+    """The journal as a queue for those who must hear of certain events, each with a cursor of its own."""
+
+    @property
+    def last_position(self) -> int:
+        """The position of the newest durable event."""
+
+    async def wait(self, position: int) -> None:
+        """Returns when something stands behind the position."""
+
+    async def after(self, position: int, types: Collection[EventType], limit: int) -> Sequence[tuple[int, Event]]:
+        """The next events of these types behind a position, each with its own position."""
+
+    async def cursor(self, reader: str) -> int:
+        """How far a reader has come; 0 at first."""
+
+    def advance(self, reader: str, position: int) -> None:
+        """Notes how far a reader has come."""
+
+
+class Notifier(Protocol):
+    """Tells people and systems that something happened to a run."""
+
+    async def notify(self, event: Event) -> None:
+        """Publishes; the same event may come twice.
+
+        Raises:
+            UnavailableError: It was not published.
+        """
+
+
+class Clock(Protocol):
+    """Time of day."""
+
+    def now(self) -> datetime:
+        """The current time, with its zone (UTC)."""

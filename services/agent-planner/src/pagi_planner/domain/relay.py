@@ -1,0 +1,133 @@
+"""Hands events of the journal to those who must hear of them: at least once, in order, however long they are away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
+
+from pagi_chassis import correlation, telemetry
+from pagi_chassis.errors import (
+    DeadlineExceededError,
+    InternalError,
+    PagiError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+
+from pagi_planner.domain.agent import Agent
+from pagi_planner.domain.events import Event, EventType
+from pagi_planner.domain.ports import Journal, JournalTail
+from pagi_planner.domain.state import RunState
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+
+_PASSING = (UnavailableError, DeadlineExceededError, ResourceExhaustedError, InternalError)
+
+
+class Relay:
+    """A reader of the journal with a cursor of its own.
+
+    Args:
+        name: Of the cursor.
+        tail: The journal.
+        types: The events that are handed on.
+        deliver: Takes one event. An error that passes (unavailable, …) is met with patience, any other is logged and
+            the event is left behind, so that one that can never be delivered does not hold up the rest.
+        delay_s: Time between hearing of an event and delivering it: lets a burst become one batch.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tail: JournalTail,
+        types: Collection[EventType],
+        deliver: Callable[[Event], Awaitable[None]],
+        *,
+        delay_s: float = 0.01,
+    ) -> None:
+        self._name = name
+        self._tail = tail
+        self._types = types
+        self._deliver = deliver
+        self._delay_s = delay_s
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins where the cursor stands."""
+        self._task = asyncio.create_task(self._run(), name=f"relay {self._name}")
+
+    async def stop(self) -> None:
+        """Ends; what was not delivered is delivered after the next start."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        position = await self._patiently(lambda: self._tail.cursor(self._name))
+        while True:
+            await self._tail.wait(position)
+            await asyncio.sleep(self._delay_s)
+            position = await self._pass_on(position)
+
+    async def _pass_on(self, position: int) -> int:
+        """Delivers what stands behind the position and returns the new one."""
+        end = self._tail.last_position
+        while batch := await self._patiently(lambda: self._tail.after(position, self._types, BATCH)):  # noqa: B023
+            for place, event in batch:
+                await self._patiently(lambda: self._deliver_in_context(event))  # noqa: B023 - called at once
+                position = place
+            self._tail.advance(self._name, position)
+        # What was read and is of other types need not be read again.
+        return max(position, end)
+
+    async def _deliver_in_context(self, event: Event) -> None:
+        with (
+            correlation.bind(trace_id=event.trace_id, run_id=event.run_id, session_id=event.session_id),
+            telemetry.attach({key: value for key, value in event.data.items() if key == "traceparent"}),
+        ):
+            try:
+                await self._deliver(event)
+            except _PASSING:
+                raise
+            except PagiError as error:
+                log.error("%s: %s of %s is left behind: %s", self._name, event.type, event.run_id, error.message)
+
+    async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
+        """Repeats the action until it works, with growing pauses; says so once."""
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                result = await action()
+            except _PASSING as error:
+                if pause == FIRST_PAUSE_S:
+                    log.warning("%s waits: %s", self._name, error.message)
+            else:
+                if pause != FIRST_PAUSE_S:
+                    log.info("%s goes on", self._name)
+                return result
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+
+
+class HistoryKeeper:
+    """Stores the exchange of a run that ended while memory was away."""
+
+    def __init__(self, agent: Agent, journal: Journal) -> None:
+        self._agent = agent
+        self._journal = journal
+
+    async def deliver(self, event: Event) -> None:
+        """Stores the exchange unless the run has done so itself. A repeat changes nothing, by memory's contract."""
+        if event.run_id not in self._agent.remembered:
+            state = RunState.of(await self._journal.events(event.run_id))
+            await self._agent.memory.remember(state.exchange())

@@ -1,0 +1,60 @@
+"""Parts for an agent that runs alone in a process: no memory, no tools, a journal in a list."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from pagi_planner.domain.errors import UnknownToolError
+from pagi_planner.domain.events import Event
+from pagi_planner.domain.model import Context, Exchange, RunRequest, ToolCall, ToolOutcome, ToolSpec
+
+
+class NoMemory:
+    """Knows nothing and keeps nothing."""
+
+    async def recall(self, request: RunRequest) -> Context:
+        """An empty context."""
+        return Context()
+
+    async def remember(self, exchange: Exchange) -> None:
+        """Forgets."""
+
+
+class NoTools:
+    """Offers nothing."""
+
+    async def specs(self) -> tuple[ToolSpec, ...]:
+        """No tool."""
+        return ()
+
+    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str, repeatable: bool) -> ToolOutcome:
+        """Refuses."""
+        raise UnknownToolError(f"there is no tool named {call.name!r}")
+
+
+class ListJournal:
+    """Keeps the events of every run for as long as it lives."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, list[Event]] = defaultdict(list)
+
+    def append(self, event: Event) -> None:
+        """Adds the event."""
+        self._events[event.run_id].append(event)
+
+    async def sync(self, run_id: str) -> None:
+        """Has nothing to wait for."""
+
+    async def events(self, run_id: str) -> Sequence[Event]:
+        """The events of the run so far."""
+        return list(self._events.get(run_id, ()))
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The current time, UTC."""
+        return datetime.now(UTC)

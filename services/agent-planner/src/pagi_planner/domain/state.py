@@ -1,0 +1,213 @@
+"""A run is a fold over its events: this is the fold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from pagi_planner.domain.events import Event, EventType
+from pagi_planner.domain.model import (
+    Exchange,
+    Message,
+    Role,
+    RunResult,
+    RunStatus,
+    Source,
+    Step,
+    ToolCall,
+    Turn,
+    Usage,
+)
+
+
+@dataclass(slots=True)
+class RunState:
+    """All that is known of a run; `apply` is the only way to change it."""
+
+    run_id: str
+    seq: int = 0
+    trace_id: str = ""
+    session_id: str = ""
+    prompt: str = ""
+    persona: str = ""
+    request: dict[str, Any] = field(default_factory=dict)
+    status: RunStatus = RunStatus.RUNNING
+    model: str = ""
+    answer: str = ""
+    error: str = ""
+    error_type: str = ""
+    usage: Usage = field(default_factory=Usage)
+    model_calls: int = 0
+    refinements: int = 0
+    messages: list[Message] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+    open_calls: dict[str, ToolCall] = field(default_factory=dict)
+    observations: dict[str, str] = field(default_factory=dict)
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> RunState:
+        """Folds the events of one run, in order; at least one."""
+        state: RunState | None = None
+        for event in events:
+            state = state or cls(event.run_id)
+            state.apply(event)
+        assert state is not None, "a run has at least one event"
+        return state
+
+    def apply(self, event: Event) -> None:
+        """Takes in the next event."""
+        self.seq = event.seq
+        _APPLY[event.type](self, event)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run has ended."""
+        return self.status is not RunStatus.RUNNING
+
+    def conversation(self) -> tuple[Message, ...]:
+        """The messages for the next model call.
+
+        The results of one turn follow in the order of its calls, whichever came first.
+        """
+        return tuple(self.messages) + tuple(
+            Message(Role.TOOL, text=self.observations[call_id], tool_call_id=call_id)
+            for call_id in self.open_calls
+            if call_id in self.observations
+        )
+
+    def result(self) -> RunResult:
+        """The run as a caller reads it."""
+        assert self.started_at is not None
+        cited = [replace(source, cited=source.source in self.answer) for source in self.sources]
+        return RunResult(
+            run_id=self.run_id,
+            session_id=self.session_id,
+            trace_id=self.trace_id,
+            status=self.status,
+            result=self.answer,
+            model=self.model,
+            steps=tuple(self.steps),
+            sources=tuple(cited),
+            usage=self.usage,
+            degraded=tuple(self.degraded),
+            error=self.error,
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+        )
+
+    def exchange(self) -> Exchange:
+        """What the run adds to its session's history."""
+        assert self.started_at is not None
+        end = self.ended_at or self.started_at
+        tools = [
+            Turn(role, text, step.timestamp)
+            for step in self.steps
+            for role, text in (
+                ("tool-plan", f"{step.tool} {_text(step.input)}"),
+                ("tool-output", step.error or _text(step.output)),
+            )
+        ]
+        turns = (Turn("user", self.prompt, self.started_at), *tools, Turn("assistant", self.answer, end))
+        return Exchange(self.session_id, self.run_id, self.persona, turns)
+
+    def _start(self, event: Event) -> None:
+        self.request = event.data
+        self.trace_id = event.trace_id
+        self.session_id = event.session_id
+        self.prompt = event.data["prompt"]
+        self.persona = event.data["persona"]
+        self.model = event.data["model"]
+        self.started_at = event.timestamp
+
+    def _context(self, event: Event) -> None:
+        self.messages = [Message(Role(each["role"]), each["text"]) for each in event.data["messages"]]
+        self.sources = [
+            Source(each["source"], each["knowledge_base"], tuple(each["headings"]), each["score"], cited=False)
+            for each in event.data["passages"]
+        ]
+        self._note_degraded(event)
+
+    def _model_request(self, event: Event) -> None:
+        self.messages = list(self.conversation())
+        self.open_calls = {}
+        self.observations = {}
+        self.model_calls += 1
+        self._note_degraded(event)
+
+    def _model_response(self, event: Event) -> None:
+        data = event.data
+        calls = tuple(ToolCall(each["id"], each["name"], each["arguments"]) for each in data["tool_calls"])
+        self.messages.append(Message(Role.ASSISTANT, data["text"], calls))
+        self.open_calls = {call.id: call for call in calls}
+        self.model = data["model"]
+        self.usage = self.usage + Usage(data["input_tokens"], data["output_tokens"], data["cost_usd"])
+        self.answer = data["text"] or self.answer
+
+    def _tool_result(self, event: Event) -> None:
+        data = event.data
+        self.observations[data["call_id"]] = data["observation"]
+        self.steps.append(
+            Step(
+                step=len(self.steps) + 1,
+                tool=data["tool"],
+                input=data["input"],
+                output=data["output"],
+                error=data["error"] or None,
+                timestamp=event.timestamp,
+            )
+        )
+        self._note_degraded(event)
+
+    def _evaluation(self, event: Event) -> None:
+        if feedback := event.data["feedback"]:
+            self.refinements += 1
+            self.messages = [*self.conversation(), Message(Role.USER, feedback)]
+            self.open_calls = {}
+
+    def _end(self, event: Event) -> None:
+        self.status = RunStatus(event.data["status"])
+        self.answer = event.data["result"]
+        self.ended_at = event.timestamp
+
+    def _fail(self, event: Event) -> None:
+        self.status = RunStatus.FAILED
+        self.error = event.data["error"]
+        self.error_type = event.data["error_type"]
+        self.ended_at = event.timestamp
+
+    def _cancel(self, event: Event) -> None:
+        self.status = RunStatus.CANCELLED
+        self.error = event.data["reason"]
+        self.ended_at = event.timestamp
+
+    def _nothing(self, event: Event) -> None:
+        """An intent changes nothing until its outcome is known."""
+
+    def _note_degraded(self, event: Event) -> None:
+        self.degraded += [name for name in event.data.get("degraded", ()) if name not in self.degraded]
+
+
+_APPLY: dict[EventType, Callable[[RunState, Event], None]] = {
+    EventType.PLAN_START: RunState._start,
+    EventType.CONTEXT_LOADED: RunState._context,
+    EventType.PLAN_MODEL_REQUEST: RunState._model_request,
+    EventType.PLAN_MODEL_RESPONSE: RunState._model_response,
+    EventType.TOOL_CALL: RunState._nothing,
+    EventType.TOOL_RESULT: RunState._tool_result,
+    EventType.TOOL_ERROR: RunState._tool_result,
+    EventType.EVALUATION: RunState._evaluation,
+    EventType.PLAN_END: RunState._end,
+    EventType.PLAN_ERROR: RunState._fail,
+    EventType.PLAN_CANCELLED: RunState._cancel,
+}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

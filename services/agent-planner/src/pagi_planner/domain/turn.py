@@ -1,0 +1,88 @@
+"""One turn of tool calls: checked, run together, each brought back as an observation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pagi_chassis import telemetry
+from pagi_chassis.errors import InvalidArgumentError, PagiError
+
+from pagi_planner.domain.model import Effects, ToolCall, ToolOutcome, ToolSpec
+from pagi_planner.domain.ports import Tools
+
+# A model reads this much of one result; the journal keeps it all.
+OBSERVATION_CHARACTERS = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What came of a call: for the journal and, as `text`, for the model."""
+
+    call: ToolCall
+    arguments: Any
+    outcome: ToolOutcome
+    text: str
+
+
+async def execute(
+    call: ToolCall, tools: Tools, specs: Mapping[str, ToolSpec], *, session_id: str, effect_id: str
+) -> Observation:
+    """Runs one call. Whatever is wrong with it is an observation for the model, never an end of the run."""
+    arguments, fault = parse_arguments(call)
+    spec = specs.get(call.name)
+    if spec is None:
+        known = ", ".join(sorted(specs)) or "none"
+        outcome = ToolOutcome("invalid", error=f"there is no tool named {call.name!r}; the tools are: {known}")
+    elif fault:
+        outcome = ToolOutcome("invalid", error=fault)
+    else:
+        with telemetry.span(f"execute_tool {call.name}", attributes={"gen_ai.tool.name": call.name}):
+            outcome = await _run(call, tools, spec, session_id, effect_id)
+    return Observation(call, arguments, outcome, _for_model(outcome))
+
+
+def parse_arguments(call: ToolCall) -> tuple[Any, str]:
+    """The arguments of a call and what is wrong with them, which is nothing where the text is empty.
+
+    Arguments that do not parse are returned as the model wrote them.
+    """
+    try:
+        arguments = json.loads(call.arguments_json or "{}")
+    except ValueError as error:
+        return call.arguments_json, f"the arguments are not JSON: {error}"
+    if not isinstance(arguments, dict):
+        return arguments, "the arguments are not a JSON object"
+    return arguments, ""
+
+
+async def _run(call: ToolCall, tools: Tools, spec: ToolSpec, session_id: str, effect_id: str) -> ToolOutcome:
+    repeatable = spec.effects is not Effects.EFFECTFUL
+    try:
+        return await tools.execute(call, session_id=session_id, effect_id=effect_id, repeatable=repeatable)
+    except InvalidArgumentError as error:
+        return ToolOutcome("invalid", error=error.message)
+    except PagiError as error:
+        if repeatable:
+            return ToolOutcome("unavailable", error=f"the tool is unavailable now: {error.message}")
+        text = f"the outcome is unknown, the tool may or may not have run: {error.message}"
+        return ToolOutcome("unknown", error=text)
+
+
+def _for_model(outcome: ToolOutcome) -> str:
+    said: dict[str, Any] = {}
+    if outcome.error:
+        said["error"] = outcome.error
+    if outcome.output is not None:
+        said["output"] = outcome.output
+    if outcome.stdout:
+        said["stdout"] = outcome.stdout
+    if outcome.stderr:
+        said["stderr"] = outcome.stderr
+    text = json.dumps(said, ensure_ascii=False)
+    if len(text) <= OBSERVATION_CHARACTERS:
+        return text
+    half = OBSERVATION_CHARACTERS // 2
+    return f"{text[:half]} … {len(text) - 2 * half} characters left out … {text[-half:]}"

@@ -1,0 +1,1 @@
+"""The HTTP edge: translate, one domain call, translate back."""

@@ -1,0 +1,248 @@
+"""HTTP bodies, and how they become types of the domain."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from pagi_planner.domain.model import (
+    Limits,
+    Resource,
+    RunRequest,
+    RunResult,
+    RunStatus,
+    RunSummary,
+)
+
+_PATH_CHARACTERS = re.compile(r"[\x00-\x1f\x7f/\\]")
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ResourceBody(_Body):
+    """Something that the agent is pointed to."""
+
+    type: Name = Field(description="What it is, e.g. `url` or `file`.")
+    uri: Annotated[str, StringConstraints(min_length=1, max_length=4_000)]
+
+
+class LimitsBody(_Body):
+    """Bounds of one run; the operator's own bounds stay in force."""
+
+    max_steps: int | None = Field(default=None, ge=1, description="Model calls.")
+    timeout_s: float | None = Field(default=None, gt=0, description="Wall time in seconds.")
+    max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="Money in USD.")
+
+
+class PlanRequest(_Body):
+    """What to do."""
+
+    prompt: str = Field(min_length=1, description="The request in words.")
+    session_id: Name | None = Field(default=None, description="The conversation it belongs to; absent: a new one.")
+    resources: list[ResourceBody] = Field(default_factory=list, max_length=100)
+    persona: Name | None = Field(default=None, description="Absent: the default persona.")
+    model: Name | None = Field(default=None, description="Absent: the gateway's default model.")
+    tools: list[Name] | None = Field(
+        default=None, max_length=200, description="Tools that may be used; absent: every tool; empty: none."
+    )
+    limits: LimitsBody = Field(default_factory=LimitsBody)
+
+    @field_validator("prompt")
+    @classmethod
+    def _says_something(cls, prompt: str) -> str:
+        if not prompt.strip():
+            raise ValueError("must hold more than white space")
+        return prompt
+
+    @field_validator("session_id")
+    @classmethod
+    def _is_a_name(cls, session_id: str | None) -> str | None:
+        if session_id is not None and (_PATH_CHARACTERS.search(session_id) or session_id in (".", "..")):
+            raise ValueError("must not hold '/', '\\' or control characters, nor be '.' or '..'")
+        return session_id
+
+    def to_domain(self, *, session_id: str, most: Limits) -> RunRequest:
+        """The request within the operator's limits.
+
+        Args:
+            session_id: Where the caller named none.
+            most: The operator's limits.
+        """
+        asked = self.limits
+        return RunRequest(
+            prompt=self.prompt,
+            session_id=self.session_id or session_id,
+            persona=self.persona or "",
+            model=self.model or "",
+            tools=None if self.tools is None else tuple(dict.fromkeys(self.tools)),
+            resources=tuple(Resource(each.type, each.uri) for each in self.resources),
+            limits=Limits(
+                max_steps=min(asked.max_steps or most.max_steps, most.max_steps),
+                timeout_s=min(asked.timeout_s or most.timeout_s, most.timeout_s),
+                max_cost_usd=asked.max_cost_usd,
+            ),
+        )
+
+
+class StepBody(BaseModel):
+    """One tool call."""
+
+    step: int = Field(description="From 1, in the order in which results came.")
+    tool: str
+    input: Any = Field(description="The arguments, as the model gave them.")
+    output: Any = Field(description="The tool's answer; null where there is none.")
+    error: str | None = Field(description="Why the tool failed; null where it did not.")
+    timestamp: datetime
+
+
+class SourceBody(BaseModel):
+    """A passage that the model was given."""
+
+    source: str = Field(description="The file's path below the knowledge-bases folder.")
+    knowledge_base: str
+    headings: list[str]
+    score: float = Field(description="0 to 1, comparable within one answer.")
+    cited: bool = Field(description="Whether the answer names the file.")
+
+
+class UsageBody(BaseModel):
+    """What the model calls of the run used."""
+
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None = Field(description="Null where a price is not known.")
+
+
+class RunBody(BaseModel):
+    """A run, finished or not."""
+
+    result: str
+    run_id: str
+    session_id: str
+    trace_id: str
+    status: RunStatus
+    model: str
+    steps: list[StepBody]
+    sources: list[SourceBody]
+    usage: UsageBody
+    degraded: list[str] = Field(description="Services that the run had to do without.")
+    error: str | None = Field(description="Why the run failed or was cancelled; null otherwise.")
+    started_at: datetime
+    ended_at: datetime | None
+
+    @classmethod
+    def from_domain(cls, run: RunResult) -> RunBody:
+        """The run as JSON."""
+        return cls(
+            result=run.result,
+            run_id=run.run_id,
+            session_id=run.session_id,
+            trace_id=run.trace_id,
+            status=run.status,
+            model=run.model,
+            steps=[
+                StepBody(
+                    step=each.step,
+                    tool=each.tool,
+                    input=each.input,
+                    output=each.output,
+                    error=each.error,
+                    timestamp=each.timestamp,
+                )
+                for each in run.steps
+            ],
+            sources=[
+                SourceBody(
+                    source=each.source,
+                    knowledge_base=each.knowledge_base,
+                    headings=list(each.headings),
+                    score=each.score,
+                    cited=each.cited,
+                )
+                for each in run.sources
+            ],
+            usage=UsageBody(
+                input_tokens=run.usage.input_tokens,
+                output_tokens=run.usage.output_tokens,
+                cost_usd=run.usage.cost_usd,
+            ),
+            degraded=list(run.degraded),
+            error=run.error or None,
+            started_at=run.started_at,
+            ended_at=run.ended_at,
+        )
+
+
+class RunSummaryBody(BaseModel):
+    """One line of the list of runs."""
+
+    run_id: str
+    session_id: str
+    trace_id: str
+    status: RunStatus
+    prompt: str
+    started_at: datetime
+    ended_at: datetime | None
+
+    @classmethod
+    def from_domain(cls, run: RunSummary) -> RunSummaryBody:
+        """The line as JSON."""
+        return cls(
+            run_id=run.run_id,
+            session_id=run.session_id,
+            trace_id=run.trace_id,
+            status=run.status,
+            prompt=run.prompt,
+            started_at=run.started_at,
+            ended_at=run.ended_at,
+        )
+
+
+class RunListBody(BaseModel):
+    """The newest runs, newest first."""
+
+    runs: list[RunSummaryBody]
+    next: str | None = Field(description="Give it as `before` for the next page; null at the end.")
+
+
+class FaultBody(BaseModel):
+    """What is wrong with one part of a request."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document; `error` says the same for readers of the founding documents."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    trace_id: str
+    error: str
+    errors: list[FaultBody] | None = Field(default=None, description="Where parts of the request are wrong.")
+    run_id: str | None = Field(default=None, description="The run that failed, where one was begun.")
+
+
+class DependencyBody(BaseModel):
+    """One thing that the service depends on."""
+
+    status: str
+    detail: str | None = None
+
+
+class HealthBody(BaseModel):
+    """The service and its dependencies."""
+
+    service: str
+    version: str
+    status: str = Field(description="ok, degraded or unavailable.")
+    dependencies: dict[str, DependencyBody]

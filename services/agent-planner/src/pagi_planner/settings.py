@@ -1,0 +1,48 @@
+"""The planner's variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pagi_chassis.settings import ServiceSettings
+from pydantic import AliasChoices, Field, SecretStr
+
+
+class PlannerSettings(ServiceSettings):
+    """What the agent-planner reads from the environment."""
+
+    agent_planner_port: int = Field(default=8585, ge=0, le=65535, description="HTTP port of the agent-planner.")
+    agent_max_turns: int = Field(default=10, ge=1, le=1000, description="Most model calls of a run.")
+    agent_max_refinements: int = Field(default=1, ge=0, le=10, description="How often a poor answer is sent back.")
+    agent_rag_top_k: int = Field(default=6, ge=1, le=100, description="Passages that a run is given.")
+    agent_max_prompt_characters: int = Field(default=100_000, ge=1, description="Longest prompt that is taken.")
+    max_context_tokens: int = Field(
+        default=8_000, ge=500, description="Window for the first messages of a run, in estimated tokens."
+    )
+    max_concurrent_requests: int = Field(
+        default=150, ge=1, description="Runs in progress at once; more are answered 503 with Retry-After."
+    )
+    request_timeout_seconds: float = Field(default=60.0, gt=0, le=86_400, description="Longest wall time of a run.")
+    model_gateway_addr: str = Field(default="127.0.0.1:50051", description="gRPC address of the model-gateway.")
+    memory_grpc_addr: str = Field(default="127.0.0.1:50052", description="gRPC address of memory.")
+    sandbox_grpc_addr: str = Field(
+        default="127.0.0.1:50053",
+        validation_alias=AliasChoices("SANDBOX_GRPC_ADDR", "RUST_SANDBOX_GRPC_ADDR"),
+        description="gRPC address of the sandbox.",
+    )
+    redis_addr: str = Field(default="127.0.0.1:6379", description="Redis or Valkey: host:port or a redis:// URL.")
+    pagi_notifications_channel: str = Field(
+        default="pagi_notifications", min_length=1, description="Redis channel for whoever listens now."
+    )
+    pagi_notifications_stream: str = Field(
+        default="pagi:notifications", min_length=1, description="Redis stream from which notifications are delivered."
+    )
+    pagi_audit_db_path: Path = Field(default=Path("data/pagi_audit.db"), description="SQLite file of the journal.")
+    pagi_audit_db_synchronous: Literal["normal", "full"] = Field(
+        default="normal",
+        description="normal: what is written survives the death of the process; full: that of the machine too.",
+    )
+    pagi_api_key: SecretStr = Field(
+        default=SecretStr(""), description="Where set, requests need it as X-API-Key or as a bearer token."
+    )
