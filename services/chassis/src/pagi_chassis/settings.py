@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_origin
 
-from pydantic import AliasChoices, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pagi_chassis.tls import ClientTls, ServerTls
 
-__all__ = ["NoDecode", "ServiceSettings", "SettingsError", "load"]
+ENV_FILE = Path(".env")  # of the working directory
 
 
 class SettingsError(Exception):
     """A variable holds what it may not; the text names each one and what is allowed."""
 
 
-class ServiceSettings(BaseSettings):
-    """The variables that every service reads. A field's name in upper case is its variable."""
+class ServiceSettings(BaseModel):
+    """The variables that every service reads. A field's name in upper case is its variable, unless it has aliases.
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
-    )
+    Arguments (by field or variable) come first, then the environment, then `.env`. An empty variable is an unset one.
+    """
+
+    # Not pydantic-settings: it does the same, and its import costs more than that of grpc.
+    model_config = ConfigDict(frozen=True, extra="ignore", validate_by_name=True, validate_by_alias=True)
 
     bind_host: str = Field(
         default="127.0.0.1",
         validation_alias=AliasChoices("PAGI_BIND_HOST"),
         description="Address that every port of a service listens on. A container sets 0.0.0.0.",
     )
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Field()] = Field(
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log lines that are written: debug, info, warning, error."
     )
     log_format: Literal["console", "json"] = Field(
@@ -50,30 +52,40 @@ class ServiceSettings(BaseSettings):
         default="", description="Name expected in the server's certificate where it is not the one dialled."
     )
 
-    @model_validator(mode="before")
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**_read(type(self), given), **given)
+
+    @field_validator("log_level", "log_format", mode="before")
     @classmethod
-    def _lower_names(cls, values: dict[str, object]) -> dict[str, object]:
+    def _any_case(cls, value: object) -> object:
         """Accepts LOG_LEVEL=INFO as people write it."""
-        for name in ("log_level", "log_format"):
-            if isinstance(value := values.get(name), str):
-                values[name] = value.lower()
-        return values
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("give a URL that starts with http:// or https://")
+        return value
 
     @model_validator(mode="after")
     def _whole_tls(self) -> Self:
-        for side in ("server", "client"):
-            pair = {
-                f"TLS_{side.upper()}_{part.upper()}_PATH": getattr(self, f"tls_{side}_{part}_path")
-                for part in ("cert", "key")
-            }
-            if any(pair.values()):
-                pair["TLS_CA_CERT_PATH"] = self.tls_ca_cert_path
-                if missing := [name for name, path in pair.items() if path is None]:
-                    raise ValueError(
-                        f"TLS is half set: {', '.join(missing)} is missing. Set {', '.join(pair)}, or none of them."
-                    )
-                if absent := [f"{name}={path}" for name, path in pair.items() if path and not path.is_file()]:
-                    raise ValueError(f"no such file: {', '.join(absent)}. scripts/gen_certs.sh makes a set.")
+        """Half of it would be plaintext where somebody believes that there is none."""
+        sides = [
+            {f"TLS_{side}_{part}_PATH": getattr(self, f"tls_{side}_{part}_path".lower()) for part in ("CERT", "KEY")}
+            for side in ("SERVER", "CLIENT")
+        ]
+        wanted = [side for side in sides if any(side.values())]
+        if not wanted and (self.tls_ca_cert_path or self.tls_server_name):
+            wanted = sides
+        files = {name: path for side in wanted for name, path in side.items()}
+        if files:
+            files["TLS_CA_CERT_PATH"] = self.tls_ca_cert_path
+        if missing := [name for name, path in files.items() if path is None]:
+            every = ", ".join(files)
+            raise ValueError(f"TLS is half set: {', '.join(missing)} is missing. Set all of {every}, or none of them.")
+        if absent := [f"{name}={path}" for name, path in files.items() if path and not path.is_file()]:
+            raise ValueError(f"no such file: {', '.join(absent)}. scripts/gen_certs.sh makes a set.")
         return self
 
     @property
@@ -105,6 +117,7 @@ def load(settings_class: type[S]) -> S:
     try:
         return settings_class()
     except ValidationError as error:
+        # Not chained: the original shows every value, secrets too.
         raise SettingsError("\n".join(_explain(settings_class, fault) for fault in error.errors())) from None
 
 
@@ -116,14 +129,41 @@ def variables_of(settings_class: type[ServiceSettings], field: str) -> list[str]
     return [alias if isinstance(alias, str) else field.upper()]
 
 
-def _explain(settings_class: type[ServiceSettings], fault: object) -> str:
-    assert isinstance(fault, dict)
+def _read(settings_class: type[ServiceSettings], given: dict[str, Any]) -> dict[str, str]:
+    """The text of every field that is not given, by the variable that holds it (by field where it has no alias)."""
+    found = {}
+    sources = [os.environ, _env_file()]
+    for field in settings_class.model_fields:
+        variables = variables_of(settings_class, field)
+        if given.keys() & {field, *variables}:
+            continue
+        texts = ((variable, text) for source in sources for variable in variables if (text := source.get(variable)))
+        if first := next(texts, None):
+            variable, text = first
+            found[field if variable == field.upper() else variable] = text
+    return found
+
+
+def _env_file() -> Any:
+    if not ENV_FILE.is_file():
+        return {}
+    # Imported here: where variables come from a container or a supervisor there is no such file.
+    from dotenv import dotenv_values
+
+    return dotenv_values(ENV_FILE, encoding="utf-8")
+
+
+def _explain(settings_class: type[ServiceSettings], fault: Any) -> str:
     message = str(fault["msg"]).removeprefix("Value error, ")
     if not fault["loc"]:
         return message
     name = str(fault["loc"][0])
-    if name in settings_class.model_fields:
-        name = variables_of(settings_class, name)[0]
-    # Only the value of a wrong variable is shown, never that of a secret.
-    shown = "" if "secret" in name.lower() or "key" in name.lower() else f" (it is {fault['input']!r})"
-    return f"{name}: {message}{shown}"
+    field = next((f for f in settings_class.model_fields if name in {f, *variables_of(settings_class, f)}), name)
+    variable = variables_of(settings_class, field)[0] if name == field else name
+    return f"{variable}: {message}" + (f" (it is {fault['input']!r})" if _is_plain(settings_class, field) else "")
+
+
+def _is_plain(settings_class: type[ServiceSettings], field: str) -> bool:
+    """Whether it is a number, a switch or a choice; text is never shown, since it may be a secret."""
+    annotation = settings_class.model_fields[field].annotation
+    return annotation in {int, float, bool} or get_origin(annotation) is Literal
