@@ -10,10 +10,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as grpc_health  # type: ignore[attr-defined]
 
-from pagi_chassis import grpc_options
-from pagi_chassis.grpc_edge import EdgeInterceptor
+from pagi_chassis import grpc_options, ports
 from pagi_chassis.grpc_reflection import ReflectionHandler
-from pagi_chassis.lifecycle import StartError
 from pagi_chassis.tls import ServerTls
 
 GRACE_S = 5.0
@@ -64,8 +62,15 @@ class GrpcServer:
         """Binds the port and serves.
 
         Raises:
-            StartError: The port is taken, or a TLS file cannot be read.
+            StartError: The port is taken, or a TLS file cannot be used.
         """
+        # Imported here: the edge brings prometheus_client, whose import takes half as long as that of grpc.
+        from pagi_chassis.grpc_edge import EdgeInterceptor
+
+        credentials = self._tls.credentials() if self._tls else None
+        if self.port:
+            # gRPC says only that it failed; the socket says why.
+            ports.listen(self.host, self.port, self._port_variable).close()
         # Made here and not in the constructor: grpc binds it to the running loop.
         server = grpc.aio.server(
             interceptors=[EdgeInterceptor()], options=grpc_options.SERVER, maximum_concurrent_rpcs=self._max_concurrent
@@ -74,16 +79,13 @@ class GrpcServer:
             register(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         server.add_generic_rpc_handlers((ReflectionHandler(self._names),))
-        address = f"{self.host}:{self.port}"
+        address = ports.address(self.host, self.port)
         try:
             self.port = (
-                server.add_secure_port(address, self._tls.credentials())
-                if self._tls
-                else server.add_insecure_port(address)
+                server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
             )
-        except (RuntimeError, OSError) as error:
-            hint = f" or choose another with {self._port_variable}" if self._port_variable else ""
-            raise StartError(f"cannot listen on {address} ({error}). Stop what holds the port{hint}.") from error
+        except RuntimeError as error:
+            raise ports.refusal(self.host, self.port, error, self._port_variable) from error
         await server.start()
         self._server = server
         for name in self._names:

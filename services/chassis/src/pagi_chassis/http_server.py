@@ -1,33 +1,42 @@
-"""An HTTP port: for a service's own API, or only for its health and metrics."""
+"""An HTTP port: for a service's own API, or only for its health and metrics.
+
+uvicorn, starlette and prometheus_client are imported where they are used: together they take longer to import than
+grpc, and most of what imports this module (a test, a tool) never opens a port.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
-import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-
+from pagi_chassis import ports
 from pagi_chassis.health import Health
-from pagi_chassis.lifecycle import StartError
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+GRACE_S = 5
 
 
 def health_routes(health: Health) -> list[Route]:
     """`/health` with each dependency, `/health/live`, `/health/ready`, `/metrics` (Prometheus text)."""
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
 
     async def overall(_: Request) -> Response:
         report = await health.report()
         body = {
+            **report.detail,
             "service": report.service,
             "version": report.version,
             "status": report.status,
             "dependencies": report.dependencies,
-            **report.detail,
         }
         return JSONResponse(body, report.http_status)
 
@@ -35,8 +44,7 @@ def health_routes(health: Health) -> list[Route]:
         return JSONResponse({"status": "ok"})
 
     async def ready(_: Request) -> Response:
-        status = ("ok", 200) if health.ready else ("unavailable", 503)
-        return JSONResponse({"status": status[0]}, status[1])
+        return JSONResponse({"status": "ok"}) if health.ready else JSONResponse({"status": "unavailable"}, 503)
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -51,6 +59,8 @@ def health_routes(health: Health) -> list[Route]:
 
 def health_app(health: Health) -> Starlette:
     """An application with the health routes and nothing else."""
+    from starlette.applications import Starlette
+
     return Starlette(routes=health_routes(health))
 
 
@@ -78,7 +88,10 @@ class HttpServer:
         Raises:
             StartError: The port is taken.
         """
-        listener = self._bind()
+        import uvicorn
+
+        listener = ports.listen(self.host, self.port, self._port_variable)
+        self.port = listener.getsockname()[1]
         config = uvicorn.Config(
             self._app,
             http="httptools",
@@ -86,9 +99,11 @@ class HttpServer:
             log_config=None,
             lifespan="off",
             server_header=False,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=GRACE_S,
         )
-        self._server = server = _Server(config)
+        self._server = server = uvicorn.Server(config)
+        # The lifecycle owns the signals.
+        server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
         self._serving = asyncio.create_task(server.serve([listener]))
         # A failure to start must be heard: serve() would otherwise die unseen.
         while not server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn offers no event
@@ -101,27 +116,3 @@ class HttpServer:
         if self._server and self._serving:
             self._server.should_exit = True
             await self._serving
-
-    def _bind(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((self.host, self.port))
-        except OSError as error:
-            listener.close()
-            hint = f" or choose another with {self._port_variable}" if self._port_variable else ""
-            message = f"cannot listen on {self.host}:{self.port} ({error}). Stop what holds the port{hint}."
-            raise StartError(message) from error
-        self.port = listener.getsockname()[1]
-        return listener
-
-
-class _Server(uvicorn.Server):
-    """Without signal handlers: the lifecycle owns the signals."""
-
-    def capture_signals(self) -> Any:
-        """Captures none."""
-        from contextlib import nullcontext
-
-        return nullcontext()

@@ -6,43 +6,41 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from pagi_chassis import telemetry
+from pagi_chassis.component import Component, StartError
 from pagi_chassis.errors import PagiError
 from pagi_chassis.logs import set_up_logging
 from pagi_chassis.settings import ServiceSettings, SettingsError, load
 
+__all__ = ["Component", "StartError", "run"]
+
 log = logging.getLogger(__name__)
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: a restart does not help
-
-
-class Component(Protocol):
-    """Something with a beginning and an end: a server, a store, a background task."""
-
-    async def start(self) -> None:
-        """Gets ready. An error ends the process."""
-
-    async def stop(self) -> None:
-        """Finishes what has begun and lets go. Called also where a later component failed to start."""
-
-
-class StartError(Exception):
-    """A component cannot start; the text says why and what to do."""
-
+STOP_TIMEOUT_S = 10.0  # for one component; a server takes 5 s to let its calls finish
 
 S = TypeVar("S", bound=ServiceSettings)
+T = TypeVar("T")
 
 
-def run(service: str, settings_class: type[S], build: Callable[[S], Awaitable[Sequence[Component]]]) -> None:
+class _CutShortError(Exception):
+    """The signal to stop came before the start was done."""
+
+
+def run(service: str, settings_class: type[S], build: Callable[[S], Coroutine[Any, Any, Sequence[Component]]]) -> None:
     """Runs a service until SIGTERM or SIGINT.
 
     Args:
         service: Its name: folder, compose service and OpenTelemetry `service.name`.
         settings_class: Read from the environment here, once.
         build: Makes the components, in the order in which they start.
+
+    Raises:
+        SystemExit: 78 where the configuration is wrong, 1 where the service cannot start. The reason is written.
     """
     try:
         settings = load(settings_class)
@@ -55,7 +53,10 @@ def run(service: str, settings_class: type[S], build: Callable[[S], Awaitable[Se
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(service, settings, build))
     except (StartError, PagiError) as error:
-        log.error("%s cannot start: %s", service, error)
+        log.critical("%s cannot start: %s", service, error)
+        raise SystemExit(1) from None
+    except Exception:
+        log.critical("%s cannot start", service, exc_info=True)
         raise SystemExit(1) from None
     finally:
         telemetry.shut_down()
@@ -64,44 +65,52 @@ def run(service: str, settings_class: type[S], build: Callable[[S], Awaitable[Se
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ImportError:  # Windows has none
+    except ImportError:  # not every platform has it
         return None
     return uvloop.new_event_loop
 
 
-async def _serve(service: str, settings: S, build: Callable[[S], Awaitable[Sequence[Component]]]) -> None:
+async def _serve(service: str, settings: S, build: Callable[[S], Coroutine[Any, Any, Sequence[Component]]]) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    components = await build(settings)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     started: list[Component] = []
     try:
-        for component in components:
-            started.append(component)
-            if not await _start_unless(stop, component):
-                return
-        log.info("%s is ready", service)
-        await stop.wait()
+        with suppress(_CutShortError):
+            for component in await _unless(stop, build(settings)):
+                started.append(component)
+                await _unless(stop, component.start())
+            log.info("%s is ready", service)
+            await stop.wait()
         log.info("%s stops", service)
     finally:
         for component in reversed(started):
-            try:
-                await component.stop()
-            except Exception:
-                # One that cannot stop must not keep the others from finishing their work.
-                log.exception("%s did not stop cleanly", type(component).__name__)
+            await _stop(component)
 
 
-async def _start_unless(stop: asyncio.Event, component: Component) -> bool:
-    """Starts the component; False where the signal to stop came first, so that a slow start can be ended."""
-    starting = asyncio.ensure_future(component.start())
+async def _unless(stop: asyncio.Event, step: Coroutine[Any, Any, T]) -> T:
+    """Does one step of the start; a signal cuts it short, so that a slow one need not be waited for.
+
+    Raises:
+        _CutShortError: The signal came first.
+    """
+    doing = asyncio.ensure_future(step)
     stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
-    if starting.done():
-        starting.result()
-        return not stop.is_set()
-    starting.cancel()
-    await asyncio.wait({starting})
-    return False
+    if not stop.is_set():
+        return await doing
+    doing.cancel()
+    [outcome] = await asyncio.gather(doing, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        log.warning("the start failed while it was cut short", exc_info=outcome)
+    raise _CutShortError
+
+
+async def _stop(component: Component) -> None:
+    """One that cannot stop, or takes for ever, must not keep the others from finishing their work."""
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await component.stop()
+    except Exception:
+        log.exception("%s did not stop cleanly", type(component).__name__)
