@@ -65,11 +65,13 @@ def adopt(correlation: Correlation) -> None:
 
 
 def _encode(value: str) -> str:
-    if value.isascii() and value.isprintable() and "%" not in value:
+    # Spaces at the ends are lost on the way; the rest is what a header may hold.
+    if value.isascii() and value.isprintable() and "%" not in value and value == value.strip():
         return value
     from urllib.parse import quote
 
-    return quote(value)
+    # Half of a surrogate pair is not text: it goes as "?".
+    return quote(value, errors="replace")
 
 
 def _decode(value: str | bytes) -> str:

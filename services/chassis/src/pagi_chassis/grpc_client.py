@@ -73,9 +73,13 @@ class GrpcClient:
             try:
                 return await method(request, timeout=left, metadata=_metadata())
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or loop.time() + pause >= give_up:
-                    raise _typed(error, self.address) from error
-            await asyncio.sleep(pause)
+                # Imported at the first failure: a process that starts needs no error details.
+                from pagi_chassis.error_details import asked_pause_s, from_rpc_error
+
+                wait_s = max(pause, asked_pause_s(error))
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or loop.time() + wait_s >= give_up:
+                    raise from_rpc_error(error, self.address) from error
+            await asyncio.sleep(wait_s)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     async def stream(
@@ -91,7 +95,9 @@ class GrpcClient:
             async for message in call:
                 yield message
         except grpc.aio.AioRpcError as error:
-            raise _typed(error, self.address) from error
+            from pagi_chassis.error_details import from_rpc_error
+
+            raise from_rpc_error(error, self.address) from error
         finally:
             call.cancel()
 
@@ -113,10 +119,3 @@ class GrpcClient:
 
 def _metadata() -> tuple[tuple[str, str], ...]:
     return (*correlation.to_metadata(), *telemetry.inject().items())
-
-
-def _typed(error: grpc.aio.AioRpcError, address: str) -> Exception:
-    # Imported at the first failure: a process that starts needs no error details.
-    from pagi_chassis.error_details import from_rpc_error
-
-    return from_rpc_error(error, address)

@@ -99,10 +99,12 @@ def _answer(method: str, inner: Callable[[Any, Context], Awaitable[Any]]) -> Cal
 
 def _answer_stream(
     method: str, inner: Callable[[Any, Context], AsyncIterator[Any]]
-) -> Callable[[Any, Context], AsyncIterator[Any]]:
+) -> Callable[[Any, Context], Awaitable[None]]:
     call = _Call(method)
 
-    async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
+    # It writes instead of yielding: a generator that the caller leaves is ended by the garbage collector, in another
+    # task and context, where the handler can close nothing that it opened.
+    async def answer(request: Any, context: Context) -> None:
         metadata = call.enter(context)
         began = time.perf_counter()
         code = "OK"
@@ -110,17 +112,24 @@ def _answer_stream(
         try:
             with telemetry.attach(metadata), call.span():
                 async for message in messages:
-                    yield message
+                    await _write(context, message)
         except BaseException as error:  # noqa: BLE001 - raised again by _abort
             code = _code_of(error, context)
             await _abort(method, context, error)
         finally:
-            # The caller may leave in the middle: what the handler holds is let go now, not at collection.
             if (close := getattr(messages, "aclose", None)) is not None:
                 await close()
             call.done(code, began)
 
     return answer
+
+
+async def _write(context: Context, message: Any) -> None:
+    try:
+        await context.write(message)
+    except grpc.aio.InternalError as error:
+        # gRPC could not send: the caller has left.
+        raise asyncio.CancelledError from error
 
 
 class _Call:
@@ -158,7 +167,7 @@ def _code_of(error: BaseException, context: Context) -> str:
         return code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"
     if isinstance(error, PagiError):
         return status_of(error).grpc.name
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+    if isinstance(error, asyncio.CancelledError):
         return "CANCELLED"
     return "INTERNAL"
 
@@ -171,7 +180,7 @@ async def _abort(method: str, context: Context, error: BaseException) -> NoRetur
         log.error("%s failed", method, exc_info=error)
         error = InternalError(f"internal error (trace id {correlation.current().trace_id or 'none'})")
     # Imported at the first failure: a service that starts needs no error details.
-    from pagi_chassis.error_details import to_trailers
+    from pagi_chassis.error_details import to_message, to_trailers
 
-    await context.abort(status_of(error).grpc, error.message, to_trailers(error))
+    await context.abort(status_of(error).grpc, to_message(error), to_trailers(error))
     raise AssertionError("abort() raises")

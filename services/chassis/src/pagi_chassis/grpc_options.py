@@ -15,7 +15,7 @@ SERVER = (
     *_BOTH,
     # Without this a second server on the port starts in silence and takes half of the calls.
     ("grpc.so_reuseport", 0),
-    # Our clients ping every 10 s, also between calls; a stricter server would cut them off ("too_many_pings").
+    # Our clients ping every 10 s during a call; a stricter server would cut them off ("too_many_pings").
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from string import hexdigits
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from pagi_chassis import correlation
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.util.types import AttributeValue
 
+LAST_SPANS_S = 3.0  # what a receiver that is away may cost at the end of a process
+
 _propagator = TraceContextTextMapPropagator()
-# The id that the next trace gets where a caller chose one.
-_chosen_trace_id: ContextVar[int] = ContextVar("pagi_chosen_trace_id", default=0)
 _KINDS = {
     "internal": trace.SpanKind.INTERNAL,
     "server": trace.SpanKind.SERVER,
@@ -54,7 +56,11 @@ def set_up(service: str, endpoint: str, protocol: str = "grpc") -> None:
 
 
 def set_up_exporter(service: str, exporter: SpanExporter) -> None:
-    """Sends spans to an exporter, in batches."""
+    """Sends spans to an exporter, in batches.
+
+    A trace that begins where the correlation's trace id can be the id of a trace gets that id, so that a caller finds
+    it under the id that it knows.
+    """
     # Imported here: a process without tracing does without the SDK's 20 ms and 4 MB.
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -63,18 +69,24 @@ def set_up_exporter(service: str, exporter: SpanExporter) -> None:
 
     class ChosenIds(RandomIdGenerator):
         def generate_trace_id(self) -> int:
-            return _chosen_trace_id.get() or super().generate_trace_id()
+            chosen = correlation.current().trace_id
+            return int(chosen, 16) if is_w3c_trace_id(chosen) else super().generate_trace_id()
 
-    provider = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=ChosenIds())
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service}), id_generator=ChosenIds(), shutdown_on_exit=False
+    )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     _Tracing.provider = provider
     _Tracing.tracer = provider.get_tracer("pagi")
 
 
 def shut_down() -> None:
-    """Sends what is still held, then stops."""
+    """Sends what is still held, for up to 3 s, then stops."""
     if _Tracing.provider:
-        _Tracing.provider.shutdown()
+        # The SDK itself would wait 30 s for a receiver that is away.
+        sending = Thread(target=_Tracing.provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(LAST_SPANS_S)
     _Tracing.provider = _Tracing.tracer = None
 
 
@@ -101,22 +113,8 @@ def span(
         yield current
 
 
-@contextmanager
-def choosing_trace_id(trace_id: str) -> Iterator[None]:
-    """A trace that begins in the block has this id, so that a caller finds it under the id that it knows.
-
-    Args:
-        trace_id: 32 hex digits, not all zero (W3C Trace Context, 3.2.2.3); any other text chooses nothing.
-    """
-    token = _chosen_trace_id.set(int(trace_id, 16) if is_w3c_trace_id(trace_id) else 0)
-    try:
-        yield
-    finally:
-        _chosen_trace_id.reset(token)
-
-
 def is_w3c_trace_id(text: str) -> bool:
-    """Whether the text can be the id of a trace: 32 hex digits, not all zero."""
+    """Whether the text can be the id of a trace: 32 hex digits, not all zero (W3C Trace Context, 3.2.2.3)."""
     return len(text) == 32 and all(digit in hexdigits for digit in text) and set(text) != {"0"}
 
 
