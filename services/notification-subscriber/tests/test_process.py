@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -101,6 +102,8 @@ async def test_a_process_through_its_life(service: Service, valkey_server: Valke
 
     metrics = await service.metrics()
     assert 'pagi_notifier_delivered_total{channel="log",status="COMPLETED"} 1.0' in metrics
+    if promtool := shutil.which("promtool"):
+        subprocess.run([promtool, "check", "metrics"], input=metrics.encode(), check=True)
 
     service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(timeout=10) == 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pagi_chassis.component import Component
 from pagi_chassis.health import Health
 from pagi_chassis.http_server import HttpServer, health_app
-from pagi_chassis.lifecycle import Component
 
 from pagi_notifier.adapters.stdout_channel import StdoutChannel
 from pagi_notifier.domain.courier import Courier

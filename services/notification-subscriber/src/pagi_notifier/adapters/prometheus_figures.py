@@ -11,6 +11,9 @@ from pagi_notifier.domain.model import Backlog
 DELIVERED = Counter("pagi_notifier_delivered", "Notifications delivered.", ["channel", "status"])
 FAILED = Counter("pagi_notifier_failed", "Attempts that failed and are repeated.", ["channel"])
 DEAD = Counter("pagi_notifier_dead", "Notifications given up, by reason.", ["reason"])
+for _reason in ("unreadable", "undeliverable"):
+    # A counter that first appears at 1 has not grown, to Prometheus: the first loss would raise no alert.
+    DEAD.labels(_reason)
 REDELIVERED = Counter("pagi_notifier_redeliveries", "Entries taken over from a silent consumer, or tried again.")
 DELAY = Histogram(
     "pagi_notifier_delivery_delay_seconds",
