@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -89,7 +88,7 @@ class WorkspaceFiles:
             raise ToolFailedError(f"{path!r} names no file")
         with self._parent(path, parts, make=True) as parent, _explained(path):
             new = not _exists(parts[-1], parent)
-            temporary = f".{secrets.token_hex(8)}.part"
+            temporary = f".{os.urandom(8).hex()}.part"
             descriptor = os.open(temporary, _WRITE, 0o644, dir_fd=parent)
             try:
                 with os.fdopen(descriptor, "wb") as file:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from pagi_sandbox.zygote import wire
+from pagi_sandbox.zygote import child, wire
 from pagi_sandbox.zygote.loading import LoadedTools, load
 from pagi_sandbox.zygote.server import ForkServer
 
@@ -21,6 +21,7 @@ def main() -> None:
     sys.path.extend(options["path"])
     sys.argv[1:] = []
     tools = load([(origin, reference) for origin, reference in options["references"]])
+    child.warm_up(tools.by_name)
     # Only now: a tool's import may have put something back. Children inherit nothing.
     os.environ.clear()
     # Never collected again and never written to, so that children share these pages.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import threading
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pagi_sandbox.domain.model import LeftOut, ToolSpec
@@ -40,10 +40,10 @@ def load(references: Iterable[tuple[str, str]]) -> LoadedTools:
     for tool in BUILT_IN:
         _take(loaded, tool, "pagi-sandbox")
     for origin, reference in references:
-        threads = threading.active_count()
+        threads = _threads()
         try:
             _take(loaded, _resolve(reference), origin)
-            if threading.active_count() > threads:
+            if _threads() > threads:
                 raise RuntimeError("its import starts threads, which a fork does not carry over")
         except Exception as error:  # noqa: BLE001 whatever a package does at import, the others go on
             last = traceback.extract_tb(error.__traceback__)[-1]
@@ -58,6 +58,11 @@ def _resolve(reference: str) -> Any:
     for part in filter(None, attribute.split(".")):
         found = getattr(found, part)
     return found() if isinstance(found, type) else found
+
+
+def _threads() -> int:
+    # Asked of the kernel: importing `threading` alone makes each fork 0.3 ms slower, and it does not see C's threads.
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
 def _take(loaded: LoadedTools, tool: Tool, origin: str) -> None:
