@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pagi_gateway.domain.errors import ModelNotFoundError, ProviderTimeoutError
-from pagi_gateway.domain.model import ModelInfo, Plan, TextDelta
+from pagi_gateway.domain.model import Message, ModelInfo, Plan, PlanRequest, Role, TextDelta, ToolSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
-
-    from pagi_gateway.domain.model import PlanRequest
 
 
 @dataclass
@@ -78,3 +76,31 @@ class RecordingProvider:
             await asyncio.wait_for(self.gate.wait(), timeout_s)
         except TimeoutError as error:
             raise ProviderTimeoutError("the gate did not open in time") from error
+
+
+def asking(
+    text: str,
+    *,
+    tools: Sequence[str] = (),
+    system: str = "",
+    earlier: Sequence[str] = (),
+    then: Sequence[Message] = (),
+    model: str = "mock",
+) -> PlanRequest:
+    """A request as a planner makes it.
+
+    Args:
+        text: The last user message.
+        tools: Names of the tools that may be called.
+        system: The system message.
+        earlier: User messages of earlier turns; each was answered "ok".
+        then: What follows the last user message: calls and results.
+        model: The model asked.
+    """
+    history = [message for said in earlier for message in (Message(Role.USER, said), Message(Role.ASSISTANT, "ok"))]
+    start = [Message(Role.SYSTEM, system)] if system else []
+    return PlanRequest(
+        messages=(*start, *history, Message(Role.USER, text), *then),
+        tools=tuple(ToolSpec(name, f"does {name}", '{"type": "object"}') for name in tools),
+        model=model,
+    )

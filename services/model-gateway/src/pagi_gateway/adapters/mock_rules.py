@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pagi_gateway.adapters.mock_arithmetic import find_expressions
 
+# Calls of one kind in one prompt.
+MOST_CALLS = 8
 _POLITE = r"(?:(?:please|(?:can|could|would)\s+you|i\s+want\s+you\s+to)\s+){0,3}"
-_CLAUSE = rf"(?:\A\s*|[.?!;,\n]\s*|\b(?:and|then)\s+){_POLITE}"
+# White space is bounded wherever a match may begin with it, so that reading stays linear.
+_CLAUSE = rf"(?:\A\s*|[.?!;,\n]\s{{0,9}}|\b(?:and|then)\s+){_POLITE}"
 _PYTHON = re.compile(r"\brun\s+(?:this\s+)?python(?:\s+code)?\s*:\s*(?:```(?:python|py)?[ \t]*\n?)?", re.IGNORECASE)
 _NOTE = re.compile(r"\bnote\s+(?:to|on|for)\s+(PROP(?:-[A-Z0-9]+)+)\s*:[ \t]*", re.IGNORECASE)
 _SEARCH = re.compile(
@@ -25,7 +29,8 @@ _SEARCH = re.compile(
     re.IGNORECASE,
 )
 _SEARCH_END = re.compile(
-    r"[?!;\n]|\.(?:\s|\Z)|,?\s+(?:and|then)\s+(?:please\s+)?(?=(?:search|run|add|note|what|calculate)\b)", re.IGNORECASE
+    r"[?!;\n]|\.(?:\s|\Z)|,?\s{1,9}(?:and|then)\s+(?:please\s+)?(?=(?:search|run|add|note|what|calculate)\b)",
+    re.IGNORECASE,
 )
 _NOTE_END = re.compile(
     r"\n|[.;?!]\s+(?=(?:(?:and|then|please)\s+)*(?:search|what|how|calculate|compute|(?:add\s+a\s+)?note\s+to\s+PROP-)\b)",
@@ -69,7 +74,7 @@ def _take_python(text: str, found: list[Wanted]) -> str:
 
 
 def _take_notes(text: str, found: list[Wanted]) -> str:
-    for match in list(_NOTE.finditer(text)):
+    for match in list(islice(_NOTE.finditer(text), MOST_CALLS)):
         end = _first(_NOTE_END, text, match.end())
         note = text[match.end() : end].strip()
         # A note that stands within another note was blanked with it.
@@ -81,7 +86,7 @@ def _take_notes(text: str, found: list[Wanted]) -> str:
 
 
 def _take_searches(text: str, found: list[Wanted]) -> str:
-    for match in list(_SEARCH.finditer(text)):
+    for match in list(islice(_SEARCH.finditer(text), MOST_CALLS)):
         end = _first(_SEARCH_END, text, match.end())
         query = text[match.end() : end].strip(" .\"'\u201c\u201d")
         if query:

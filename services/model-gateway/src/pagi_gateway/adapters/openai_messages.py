@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pagi_gateway.adapters.openai_wire import WireToolCall, encode
+from pagi_gateway.adapters.openai_wire import WireToolCall, encode, whole_characters
 from pagi_gateway.domain.model import FinishReason, Role, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def text_of(message: WireMessage) -> str:
 def calls_of(calls: Iterable[WireToolCall], ids: Iterator[str]) -> tuple[ToolCall, ...]:
     """The tool calls; a missing id is made, missing arguments are an empty object."""
     return tuple(
-        ToolCall(call.id or next(ids), call.function.name or "", arguments_of(call) or "{}")
+        ToolCall(call.id or next(ids), call.function.name or "", whole_characters(arguments_of(call)) or "{}")
         for call in calls
         if call.function is not None
     )

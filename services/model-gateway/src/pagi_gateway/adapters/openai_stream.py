@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagi_gateway.adapters.openai_messages import arguments_of, calls_of, finish_reason_of, text_of, usage_of
-from pagi_gateway.adapters.openai_wire import WireFunction, WireToolCall
+from pagi_gateway.adapters.openai_wire import WireFunction, WireToolCall, whole_characters
 from pagi_gateway.domain.model import Plan
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class StreamedAnswer:
         self._endpoint = endpoint
         self._model = model
         self._text: list[str] = []
+        self._half = ""
         self._calls: list[WireToolCall] = []
         self._by_index: dict[int, WireToolCall] = {}
         self._usage: WireUsage | None = None
@@ -69,7 +70,10 @@ class StreamedAnswer:
             return ""
         for piece in message.tool_calls or ():
             self._add_call(piece)
-        text = text_of(message)
+        text = self._half + text_of(message)
+        # The first half of a surrogate pair waits for the other, which comes with the next event.
+        cut = len(text) - ("\ud800" <= text[-1:] <= "\udbff")
+        text, self._half = whole_characters(text[:cut]), text[cut:]
         if text:
             self._text.append(text)
         return text
