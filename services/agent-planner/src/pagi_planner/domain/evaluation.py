@@ -90,14 +90,14 @@ def _empty(state: RunState) -> Finding | None:
 def _refusal(state: RunState) -> Finding | None:
     if not _REFUSAL.match(state.answer):
         return None
-    return Finding("refusal", "the answer reads like a refusal", 0.3, "Say what can be done, or which rule forbids it.")
+    return Finding("refusal", "the answer reads like a refusal", 0.2, "Say what can be done, or which rule forbids it.")
 
 
 def _failed_tools(state: RunState) -> Finding | None:
     failed = sorted({step.tool for step in state.steps if step.error})
     if not failed or len(failed) < len({step.tool for step in state.steps}):
         return None
-    return Finding("failed_tools", f"every tool failed: {', '.join(failed)}", 0.3, "Say what could not be done.")
+    return Finding("failed_tools", f"every tool failed: {', '.join(failed)}", 0.2, "Say what could not be done.")
 
 
 def _unanswered(state: RunState) -> Finding | None:

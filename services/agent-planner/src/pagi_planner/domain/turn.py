@@ -72,15 +72,11 @@ async def _run(call: ToolCall, tools: Tools, spec: ToolSpec, session_id: str, ef
 
 
 def _for_model(outcome: ToolOutcome) -> str:
-    said: dict[str, Any] = {}
-    if outcome.error:
-        said["error"] = outcome.error
-    if outcome.output is not None:
-        said["output"] = outcome.output
-    if outcome.stdout:
-        said["stdout"] = outcome.stdout
-    if outcome.stderr:
-        said["stderr"] = outcome.stderr
+    """The tool's own answer first; what else there is to say stands beside it."""
+    output = outcome.output
+    said: dict[str, Any] = output if isinstance(output, dict) else {} if output is None else {"output": output}
+    rest = {"error": outcome.error, "stdout": outcome.stdout, "stderr": outcome.stderr}
+    said = {**said, **{name: text for name, text in rest.items() if text}}
     text = json.dumps(said, ensure_ascii=False)
     if len(text) <= OBSERVATION_CHARACTERS:
         return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -12,6 +13,7 @@ from pagi_chassis.http_edge import HttpEdge
 from pagi_chassis.http_server import health_routes
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from pagi_planner.domain.model import Limits
 from pagi_planner.domain.runs import Runs
@@ -70,8 +72,18 @@ def _add_health(app: FastAPI, health: Health) -> None:
     }
     for route in health_routes(health):
         app.add_api_route(
-            route.path, route.endpoint, methods=["GET"], tags=["operations"], name=route.path, **described[route.path]
+            route.path, _endpoint(route), methods=["GET"], tags=["operations"], name=route.path, **described[route.path]
         )
+
+
+def _endpoint(route: Route) -> Callable[[Request], Awaitable[Response]]:
+    """The route's own endpoint, with the annotations that FastAPI reads."""
+
+    async def answer(request: Request) -> Response:
+        response: Response = await route.endpoint(request)
+        return response
+
+    return answer
 
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:

@@ -1,0 +1,161 @@
+"""Fakes for the ports: scripted, in memory, or away at will."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pagi_chassis.errors import PagiError
+
+from pagi_planner.domain.errors import UnknownPersonaError
+from pagi_planner.domain.events import Event
+from pagi_planner.domain.model import (
+    Context,
+    Effects,
+    Exchange,
+    ModelAnswer,
+    ModelRequest,
+    Passage,
+    RunRequest,
+    ToolCall,
+    ToolOutcome,
+    ToolSpec,
+    Turn,
+    Usage,
+)
+
+
+def call(name: str, arguments: Mapping[str, Any] | str, call_id: str = "") -> ToolCall:
+    """A tool call as a model makes it; arguments given as text stay as they are."""
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return ToolCall(call_id or f"call-{name}-{text}", name, text)
+
+
+def calling(*calls: ToolCall, text: str = "", cost_usd: float | None = None) -> ModelAnswer:
+    """An answer that calls tools."""
+    return ModelAnswer(text, calls, Usage(10, 5, cost_usd), "tool_calls", "scripted", "scripted")
+
+
+def saying(text: str, cost_usd: float | None = None) -> ModelAnswer:
+    """An answer in words."""
+    return ModelAnswer(text, (), Usage(10, 5, cost_usd), "stop", "scripted", "scripted")
+
+
+class ScriptedModel:
+    """Gives the answers in order and keeps what it was asked; an error in the script is raised."""
+
+    def __init__(self, *script: ModelAnswer | Exception, repeat_last: bool = False) -> None:
+        self._script = list(script)
+        self._repeat_last = repeat_last
+        self.requests: list[ModelRequest] = []
+
+    async def answer(self, request: ModelRequest) -> ModelAnswer:
+        """The next line of the script."""
+        self.requests.append(request)
+        line = self._script[0] if self._repeat_last and len(self._script) == 1 else self._script.pop(0)
+        if isinstance(line, Exception):
+            raise line
+        return line
+
+
+class WaitingModel:
+    """Does not answer until it is told to."""
+
+    def __init__(self, answer: ModelAnswer) -> None:
+        self._answer = answer
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def answer(self, request: ModelRequest) -> ModelAnswer:
+        """Waits for `go`."""
+        self.asked.set()
+        await self.go.wait()
+        return self._answer
+
+
+@dataclass
+class InMemoryMemory:
+    """Keeps exchanges by session, gives the passages that it was made with; `away` makes every call fail."""
+
+    soul: str = "You are a test."
+    passages: Sequence[Passage] = ()
+    personas: frozenset[str] = frozenset({""})
+    exchanges: dict[str, Exchange] = field(default_factory=dict)
+    away: PagiError | None = None
+
+    async def recall(self, request: RunRequest) -> Context:
+        """The turns of the session so far, and the passages."""
+        self._fail_if_away()
+        if request.persona not in self.personas:
+            raise UnknownPersonaError(f"there is no persona {request.persona!r}", field="persona")
+        turns: list[Turn] = []
+        for exchange in self.exchanges.values():
+            if exchange.session_id == request.session_id:
+                turns += exchange.turns
+        return Context(self.soul, tuple(turns), tuple(self.passages))
+
+    async def remember(self, exchange: Exchange) -> None:
+        """Stores the exchange; a repeat changes nothing."""
+        self._fail_if_away()
+        self.exchanges.setdefault(exchange.run_id, exchange)
+
+    def _fail_if_away(self) -> None:
+        if self.away:
+            raise self.away
+
+
+Behaviour = Callable[[dict[str, Any]], ToolOutcome | Exception]
+
+
+class FunctionTools:
+    """Tools made of functions; keeps what was executed."""
+
+    def __init__(self, behaviours: Mapping[str, Behaviour], *, effects: Effects = Effects.READ_ONLY) -> None:
+        self._behaviours = behaviours
+        self._effects = effects
+        self.executed: list[tuple[ToolCall, str]] = []
+        self.away: PagiError | None = None
+
+    async def specs(self) -> tuple[ToolSpec, ...]:
+        """One for each function."""
+        if self.away:
+            raise self.away
+        return tuple(ToolSpec(name, f"the tool {name}", "{}", self._effects) for name in self._behaviours)
+
+    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str, repeatable: bool) -> ToolOutcome:
+        """Calls the function; an error that it returns is raised."""
+        self.executed.append((call, effect_id))
+        outcome = self._behaviours[call.name](json.loads(call.arguments_json))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+class RecordingNotifier:
+    """Keeps what it was told; `away` makes it fail."""
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+        self.away: PagiError | None = None
+
+    async def notify(self, event: Event) -> None:
+        """Records the event."""
+        if self.away:
+            raise self.away
+        self.told.append(event)
+
+
+class SteppingClock:
+    """Each look at it is a second later."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        """The next second."""
+        self._now += timedelta(seconds=1)
+        return self._now

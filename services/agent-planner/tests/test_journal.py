@@ -1,0 +1,205 @@
+"""One suite for every journal; what only a file can show comes after it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pagi_planner.adapters.sqlite_journal import SqliteJournal
+from pagi_planner.domain.errors import JournalError
+from pagi_planner.domain.events import Event, EventType
+from pagi_planner.domain.model import RunStatus
+from pagi_planner.domain.standalone import ListJournal
+
+START = {"prompt": "p", "persona": "", "model": "", "tools": None, "resources": [], "limits": {}}
+
+
+def event(run_id: str, seq: int, kind: EventType = EventType.EVALUATION, session_id: str = "s", **data) -> Event:
+    return Event(run_id, seq, kind, datetime.now(UTC), "t", session_id, data)
+
+
+@pytest.fixture
+async def sqlite_journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+    journal = SqliteJournal(tmp_path / "deep" / "audit.db")
+    await journal.start()
+    yield journal
+    await journal.stop()
+
+
+@pytest.fixture(params=["list", "sqlite"])
+async def journal(request, tmp_path):
+    if request.param == "list":
+        yield ListJournal()
+        return
+    journal = SqliteJournal(tmp_path / "audit.db")
+    await journal.start()
+    yield journal
+    await journal.stop()
+
+
+async def test_what_was_appended_is_read_back_in_order(journal):
+    first, second = event("r", 1, EventType.PLAN_START, text="ä\0\n", n=[1, 2.5, None]), event("r", 2)
+    journal.append(first)
+    journal.append(event("other", 1))
+    journal.append(second)
+    await journal.sync("r")
+    assert list(await journal.events("r")) == [first, second]
+
+
+async def test_an_unknown_run_has_no_events(journal):
+    assert list(await journal.events("nix")) == []
+
+
+async def begin(journal: SqliteJournal, run_id: str, session_id: str = "s") -> None:
+    journal.append(event(run_id, 1, EventType.PLAN_START, session_id, **{**START, "prompt": f"do {run_id}"}))
+    await journal.sync(run_id)
+
+
+async def test_runs_are_listed_newest_first_in_pages(sqlite_journal):
+    for number in range(5):
+        await begin(sqlite_journal, f"r{number}", "even" if number % 2 == 0 else "odd")
+    sqlite_journal.append(event("r4", 2, EventType.PLAN_END, status="completed"))
+    sqlite_journal.append(event("r3", 2, EventType.PLAN_ERROR, error="x", error_type="y"))
+    sqlite_journal.append(event("r2", 2, EventType.PLAN_CANCELLED, reason="z"))
+    await sqlite_journal.sync("r2")
+    page = await sqlite_journal.runs(limit=3)
+    assert [(run.run_id, run.status, run.prompt) for run in page] == [
+        ("r4", RunStatus.COMPLETED, "do r4"),
+        ("r3", RunStatus.FAILED, "do r3"),
+        ("r2", RunStatus.CANCELLED, "do r2"),
+    ]
+    assert [run.run_id for run in await sqlite_journal.runs(limit=3, before="r2")] == ["r1", "r0"]
+    assert [run.run_id for run in await sqlite_journal.runs(limit=9, session_id="even")] == ["r4", "r2", "r0"]
+    assert set(await sqlite_journal.unfinished()) == {"r0", "r1"}
+
+
+async def test_a_reader_follows_from_its_cursor(sqlite_journal):
+    kinds = {EventType.PLAN_START, EventType.PLAN_END}
+    await begin(sqlite_journal, "a")
+    sqlite_journal.append(event("a", 2))
+    sqlite_journal.append(event("a", 3, EventType.PLAN_END, status="completed"))
+    await sqlite_journal.sync("a")
+    seen = await sqlite_journal.after(0, kinds, 10)
+    assert [each.seq for _, each in seen] == [1, 3]
+    assert await sqlite_journal.after(seen[-1][0], kinds, 10) == []
+    sqlite_journal.advance("reader", seen[0][0])
+    sqlite_journal.advance("reader", seen[1][0])
+    await sqlite_journal.sync("a")
+    assert await sqlite_journal.cursor("reader") == seen[1][0]
+    assert await sqlite_journal.cursor("somebody else") == 0
+
+
+async def test_a_reader_is_woken_by_what_comes(sqlite_journal):
+    waiting = asyncio.create_task(sqlite_journal.wait(sqlite_journal.last_position))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    sqlite_journal.append(event("r", 1))
+    async with asyncio.timeout(5):
+        await waiting
+    assert sqlite_journal.last_position == 1
+
+
+async def test_two_writers_of_one_run_cannot_both_go_on(sqlite_journal):
+    sqlite_journal.append(event("r", 1))
+    await sqlite_journal.sync("r")
+    sqlite_journal.append(event("r", 1))
+    sqlite_journal.append(event("good", 1))
+    await sqlite_journal.sync("good")
+    with pytest.raises(JournalError, match="UNIQUE"):
+        await sqlite_journal.sync("r")
+    sqlite_journal.append(event("r", 2))
+    with pytest.raises(JournalError):
+        await sqlite_journal.sync("r")
+    assert len(await sqlite_journal.events("r")) == 1
+    assert len(await sqlite_journal.events("good")) == 1
+
+
+async def test_a_run_ends_once(sqlite_journal):
+    await begin(sqlite_journal, "r")
+    sqlite_journal.append(event("r", 2, EventType.PLAN_END, status="completed"))
+    await sqlite_journal.sync("r")
+    sqlite_journal.append(event("r", 3, EventType.PLAN_ERROR, error="", error_type=""))
+    with pytest.raises(JournalError):
+        await sqlite_journal.sync("r")
+
+
+async def test_a_full_disk_is_told_and_costs_only_what_did_not_fit(sqlite_journal):
+    await begin(sqlite_journal, "before")
+    # The bound on the size of a file that this process may write stands for the disk's.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
+    try:
+        sqlite_journal.append(event("big", 1, text="x" * 1_000_000))
+        with pytest.raises(JournalError, match="cannot be written"):
+            await sqlite_journal.sync("big")
+        await begin(sqlite_journal, "small")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await begin(sqlite_journal, "after")
+    assert {run.run_id for run in await sqlite_journal.runs(limit=9)} == {"before", "small", "after"}
+    assert await sqlite_journal.events("big") == []
+
+
+async def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "audit.db").mkdir()
+    with pytest.raises(JournalError, match=r"audit\.db"):
+        await SqliteJournal(tmp_path / "audit.db").start()
+
+
+async def test_what_is_in_line_is_written_before_the_end(tmp_path):
+    journal = SqliteJournal(tmp_path / "a.db")
+    await journal.start()
+    for seq in range(1, 1001):
+        journal.append(event("r", seq))
+    await journal.stop()
+    with sqlite3.connect(tmp_path / "a.db") as connection:
+        assert connection.execute("SELECT count(*) FROM audit_log").fetchone() == (1000,)
+    connection.close()
+
+
+WRITER = """
+import asyncio, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from pagi_planner.adapters.sqlite_journal import SqliteJournal
+from pagi_planner.domain.events import Event, EventType
+
+async def main():
+    journal = SqliteJournal(Path(sys.argv[1]))
+    await journal.start()
+    seq = 0
+    while True:
+        seq += 1
+        journal.append(Event("r", seq, EventType.EVALUATION, datetime.now(UTC), "t", "s", {}))
+        await journal.sync("r")
+        sys.stdout.write(f"{seq}\\n")
+        sys.stdout.flush()
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_synced_survives_kill_9(tmp_path):
+    path = tmp_path / "a.db"
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    lines = [process.stdout.readline() for _ in range(200)]
+    os.kill(process.pid, signal.SIGKILL)
+    rest = process.stdout.read()
+    process.wait()
+    process.stdout.close()
+    synced = int(([*lines, *[line for line in rest.splitlines(keepends=True) if line.endswith("\n")]])[-1])
+    journal = SqliteJournal(path)
+    await journal.start()
+    seqs = [each.seq for each in await journal.events("r")]
+    await journal.stop()
+    assert len(seqs) >= synced >= 200
+    assert seqs == list(range(1, len(seqs) + 1))
