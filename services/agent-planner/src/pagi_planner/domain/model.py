@@ -131,6 +131,16 @@ class ToolOutcome:
     duration_ms: float = 0.0
     truncated: bool = False
 
+    @property
+    def reply(self) -> Any:
+        """The tool's answer with what it printed beside it; None where there is neither."""
+        printed = {name: text for name, text in (("stdout", self.stdout), ("stderr", self.stderr)) if text}
+        if not printed:
+            return self.output
+        if self.output is None:
+            return printed
+        return {**(self.output if isinstance(self.output, dict) else {"output": self.output}), **printed}
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

@@ -72,11 +72,10 @@ async def _run(call: ToolCall, tools: Tools, spec: ToolSpec, session_id: str, ef
 
 
 def _for_model(outcome: ToolOutcome) -> str:
-    """The tool's own answer first; what else there is to say stands beside it."""
-    output = outcome.output
-    said: dict[str, Any] = output if isinstance(output, dict) else {} if output is None else {"output": output}
-    rest = {"error": outcome.error, "stdout": outcome.stdout, "stderr": outcome.stderr}
-    said = {**said, **{name: text for name, text in rest.items() if text}}
+    reply = outcome.reply
+    said: dict[str, Any] = reply if isinstance(reply, dict) else {} if reply is None else {"output": reply}
+    if outcome.error:
+        said = {**said, "error": outcome.error}
     text = json.dumps(said, ensure_ascii=False)
     if len(text) <= OBSERVATION_CHARACTERS:
         return text
