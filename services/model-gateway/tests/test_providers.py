@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pagi_chassis.errors import PagiError
 from pagi_gateway.adapters.mock_provider import MockProvider
 from pagi_gateway.adapters.scripted_file import read_script
 from pagi_gateway.adapters.scripted_provider import ScriptedProvider
@@ -26,7 +25,9 @@ SYSTEM = f'<passage source="a.md" heading="Heron">{TEXT}</passage>'
 
 async def openai(openai_at: Any, raw_server: Any) -> Provider:
     async def answer(exchange: Any) -> None:
-        if exchange.json["model"] != "model-a":
+        if exchange.line.startswith("GET /v1/models "):
+            await exchange.reply('{"data": [{"id": "model-b"}, {"id": "model-a"}]}')
+        elif exchange.json["model"] != "model-a":
             await exchange.reply('{"error": {"message": "no such model"}}', status="404 Not Found")
         elif exchange.json.get("stream"):
             await exchange.begin_stream()
@@ -92,10 +93,7 @@ async def test_a_model_that_is_not_there_is_not_found(provider: Provider) -> Non
 
 
 async def test_the_default_is_among_the_models(provider: Provider) -> None:
-    try:
-        models = await provider.models(timeout_s=5)
-    except PagiError:
-        pytest.fail("models can always be listed")
+    models = await provider.models(timeout_s=5)
     assert [each.name for each in models if each.is_default] == [provider.default_model]
     assert {each.provider for each in models} == {provider.name}
 
