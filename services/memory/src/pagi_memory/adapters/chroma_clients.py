@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_HTTP_TIMEOUT_S = 5.0
 _SEGMENT_FOLDER = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -140,6 +141,9 @@ class ChromaServer:
                 "CHROMA_HOST to run Chroma inside the memory service."
             ) from error
         opened: Client = client
+        # The package gives its HTTP session no time limit, so that a server that hangs would hang every search.
+        for session in _sessions(opened):
+            session.timeout = _HTTP_TIMEOUT_S
         self._client = opened
         return opened
 
@@ -156,8 +160,19 @@ class ChromaServer:
     def close(self) -> None:
         """Closes the connections."""
         if self._client is not None:
+            sessions = _sessions(self._client)
             self._client.close()
+            # The package leaves its sockets to the garbage collector.
+            for session in sessions:
+                session.close()
             self._client = None
+
+
+def _sessions(client: Client) -> list[Any]:
+    """The two HTTP sessions below a client of a server; the package has no public way to them."""
+    admin: Any = client._admin_client
+    servers: list[Any] = [client._server, admin._server]
+    return [server._session for server in servers]
 
 
 def _settings() -> Any:

@@ -79,17 +79,24 @@ class OnnxEmbedder:
         import onnxruntime
         from tokenizers import Tokenizer
 
-        model, tokenizer = (_checked(self._weights / name, SHA256[name]) for name in SHA256)
+        for name, sha256 in SHA256.items():
+            _check(self._weights / name, sha256)
+        tokenizer = str(self._weights / "tokenizer.json")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         # The arena keeps the memory of the largest batch for ever.
         options.enable_cpu_mem_arena = False
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._tokenizer = Tokenizer.from_buffer(tokenizer)
+        self._session = onnxruntime.InferenceSession(
+            # By its path: given as bytes, the 25 MB would stay in memory twice.
+            str(self._weights / "model.onnx"),
+            options,
+            providers=["CPUExecutionProvider"],
+        )
+        self._tokenizer = Tokenizer.from_file(tokenizer)
         # The file says 128, for training; the model was made for 256.
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.enable_padding()
-        self._counter = Tokenizer.from_buffer(tokenizer)
+        self._counter = Tokenizer.from_file(tokenizer)
         self._counter.no_truncation()
         self._counter.no_padding()
 
@@ -114,14 +121,14 @@ def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
         yield order[begin : begin + _BATCH]
 
 
-def _checked(path: Path, sha256: str) -> bytes:
+def _check(path: Path, sha256: str) -> None:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(f"The embedding model cannot be read: {error}. Install pagi-memory again.") from error
-    if (found := hashlib.sha256(content).hexdigest()) != sha256:
+    if found != sha256:
         raise WeightsError(
             f"{path} is not the published file: its sha256 is {found}, expected {sha256}. "
             "It is damaged or was exchanged; install pagi-memory again."
         )
-    return content

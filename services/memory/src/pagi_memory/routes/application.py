@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pagi_memory.domain.history import History
+from pagi_memory.domain.limits import MAX_TURNS_READ
 from pagi_memory.routes.problems import http_error, pagi_error, unexpected_error
 from pagi_memory.schemas import turns_to_json
 
@@ -48,8 +49,8 @@ def _limit(request: Request) -> int:
     if text is None:
         return 0
     # Not int() alone: it takes "1_0", digits of other scripts, and 5,000 of them.
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
-        raise InvalidArgumentError("limit must be a number between 1 and 1000.", field="limit")
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_TURNS_READ):
+        raise InvalidArgumentError(f"limit must be a number between 1 and {MAX_TURNS_READ}.", field="limit")
     return int(text)
 
 

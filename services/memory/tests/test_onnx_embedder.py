@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pagi_memory.adapters.onnx_embedder import MAX_TOKENS, WEIGHTS, OnnxEmbedder
+from pagi_memory.domain.errors import WeightsError
+
+
+async def test_vectors_are_of_length_one(embedder: OnnxEmbedder) -> None:
+    [vector] = await embedder.embed(["A dog drinks water."])
+    assert (vector.shape, vector.dtype) == ((384,), np.float32)
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    assert await embedder.embed([]) == []
+
+
+async def test_related_texts_are_closer_than_unrelated_ones(embedder: OnnxEmbedder) -> None:
+    question, answer, other = await embedder.embed(
+        [
+            "How often should I walk my dog?",
+            "Puppies need three short strolls every day.",
+            "The invoice is due within thirty days.",
+        ]
+    )
+    assert question @ answer > question @ other + 0.2
+
+
+async def test_a_text_alone_and_among_others_has_the_same_vector(embedder: OnnxEmbedder) -> None:
+    texts = ["short", "a somewhat longer text about tea", "long " * 200, "", "😀 ünïcödé", "x" * 5000, "short"]
+    together = await embedder.embed(texts)
+    for text, vector in zip(texts, together, strict=True):
+        [alone] = await embedder.embed([text])
+        assert alone @ vector > 0.99999
+
+
+async def test_reads_256_tokens_and_not_the_128_of_the_file(embedder: OnnxEmbedder) -> None:
+    words = [f"{word} " for word in ("tea", "dog", "house", "law", "music") for _ in range(50)]
+    first_200, with_end = "".join(words[:200]), "".join(words)
+    [a, b] = await embedder.embed([first_200, with_end])
+    assert embedder.count_tokens(with_end) == 250
+    assert a @ b < 0.999
+    [c, d] = await embedder.embed([with_end + "tea " * 4, with_end + "tea " * 4 + "quantum " * 50])
+    assert MAX_TOKENS == 256
+    assert c @ d > 0.99999
+
+
+async def test_tokens_are_counted_to_the_end(embedder: OnnxEmbedder) -> None:
+    assert embedder.count_tokens("word " * 1000) == 1000
+
+
+async def test_the_loop_stays_responsive(embedder: OnnxEmbedder) -> None:
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - before)
+
+    watching = asyncio.create_task(watch())
+    began = time.perf_counter()
+    await embedder.embed(["word " * 250] * 12)
+    took = time.perf_counter() - began
+    watching.cancel()
+    assert longest < took / 2
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+async def test_a_file_that_is_not_the_published_one_is_refused(tmp_path: Path, name: str) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(WEIGHTS, weights)
+    with (weights / name).open("ab") as file:
+        file.write(b" ")
+    embedder = OnnxEmbedder(weights)
+    with pytest.raises(WeightsError, match=rf"{name}.*sha256"):
+        await embedder.start()
+    await embedder.stop()
+
+
+async def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    embedder = OnnxEmbedder(tmp_path)
+    with pytest.raises(WeightsError, match=r"model\.onnx"):
+        await embedder.start()
+    await embedder.stop()
+
+
+def test_the_licence_travels_with_the_weights() -> None:
+    assert "Apache License" in (WEIGHTS / "LICENSE").read_text()
+    assert "quantised" in (WEIGHTS / "NOTICE").read_text()

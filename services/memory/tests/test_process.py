@@ -1,0 +1,264 @@
+"""The real process on real stores: start, restart, death at any moment, damage, a second one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from pagi.memory.v1 import memory_pb2 as pb
+from pagi.memory.v1 import memory_pb2_grpc
+from pagi_chassis.grpc_client import GrpcClient
+
+DOCUMENTS = 12
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class MemoryProcess:
+    """The service in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.http_port, self.grpc_port = free_port(), free_port()
+        self.log = folder / f"log-{self.http_port}"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "MEMORY_PORT": str(self.http_port),
+            "MEMORY_GRPC_PORT": str(self.grpc_port),
+            "LOG_LEVEL": "debug",
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pagi_memory"],
+                cwd=folder,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.01)
+
+    def ready(self) -> bool:
+        try:
+            # Not httpx: its one-shot calls load the CA certificates each time.
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/health/ready", timeout=5):
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        except OSError:
+            return False
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(timeout=30)
+
+    @asynccontextmanager
+    async def rpc(self) -> AsyncIterator[tuple[GrpcClient, memory_pb2_grpc.MemoryStub]]:
+        client = GrpcClient(f"127.0.0.1:{self.grpc_port}")
+        try:
+            yield client, memory_pb2_grpc.MemoryStub(client.channel)
+        finally:
+            await client.close()
+
+    async def search(self, query: str) -> list[tuple[str, str, float]]:
+        async with self.rpc() as (client, stub):
+            answer = await client.call(stub.GetRAGContext, pb.GetRAGContextRequest(query=query, top_k=9), timeout_s=10)
+        return [(match.source, match.text, round(match.score, 4)) for match in answer.matches]
+
+
+Start = Callable[[], MemoryProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    base = tmp_path / "knowledge_bases"
+    (base / "Domain-KB").mkdir(parents=True)
+    (base / "Soul-KB").mkdir()
+    (base / "Soul-KB" / "me.md").write_text("I am the test.")
+    for i in range(DOCUMENTS):
+        body = f"# Plant {i}\n\nPlant number{i} needs {i} litres of water.\n\n## Soil\n\nMix {i} of sand."
+        (base / "Domain-KB" / f"plant{i:02}.md").write_text(body)
+    started: list[MemoryProcess] = []
+
+    def begin() -> MemoryProcess:
+        started.append(MemoryProcess(tmp_path))
+        return started[-1]
+
+    yield begin
+    for memory in started:
+        if memory.process.poll() is None:
+            memory.process.kill()
+            memory.process.wait()
+
+
+def stored_documents(folder: Path) -> int:
+    path = folder / "data" / "memory.db"
+    if not path.exists():
+        return 0
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return int(connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+    finally:
+        connection.close()
+
+
+def dump(folder: Path) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(folder / "data" / "memory.db")
+    try:
+        rows = connection.execute("SELECT source, id, title, body, char_offset, vector FROM passages ORDER BY id")
+        documents = connection.execute("SELECT source, fingerprint FROM documents ORDER BY source")
+        pending = connection.execute("SELECT id FROM unindexed")
+        connection.execute("INSERT INTO passage_words (passage_words) VALUES ('integrity-check')")
+        return [*rows, *documents, *pending]
+    finally:
+        connection.close()
+
+
+def test_follows_the_files_over_restarts(start: Start, tmp_path: Path) -> None:
+    memory = start()
+    memory.wait_for(memory.ready)
+    assert asyncio.run(memory.search("how much water does number7 need"))[0][0] == "Domain-KB/plant07.md"
+    assert memory.stop() == 0
+
+    domain = tmp_path / "knowledge_bases" / "Domain-KB"
+    (domain / "plant07.md").unlink()
+    (domain / "plant08.md").write_text("# Plant 8\n\nPlant number8 was replaced by a cactus.")
+    memory = start()
+    memory.wait_for(memory.ready)
+    assert f"{DOCUMENTS - 1} documents unchanged, 1 stored, 1 removed" in memory.log.read_text()
+    found = asyncio.run(memory.search("number7 number8 water cactus"))
+    assert "Domain-KB/plant07.md" not in [source for source, _, _ in found]
+    assert [text for source, text, _ in found if source == "Domain-KB/plant08.md"] == [
+        "Plant number8 was replaced by a cactus."
+    ]
+    assert memory.stop() == 0
+    assert "rebuilt" not in memory.log.read_text()
+
+
+@pytest.mark.parametrize("after", [5, DOCUMENTS + 1])
+def test_killed_during_ingestion_it_ends_where_an_undisturbed_run_would(
+    start: Start, tmp_path: Path, after: int
+) -> None:
+    memory = start()
+    memory.wait_for(lambda: stored_documents(tmp_path) >= after)
+    memory.stop(signal.SIGKILL)
+    memory = start()
+    memory.wait_for(memory.ready)
+    killed = asyncio.run(memory.search("sand and water for number3"))
+    memory.stop()
+    after_kill = dump(tmp_path)
+
+    for path in (tmp_path / "data").glob("memory.db*"):
+        path.unlink()
+    memory = start()
+    memory.wait_for(memory.ready)
+    assert asyncio.run(memory.search("sand and water for number3")) == killed
+    memory.stop()
+    assert dump(tmp_path) == after_kill
+
+
+def test_turns_that_were_acknowledged_survive_a_kill(start: Start) -> None:
+    memory = start()
+    memory.wait_for(memory.ready)
+
+    async def store_until_killed() -> int:
+        stored = 0
+        async with memory.rpc() as (client, stub):
+            for i in range(50):
+                turn = pb.Turn(role=pb.TURN_ROLE_USER, text=f"turn {i}")
+                request = pb.StoreSessionHistoryRequest(session_id="s", run_id=f"r{i:02}", turns=[turn])
+                stored += (await client.call(stub.StoreSessionHistory, request, timeout_s=5)).stored
+        return stored
+
+    assert asyncio.run(store_until_killed()) == 50
+    memory.stop(signal.SIGKILL)
+    memory = start()
+    memory.wait_for(memory.ready)
+    url = f"http://127.0.0.1:{memory.http_port}/memory/latest"
+    turns = httpx.get(url, params={"session_id": "s", "limit": 100}).json()["turns"]
+    assert [turn["text"] for turn in turns] == [f"turn {i}" for i in range(50)]
+
+
+@pytest.mark.parametrize("damage", ["database", "folder"])
+def test_a_broken_index_is_rebuilt_and_said_so(start: Start, tmp_path: Path, damage: str) -> None:
+    memory = start()
+    memory.wait_for(memory.ready)
+    before = asyncio.run(memory.search("sand for number5"))
+    memory.stop()
+    chroma = tmp_path / "data" / "chroma"
+    if damage == "database":
+        (chroma / "chroma.sqlite3").write_bytes(b"rubbish" * 5000)
+    else:
+        for path in sorted(chroma.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+    memory = start()
+    memory.wait_for(memory.ready)
+    assert asyncio.run(memory.search("sand for number5")) == before
+    log = memory.log.read_text()
+    assert "it is rebuilt from the store" in log
+    assert f"{DOCUMENTS + 1} documents unchanged, 0 stored" in log
+
+
+def test_a_second_process_is_refused(start: Start) -> None:
+    first = start()
+    first.wait_for(first.ready)
+    second = start()
+    assert second.process.wait(timeout=30) == 1
+    log = second.log.read_text()
+    assert f"in use by process {first.process.pid}" in log
+    assert "CHROMA_PATH" in log
+    assert "Traceback" not in log
+    assert asyncio.run(first.search("sand for number5"))
+
+
+def test_a_missing_folder_ends_the_start_with_the_variable(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "knowledge_bases").rename(tmp_path / "elsewhere")
+    memory = start()
+    assert memory.process.wait(timeout=30) == 1
+    assert "KNOWLEDGE_BASES_DIR" in memory.log.read_text()
+    assert "Traceback" not in memory.log.read_text()
+
+
+def test_it_lives_before_it_is_ready_and_stops_while_it_ingests(start: Start, tmp_path: Path) -> None:
+    for i in range(400):
+        path = tmp_path / "knowledge_bases" / "Domain-KB" / f"more{i}.md"
+        path.write_text(f"# More {i}\n\n" + "Words about many things. " * 100)
+    memory = start()
+    memory.wait_for(lambda: stored_documents(tmp_path) >= 1)
+    base = f"http://127.0.0.1:{memory.http_port}"
+    assert httpx.get(f"{base}/health/live").status_code == 200
+    assert httpx.get(f"{base}/health/ready").status_code == 503
+    assert httpx.get(f"{base}/health").json()["status"] == "unavailable"
+    assert memory.stop() == 0
+    assert stored_documents(tmp_path) < 400
+
+
+def test_importing_the_service_loads_nothing_heavy() -> None:
+    heavy = "{'chromadb', 'onnxruntime', 'numpy', 'tokenizers'}"
+    code = f"import sys, pagi_memory.__main__; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
