@@ -1,6 +1,6 @@
 """A harness as run_all_dev.py starts one, but for a folder and services that a test names.
 
-Usage: driver.py ROOT PIDS READY_TIMEOUT NAME:PORT[:FAULT,...] ...
+Usage: driver.py ROOT PIDS READY_TIMEOUT NAME:PORT[:FAULT,...] ...; a service named valkey is the real one.
 """
 
 import queue
@@ -14,13 +14,16 @@ from dev_mesh.console import Console
 from dev_mesh.errors import MeshError
 from dev_mesh.ports import Port
 from dev_mesh.probes import HttpProbe
-from dev_mesh.services import ServiceSpec
+from dev_mesh.services import ServiceSpec, valkey_service
+from dev_mesh.valkey import RedisAddress
 
 FAKE = Path(__file__).with_name("fake_service.py")
 
 
 def spec(text, pids):
     name, port, faults = [*text.split(":"), ""][:3]
+    if name == "valkey":
+        return valkey_service(Path(root), RedisAddress("127.0.0.1", int(port)))
     return ServiceSpec(
         name=name,
         command=(sys.executable, str(FAKE), port, pids, *filter(None, faults.split(","))),
