@@ -81,7 +81,7 @@ notified() {
     docker compose logs --no-log-prefix --since 10m notification-subscriber >"$work/log" 2>&1
   else
     cp "$subscriber_log" "$work/log" 2>"$work/error"
-  fi && grep -F "$trace_id" "$work/log" | grep -q '"status": *"COMPLETED"'
+  fi && grep -F "$trace_id" "$work/log" >"$work/lines" && grep -q '"status": *"COMPLETED"' "$work/lines"
 }
 eventually notified ||
   fail "trace id in the subscriber's log" "no line with it and COMPLETED within $wait_s s" "$subscriber_says; is Redis up?"
