@@ -24,8 +24,8 @@ def test_the_harness_says_where_to_go(mesh: Mesh):
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_service_is_healthy_and_gives_metrics(mesh: Mesh, service: str):
     for path in ("/health", "/health/live", "/health/ready"):
-        answer = mesh.ask(service, path)
-        assert (answer.status, answer.json["status"]) == (200, "ok"), answer.text
+        # On a busy machine a dependency may miss the second that it is given to answer.
+        eventually(lambda path=path: mesh.ask(service, path).json["status"] == "ok", what=f"{path} of {service}")
     metrics = mesh.ask(service, "/metrics")
     assert metrics.status == 200
     if promtool := shutil.which("promtool"):
@@ -168,9 +168,7 @@ def _ask_and_kill(mesh: Mesh) -> None:
     import threading
 
     def kill_when_it_waits() -> None:
-        eventually(
-            lambda: [run for run in mesh.ask("agent-planner", "/runs?session_id=killed").json["runs"]], what="the run"
-        )
+        eventually(lambda: mesh.ask("agent-planner", "/runs?session_id=killed").json["runs"], what="the run")
         mesh.signal("agent-planner", signal.SIGKILL)
 
     killer = threading.Thread(target=kill_when_it_waits)

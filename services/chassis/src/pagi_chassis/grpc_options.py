@@ -25,7 +25,8 @@ CLIENT = (
     # A proxy in the environment would take loopback calls.
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # In gRPC core this is the least time that a connection attempt is given, not a pause: 100 ms fail under load.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # A peer that hangs is noticed by http2.ping_timeout_ms; keepalive_timeout_ms alone does nothing in grpcio 1.85.
     ("grpc.keepalive_time_ms", 10_000),
