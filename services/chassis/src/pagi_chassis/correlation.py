@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 _FIELDS_BY_KEY = {
     "x-trace-id": "trace_id",
@@ -15,8 +15,7 @@ _FIELDS_BY_KEY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Correlation:
+class Correlation(NamedTuple):
     """The ids of the work in progress; an empty text means that there is none."""
 
     trace_id: str = ""
@@ -41,7 +40,7 @@ def current() -> Correlation:
 @contextmanager
 def bind(**ids: str) -> Iterator[Correlation]:
     """Sets some of the ids (names of `Correlation`) for the block; the others stay."""
-    token = _current.set(replace(_current.get(), **ids))
+    token = _current.set(_current.get()._replace(**ids))
     try:
         yield _current.get()
     finally:
@@ -53,9 +52,9 @@ def to_metadata() -> list[tuple[str, str]]:
     return [(key, _encode(value)) for key, name in _FIELDS_BY_KEY.items() if (value := getattr(current(), name))]
 
 
-def from_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Correlation:
+def from_metadata(metadata: Mapping[str, str | bytes]) -> Correlation:
     """The ids that a caller sent."""
-    ids = {_FIELDS_BY_KEY[key]: _decode(value) for key, value in metadata if key in _FIELDS_BY_KEY}
+    ids = {name: _decode(metadata[key]) for key, name in _FIELDS_BY_KEY.items() if key in metadata}
     return Correlation(**ids) if ids else _NONE
 
 

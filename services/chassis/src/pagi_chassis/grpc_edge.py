@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -31,6 +32,7 @@ SECONDS = Histogram(
 )
 # Watched by machines every second: neither traced nor counted.
 _UNOBSERVED = ("/grpc.health.", "/grpc.reflection.")
+_NO_SPAN = nullcontext()
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic at run time
@@ -86,7 +88,7 @@ def _answer(method: str, inner: Callable[[Any, Context], Awaitable[Any]]) -> Cal
         began = time.perf_counter()
         code = "OK"
         try:
-            with telemetry.attach(metadata), call.span():
+            with call.span(metadata):
                 return await inner(request, context)
         except BaseException as error:  # noqa: BLE001 - raised again by _abort
             code = _code_of(error, context)
@@ -110,7 +112,7 @@ def _answer_stream(
         code = "OK"
         messages = inner(request, context)
         try:
-            with telemetry.attach(metadata), call.span():
+            with call.span(metadata):
                 async for message in messages:
                     await _write(context, message)
         except BaseException as error:  # noqa: BLE001 - raised again by _abort
@@ -138,26 +140,31 @@ class _Call:
     def __init__(self, method: str) -> None:
         self._method = method.lstrip("/")
         self._seconds = SECONDS.labels(self._method)
+        self._counts: dict[str, Counter] = {}
         service, _, name = self._method.rpartition("/")
         # OpenTelemetry semantic conventions for RPC spans.
         self._attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
 
-    def enter(self, context: Context) -> dict[str, str]:
-        """Adopts the caller's ids and deadline. Returns the metadata that are text."""
-        metadata = context.invocation_metadata() or ()
+    def enter(self, context: Context) -> dict[str, Any]:
+        """Adopts the caller's ids and deadline. Returns the metadata."""
+        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         correlation.adopt(correlation.from_metadata(metadata))
         deadline.adopt(context.time_remaining())
-        return {key: value for key, value in metadata if isinstance(value, str)}
+        return metadata
 
-    def span(self) -> Any:
+    def span(self, metadata: dict[str, Any]) -> AbstractContextManager[object]:
+        """The server span, within the trace that the caller is part of."""
         if not telemetry.is_on():
-            return telemetry.span(self._method)
+            return telemetry.attach(metadata) if "traceparent" in metadata else _NO_SPAN
         trace_id = correlation.current().trace_id
         attributes = {**self._attributes, "pagi.trace_id": trace_id} if trace_id else self._attributes
-        return telemetry.span(self._method, "server", attributes)
+        return telemetry.span(self._method, "server", attributes, parent=metadata)
 
     def done(self, code: str, began: float) -> None:
-        RPCS.labels(self._method, code).inc()
+        """Counts the call."""
+        if (count := self._counts.get(code)) is None:
+            self._counts[code] = count = RPCS.labels(self._method, code)
+        count.inc()
         self._seconds.observe(time.perf_counter() - began)
 
 

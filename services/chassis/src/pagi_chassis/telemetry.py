@@ -97,19 +97,25 @@ def is_on() -> bool:
 
 @contextmanager
 def span(
-    name: str, kind: str = "internal", attributes: Mapping[str, AttributeValue] | None = None
+    name: str,
+    kind: str = "internal",
+    attributes: Mapping[str, AttributeValue] | None = None,
+    *,
+    parent: Mapping[str, str] | None = None,
 ) -> Iterator[trace.Span]:
-    """A span around the block, child of the current one. An exception marks it as failed and goes on.
+    """A span around the block. An exception marks it as failed and goes on.
 
     Args:
         name: Low in cardinality, e.g. `chat mock-1`.
         kind: One of internal, server, client, producer, consumer.
         attributes: A few; each costs.
+        parent: Headers with the trace context of the parent; None: the current span is the parent.
     """
     if _Tracing.tracer is None:
         yield trace.INVALID_SPAN
         return
-    with _Tracing.tracer.start_as_current_span(name, kind=_KINDS[kind], attributes=attributes) as current:
+    context = None if parent is None else _propagator.extract(parent)
+    with _Tracing.tracer.start_as_current_span(name, context, _KINDS[kind], attributes) as current:
         yield current
 
 
