@@ -18,7 +18,7 @@ KNOWLEDGE = """You are helpful.
 It does not cover water &amp; sand.</passage>
 <passage source="Domain-KB/&quot;odd&quot;.md" heading="Acme drone &gt; Battery">- Charging takes **90 minutes**.
 - Flying time is 31 minutes.</passage>
-<passage source="Body-KB/office.md">The office opens at 9:00. Dr. Who has the key.</passage>"""
+<passage source='Body-KB/"the" office.md' heading="Office">The office opens at 9:00. Dr. Who has the key.</passage>"""
 
 
 async def plan(request: PlanRequest) -> Plan:
@@ -106,7 +106,7 @@ async def test_every_result_is_told() -> None:
         ("How long does the warranty of the Acme drone last?", "24 months", "Domain-KB/drone.md"),
         ("Is water covered by the warranty?", "water & sand", "Domain-KB/drone.md"),
         ("How many minutes does it charge?", "90 minutes", 'Domain-KB/"odd".md'),
-        ("When does the office open?", "9:00", "Body-KB/office.md"),
+        ("When does the office open?", "9:00", 'Body-KB/"the" office.md'),
     ],
 )
 async def test_questions_are_answered_from_passages_with_the_source(question: str, said: str, source: str) -> None:

@@ -11,11 +11,12 @@ from html import unescape
 
 from pagi_gateway.adapters.mock_words import content_words, sentences
 
-_OPEN = re.compile(r"""<passage((?:\s+[\w-]{1,40}="[^"<]*")*)\s*>""")
-_ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
+_OPEN = re.compile(r"""<passage((?:\s+[\w-]{1,40}=(?:"[^"<]*"|'[^'<]*'))*)\s*>""")
+# XML allows either quote; a value that holds one is written in the other.
+_ATTRIBUTE = re.compile(r"""([\w-]+)=(?:"([^"]*)"|'([^']*)')""")
 _CLOSE = "</passage>"
 # A passage answers a question only where it holds at least this part of its content words.
-_LEAST_SHARE = 0.34
+_LEAST_SHARE = 0.3
 _MOST_SENTENCES = 3
 
 
@@ -46,7 +47,7 @@ def passages_in(text: str) -> list[Passage]:
         end = text.find(_CLOSE, match.end())
         if end < 0:
             break
-        attributes = {name: unescape(value) for name, value in _ATTRIBUTE.findall(match.group(1))}
+        attributes = {name: unescape(double or single) for name, double, single in _ATTRIBUTE.findall(match.group(1))}
         body = unescape(text[match.end() : end]).strip()
         found.append(Passage(attributes.get("source", ""), attributes.get("heading", ""), body))
         at = end + len(_CLOSE)
@@ -65,12 +66,20 @@ def answer_from(question: str, passages: list[Passage]) -> str:
     if not candidates:
         return ""
     # Only what fits as well as the best, or nearly: the rest would answer another question.
-    chosen = [each for each in candidates if 4 * each.score >= 3 * candidates[0].score][:_MOST_SENTENCES]
-    chosen.sort(key=lambda each: (each.passage, each.sentence))
-    sources = dict.fromkeys(passages[each.passage].source for each in chosen)
+    best = [each for each in candidates if 4 * each.score >= 3 * candidates[0].score][:_MOST_SENTENCES]
+    chosen = {(each.passage, each.sentence): each.text for each in best}
+    if len(best) == 1 and (after := _after(best[0], passages)):
+        # A lone sentence is often explained by the next one.
+        chosen[best[0].passage, best[0].sentence + 1] = after
+    sources = dict.fromkeys(passages[index].source for index, _ in sorted(chosen))
     named = ", ".join(source for source in sources if source)
-    text = " ".join(dict.fromkeys(each.text for each in chosen))
+    text = " ".join(dict.fromkeys(text for _, text in sorted(chosen.items())))
     return f"{text}\n\nSource: {named}" if named else text
+
+
+def _after(candidate: _Candidate, passages: list[Passage]) -> str:
+    rest = sentences(passages[candidate.passage].text)[candidate.sentence + 1 :]
+    return rest[0] if rest else ""
 
 
 def _candidates(wanted: frozenset[str], passage: Passage, index: int) -> list[_Candidate]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 _WORD = re.compile(r"[^\W_]+")
 _SENTENCE = re.compile(r"[^\n.!?]*(?:[.!?](?!\s|$)[^\n.!?]*)*[.!?]*")
-_MARKDOWN = re.compile(r"^[\s>#*+|-]+|[*_`|]+")
+_MARKDOWN = re.compile(r"^[\s>#*+|-]+|\*+|[\s|]+$")
 _SUFFIXES = ("ations", "ation", "ings", "ing", "edly", "ed", "ly", "es", "s", "e")
 # Words that carry no subject; the mock would otherwise find every sentence related to every question.
 _STOP_WORDS = """
@@ -42,7 +42,7 @@ def content_words(text: str) -> frozenset[str]:
 def sentences(text: str) -> list[str]:
     """The sentences of a text, without Markdown's marks; a line never continues a sentence."""
     found = (_MARKDOWN.sub("", match.group()).strip() for match in _SENTENCE.finditer(text))
-    return [sentence for sentence in found if sentence]
+    return [sentence for sentence in found if _WORD.search(sentence)]
 
 
 def count_words(text: str) -> int:
