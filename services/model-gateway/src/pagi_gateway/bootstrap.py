@@ -60,20 +60,7 @@ async def build(settings: GatewaySettings, *, provider: Provider | None = None) 
         settings.model_gateway_http_port,
         port_variable="MODEL_GATEWAY_HTTP_PORT",
     )
-    return [*components, http_server, grpc_server, _Readiness(health)]
-
-
-class _Readiness:
-    """Comes last, so that the service calls itself ready when all else has started, and leaves first."""
-
-    def __init__(self, health: Health) -> None:
-        self._health = health
-
-    async def start(self) -> None:
-        self._health.mark_ready()
-
-    async def stop(self) -> None:
-        self._health.mark_stopping()
+    return [*components, http_server, grpc_server, health]
 
 
 def _offline_provider(settings: GatewaySettings) -> Provider:

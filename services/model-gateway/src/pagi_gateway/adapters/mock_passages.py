@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from html import unescape
 
 from pagi_gateway.adapters.mock_words import content_words, sentences
@@ -78,14 +79,21 @@ def answer_from(question: str, passages: list[Passage]) -> str:
 
 
 def _after(candidate: _Candidate, passages: list[Passage]) -> str:
-    rest = sentences(passages[candidate.passage].text)[candidate.sentence + 1 :]
+    rest = _analysed(passages[candidate.passage])[0][candidate.sentence + 1 :]
     return rest[0] if rest else ""
 
 
-def _candidates(wanted: frozenset[str], passage: Passage, index: int) -> list[_Candidate]:
+# The same passages are retrieved again and again; taking one apart costs more than all the rest.
+@lru_cache(maxsize=512)
+def _analysed(passage: Passage) -> tuple[list[str], list[frozenset[str]], frozenset[str]]:
+    """The sentences of a passage, the content words of each, and those of its heading."""
     lines = sentences(passage.text)
-    words = [content_words(line) for line in lines]
-    heading = content_words(passage.heading) & wanted
+    return lines, [content_words(line) for line in lines], content_words(passage.heading)
+
+
+def _candidates(wanted: frozenset[str], passage: Passage, index: int) -> list[_Candidate]:
+    lines, words, title = _analysed(passage)
+    heading = title & wanted
     shared = heading.union(*words) & wanted
     if not shared or len(shared) < _LEAST_SHARE * len(wanted):
         return []
