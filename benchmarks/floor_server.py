@@ -1,0 +1,87 @@
+"""A process of the floor that does nothing: answers the calls of a plan with messages that were made at its start.
+
+Says its port on standard output as a line of JSON, and ends when its standard input does. Sizes in bytes are those that
+were seen on the wire for the prompt of the bench: GetContext 4 KB back, GetPlan 8 KB there, the rest below 0.5 KB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import grpc
+import uvloop
+from pagi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from pagi.memory.v1 import memory_pb2, memory_pb2_grpc
+from pagi.sandbox.v1 import sandbox_pb2, sandbox_pb2_grpc
+
+# A second server on the port would start in silence; the rest is gRPC's own.
+OPTIONS = (("grpc.so_reuseport", 0),)
+
+_CONTEXT = memory_pb2.GetContextResponse(
+    soul="s" * 900, passages=[memory_pb2.Passage(id="p" * 32, text="t" * 420, source="s" * 30) for _ in range(6)]
+)
+_STORED = memory_pb2.StoreSessionHistoryResponse(stored=4)
+_PLAN = gateway_pb2.GetPlanResponse(text="a" * 100)
+_RESULT = sandbox_pb2.ExecuteToolResponse(output_json="r" * 45)
+
+
+class Nothing:
+    """Every service of a plan at once; each process of the floor is asked for one of them."""
+
+    async def GetContext(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Memory's first."""
+        return _CONTEXT
+
+    async def StoreSessionHistory(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Memory's second."""
+        return _STORED
+
+    async def GetPlan(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The model gateway's."""
+        return _PLAN
+
+    async def ExecuteTool(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The sandbox's."""
+        return _RESULT
+
+
+class _Memory(Nothing, memory_pb2_grpc.MemoryServicer):
+    pass
+
+
+class _Gateway(Nothing, gateway_pb2_grpc.ModelGatewayServicer):
+    pass
+
+
+class _Sandbox(Nothing, sandbox_pb2_grpc.ToolServiceServicer):
+    pass
+
+
+async def serve() -> None:
+    """Serves until standard input ends."""
+    server = grpc.aio.server(options=OPTIONS)
+    # The rest of each service is not called.
+    memory_pb2_grpc.add_MemoryServicer_to_server(_Memory(), server)  # type: ignore[abstract]
+    gateway_pb2_grpc.add_ModelGatewayServicer_to_server(_Gateway(), server)  # type: ignore[abstract]
+    sandbox_pb2_grpc.add_ToolServiceServicer_to_server(_Sandbox(), server)  # type: ignore[abstract]
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    sys.stdout.write(json.dumps({"port": port}) + "\n")
+    sys.stdout.flush()
+    await until_input_ends()
+    await server.stop(1.0)
+
+
+async def until_input_ends() -> None:
+    """Returns when whoever started this process is gone, or asks for its end."""
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve())

@@ -1,0 +1,140 @@
+"""Takes the floor and the meshes in turns, so that whatever else the machine does meets all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.children import Child
+from benchmarks.load import LoadGenerator, Order
+from benchmarks.usage import cpu_s
+
+# A batch is over when what was measured has come to rest: histories, notifications and spans go out behind an answer.
+_REST_S = 0.1
+_LONGEST_REST_S = 2.0
+_AT_REST_CPU_S = 0.02
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that answers `POST /plan`.
+
+    Attributes:
+        name: floor, mesh or traced.
+        port: Of its HTTP.
+        children: Its processes.
+        rest_s: How long it may do nothing before it works on what is left.
+    """
+
+    name: str
+    port: int
+    children: Sequence[Child]
+    rest_s: float = _REST_S
+
+
+@dataclass(frozen=True)
+class Level:
+    """How a number of concurrent plans is measured.
+
+    Attributes:
+        concurrency: Plans in flight.
+        rounds: Batches for each target, at most.
+        seconds: Length of a batch.
+    """
+
+    concurrency: int
+    rounds: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One target under load for a moment."""
+
+    latencies_ms: Sequence[float]
+    plans_a_second: float
+    cpu_ms_a_plan: Mapping[str, float]
+
+    @property
+    def p50_ms(self) -> float:
+        """Median time of a plan."""
+        return statistics.median(self.latencies_ms)
+
+    @property
+    def cpu_ms(self) -> float:
+        """Processor time of a plan over all processes."""
+        return sum(self.cpu_ms_a_plan.values())
+
+
+@dataclass
+class Series:
+    """The batches of one level, by target; the batches of one index were taken after each other."""
+
+    level: Level
+    batches: dict[str, list[Batch]] = field(default_factory=dict)
+
+    def median(self, target: str, figure: Callable[[Batch], float]) -> float:
+        """The median of a figure over the batches."""
+        return statistics.median(map(figure, self.batches[target]))
+
+    def ratio(self, target: str, base: str, figure: Callable[[Batch], float]) -> float:
+        """The median of the ratios, each taken within one round."""
+        pairs = zip(self.batches[target], self.batches[base], strict=True)
+        return statistics.median(figure(one) / figure(other) for one, other in pairs)
+
+    def p99_ms(self, target: str) -> float:
+        """Over the plans of all batches."""
+        latencies = sorted(latency for batch in self.batches[target] for latency in batch.latencies_ms)
+        return latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))]
+
+    def plans(self, target: str) -> int:
+        """How many were measured."""
+        return sum(len(batch.latencies_ms) for batch in self.batches[target])
+
+
+def measure(load: LoadGenerator, targets: Sequence[Target], level: Level, *, until: float) -> Series:
+    """Takes the targets in turns, each round beginning with the next one.
+
+    Args:
+        load: Makes the plans.
+        targets: What to measure.
+        level: How.
+        until: No round but the first begins after this moment (`time.monotonic()`).
+
+    Raises:
+        BenchError: A plan failed.
+    """
+    series = Series(level, {target.name: [] for target in targets})
+    for number in range(level.rounds):
+        if number and time.monotonic() > until:
+            break
+        first = number % len(targets)
+        for target in [*targets[first:], *targets[:first]]:
+            series.batches[target.name].append(_batch(load, target, level))
+    return series
+
+
+def _batch(load: LoadGenerator, target: Target, level: Level) -> Batch:
+    before = cpu_s(target.children)
+    outcome = load.run(Order(target.port, level.concurrency, level.seconds))
+    _await_rest(target)
+    after = cpu_s(target.children)
+    plans = len(outcome.latencies_ms)
+    return Batch(
+        latencies_ms=outcome.latencies_ms,
+        plans_a_second=plans / outcome.seconds,
+        cpu_ms_a_plan={name: (after[name] - before[name]) * 1000 / plans for name in after},
+    )
+
+
+def _await_rest(target: Target) -> None:
+    deadline = time.monotonic() + _LONGEST_REST_S
+    used = sum(cpu_s(target.children).values())
+    while time.monotonic() < deadline:
+        time.sleep(target.rest_s)
+        now = sum(cpu_s(target.children).values())
+        if now - used <= _AT_REST_CPU_S:
+            return
+        used = now
