@@ -38,7 +38,7 @@ def _paragraph(call: ToolCall, text: str) -> str:
     if call.name == "web_search":
         return f"The search for {arguments.get('query', '')!r} found: {value}"
     if call.name == "governance_note":
-        return f"The note to {arguments.get('proposal_id', 'the proposal')} is stored: {value}"
+        return f"The note to {arguments.get('proposal_id', 'the proposal')} is stored."
     if call.name == "python":
         return f"The Python code gave: {value}"
     return f"The tool {call.name} gave: {value}"
@@ -55,7 +55,7 @@ def _read(text: str) -> tuple[str, str]:
     for name in _VALUE_NAMES:
         if body.get(name) not in (None, ""):
             value = body[name]
-            return _short(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)), ""
+            return _short(value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)), ""
     return _short(text.strip() or "nothing"), ""
 
 
