@@ -34,6 +34,9 @@ class HealthReport:
 class Health:
     """Collects what a service depends on and answers for it.
 
+    It is a component too: as the last one it says that the service is ready once all others have started, and is the
+    first to say that it stops.
+
     Args:
         service: Its name.
         detail: Called for each report: more to tell, e.g. which isolation is active.
@@ -57,6 +60,14 @@ class Health:
     def mark_stopping(self) -> None:
         """From now on traffic should go elsewhere."""
         self.ready = False
+
+    async def start(self) -> None:
+        """Welcomes traffic: everything else has started."""
+        self.mark_ready()
+
+    async def stop(self) -> None:
+        """Sends traffic elsewhere, before anything else stops."""
+        self.mark_stopping()
 
     async def report(self) -> HealthReport:
         """Asks every dependency at once."""

@@ -86,7 +86,7 @@ async def build(
     grpc.add(memory_pb2_grpc.add_MemoryServicer_to_server, servicer, SERVICE_NAME)
     # The index comes before the stores: it holds the lock that keeps a second process out.
     stores: list[Component] = [index, passages, sessions, embedder]
-    return [http, *stores, StartUpIngestion(ingestion, passages), grpc, Readiness(health)]
+    return [http, *stores, StartUpIngestion(ingestion, passages), grpc, health]
 
 
 def _chroma(settings: MemorySettings) -> ChromaServer | EmbeddedChroma:
@@ -120,18 +120,3 @@ class StartUpIngestion:
 
     async def stop(self) -> None:
         """Nothing is running any more."""
-
-
-class Readiness:
-    """The last component: says that the service is ready, and first of all that it stops."""
-
-    def __init__(self, health: Health) -> None:
-        self._health = health
-
-    async def start(self) -> None:
-        """Welcomes traffic."""
-        self._health.mark_ready()
-
-    async def stop(self) -> None:
-        """Sends it elsewhere."""
-        self._health.mark_stopping()

@@ -37,7 +37,7 @@ async def build(
     http = HttpServer(
         health_app(health), settings.bind_host, settings.port, port_variable="NOTIFICATION_SUBSCRIBER_PORT"
     )
-    return [*components, http, subscriber, _Readiness(health)]
+    return [*components, http, subscriber, health]
 
 
 def _redis_inbox(settings: NotifierSettings, health: Health) -> tuple[Inbox, list[Component]]:
@@ -57,16 +57,3 @@ def _redis_inbox(settings: NotifierSettings, health: Health) -> tuple[Inbox, lis
         claim_idle_s=settings.claim_idle_s,
     )
     return inbox, [inbox]
-
-
-class _Readiness:
-    """Says that the service is ready once all others have started, and not once they stop."""
-
-    def __init__(self, health: Health) -> None:
-        self._health = health
-
-    async def start(self) -> None:
-        self._health.mark_ready()
-
-    async def stop(self) -> None:
-        self._health.mark_stopping()

@@ -65,7 +65,7 @@ async def build(
         health_app(health), settings.bind_host, settings.sandbox_port, port_variable="SANDBOX_PORT"
     )
     clients = [searxng] if searxng is not None else []
-    return [fork_runner, notes, *clients, _Registration(sandbox), http_server, grpc_server, _Readiness(health)]
+    return [fork_runner, notes, *clients, _Registration(sandbox), http_server, grpc_server, health]
 
 
 def _fork_runner(settings: SandboxSettings) -> ForkRunner:
@@ -99,16 +99,3 @@ class _Registration:
 
     async def stop(self) -> None:
         """Holds nothing."""
-
-
-class _Readiness:
-    """The last to start and the first to stop."""
-
-    def __init__(self, health: Health) -> None:
-        self._health = health
-
-    async def start(self) -> None:
-        self._health.mark_ready()
-
-    async def stop(self) -> None:
-        self._health.mark_stopping()
