@@ -25,7 +25,7 @@ stop-dev: ## Stop the mesh that runs here
 	@$(PYTHON) scripts/run_all_dev.py --stop
 
 status-dev: ## Show what runs: process, readiness, restarts, memory, ports
-	@$(PYTHON) scripts/run_all_dev.py --status
+	@$(PYTHON) scripts/run_all_dev.py --status || true
 
 test: setup-dev ## Set up what is missing, run every check and every test
 	@$(MAKE) --no-print-directory check

@@ -23,6 +23,7 @@ class ServiceSpec:
         ports: What it listens on; the first is the one that people are shown.
         probe: Says whether it is ready.
         tier: Higher ones use lower ones, and are stopped before them.
+        quiet: Its lines go to its log file only.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ServiceSpec:
     ports: tuple[Port, ...]
     probe: Probe
     tier: int = 1
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,4 +108,5 @@ def valkey_service(root: Path, address: RedisAddress) -> ServiceSpec:
         ports=(Port("Redis", "REDIS_ADDR=127.0.0.1:<port>", address.port),),
         probe=RedisProbe("127.0.0.1" if address.host == "localhost" else address.host, address.port),
         tier=0,
+        quiet=True,  # twenty lines of greeting and good-bye that help nobody
     )

@@ -22,10 +22,10 @@ def show(state_file: StateFile, console: Console) -> int:
     harness = harness_of(state)
     if harness is None:
         left = leftovers_of(state)
-        console.say("The mesh does not run." + (f" It left {len(left)} processes: make stop-dev" if left else ""))
+        console.say("The mesh does not run." + (" Some of its processes are left: make stop-dev" if left else ""))
         return NOTHING_RUNS
     rows = [_row(service) for service in state["services"]]
-    console.say(f"The mesh runs since {_span(time.time() - state['started'])} (harness: pid {harness.pid}).")
+    console.say(f"The mesh has been running for {_span(time.time() - state['started'])} (harness: pid {harness.pid}).")
     header = ("service", "pid", "ready", "restarts", "memory", "ports")
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, *rows]:

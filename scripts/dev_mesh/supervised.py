@@ -193,7 +193,8 @@ class Supervised:
                 log.flush()
                 line = raw.decode(errors="replace").rstrip()
                 self.last_lines.append(line)
-                self._reports.line(self.spec.name, line)
+                if not self.spec.quiet:
+                    self._reports.line(self.spec.name, line)
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
