@@ -92,3 +92,9 @@ def test_the_banner_shows_how_to_call_a_mesh_that_wants_a_key(tmp_path):
     assert '-H "X-API-Key: $PAGI_API_KEY"' in text
     assert "secret" not in text
     assert "localhost:8585/plan" in text
+
+
+def test_services_keep_their_compiled_modules_and_lose_no_last_words():
+    values = Environment({"PYTHONDONTWRITEBYTECODE": "1"}).for_process()
+    assert "PYTHONDONTWRITEBYTECODE" not in values
+    assert values["PYTHONUNBUFFERED"] == "1"
