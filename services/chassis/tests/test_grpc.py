@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pagi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from pagi.sandbox.v1 import sandbox_pb2, sandbox_pb2_grpc
-from pagi_chassis import correlation, deadline, errors
+from pagi_chassis import correlation, deadline, errors, telemetry
 from pagi_chassis.grpc_client import GrpcClient
 from pagi_chassis.grpc_server import GrpcServer
 from pagi_chassis.lifecycle import StartError
@@ -17,6 +17,7 @@ from pagi_chassis.statuses import STATUSES
 from pagi_chassis.testing import serving
 
 SERVICE = "pagi.sandbox.v1.ToolService"
+TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 Behaviour = Callable[[sandbox_pb2.ExecuteToolRequest], Any]
 
 
@@ -185,6 +186,52 @@ async def test_a_call_that_began_is_not_repeated_unless_it_may_be():
     assert tools.calls == 1
 
 
+async def test_a_repeat_waits_as_long_as_the_peer_asks():
+    tools = Tools(raising(errors.UnavailableError("loading", retry_after_s=60)))
+    async with serving(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, tools, SERVICE) as client:
+        with pytest.raises(errors.UnavailableError, match="loading"):
+            await execute(client, repeatable=True)
+    assert tools.calls == 1
+
+
+async def test_a_message_that_quotes_what_was_sent_arrives_as_its_own_error():
+    async with tools_served(raising(errors.InvalidArgumentError("ä" * 1_000_000, field="tool"))) as client:
+        with pytest.raises(errors.InvalidArgumentError) as caught:
+            await execute(client)
+    assert caught.value.field == "tool"
+
+
+async def test_more_calls_than_allowed_at_once_are_refused():
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_):
+        begun.set()
+        await go.wait()
+        return sandbox_pb2.ExecuteToolResponse()
+
+    server = GrpcServer("127.0.0.1", 0, max_concurrent=1)
+    server.add(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, Tools(slow), SERVICE)
+    await server.start()
+    client = GrpcClient(f"127.0.0.1:{server.port}")
+    first = asyncio.create_task(execute(client))
+    await begun.wait()
+    with pytest.raises(errors.ResourceExhaustedError):
+        await execute(client)
+    go.set()
+    await first
+    await client.close()
+    await server.stop()
+
+
+async def test_an_ipv6_address_is_served():
+    server = GrpcServer("::1", 0)
+    await server.start()
+    client = GrpcClient(f"[::1]:{server.port}")
+    await client.check_health()
+    await client.close()
+    await server.stop()
+
+
 async def test_a_second_server_on_the_port_fails_loudly():
     first = GrpcServer("127.0.0.1", 0)
     await first.start()
@@ -227,33 +274,42 @@ async def test_a_stream_carries_its_messages_then_its_error():
         gateway_pb2_grpc.add_ModelGatewayServicer_to_server, Streams(deltas), "pagi.gateway.v1.ModelGateway"
     ) as client:
         stub = gateway_pb2_grpc.ModelGatewayStub(client.channel)
-        with pytest.raises(errors.ResourceExhaustedError) as caught:
+
+        async def read() -> None:
             async for message in client.stream(stub.StreamPlan, gateway_pb2.StreamPlanRequest(), timeout_s=5):
                 got.append(message.text_delta)
+
+        with pytest.raises(errors.ResourceExhaustedError) as caught:
+            await read()
     assert got == ["a", "b"]
     assert caught.value.retry_after_s == 7
 
 
-async def test_leaving_a_stream_ends_the_handler():
+@pytest.mark.parametrize("pause_s", [None, 0.01], ids=["while sending", "between messages"])
+async def test_leaving_a_stream_ends_the_handler_without_a_fault(pause_s, caplog):
     ended = asyncio.Event()
 
     async def deltas():
-        try:
-            while True:
-                yield "more"
-                await asyncio.sleep(0.01)
-        finally:
-            ended.set()
+        with correlation.bind(run_id="inner"), deadline.limit(60), telemetry.attach({"traceparent": TRACEPARENT}):
+            try:
+                while True:
+                    yield "more" if pause_s else "x" * 100_000
+                    if pause_s:
+                        await asyncio.sleep(pause_s)
+            finally:
+                # This may run in another context than it began in.
+                asyncio.get_running_loop().call_soon(ended.set)
 
     async with serving(
         gateway_pb2_grpc.add_ModelGatewayServicer_to_server, Streams(deltas), "pagi.gateway.v1.ModelGateway"
     ) as client:
         stub = gateway_pb2_grpc.ModelGatewayStub(client.channel)
         stream = client.stream(stub.StreamPlan, gateway_pb2.StreamPlanRequest(), timeout_s=5)
-        assert (await anext(stream)).text_delta == "more"
+        await anext(stream)
         await stream.aclose()
         async with asyncio.timeout(5):
             await ended.wait()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

@@ -40,11 +40,13 @@ def current() -> Correlation:
 @contextmanager
 def bind(**ids: str) -> Iterator[Correlation]:
     """Sets some of the ids (names of `Correlation`) for the block; the others stay."""
-    token = _current.set(_current.get()._replace(**ids))
+    before = _current.get()
+    _current.set(bound := before._replace(**ids))
     try:
-        yield _current.get()
+        yield bound
     finally:
-        _current.reset(token)
+        # Not reset(): an abandoned generator is ended in another context, which would refuse the token.
+        _current.set(before)
 
 
 def to_metadata() -> list[tuple[str, str]]:

@@ -30,8 +30,10 @@ def adopt(seconds: float | None) -> None:
 @contextmanager
 def limit(seconds: float) -> Iterator[None]:
     """Sets the deadline for the block; an earlier one stays in force."""
-    token = _deadline.set(time.monotonic() + within(seconds))
+    before = _deadline.get()
+    _deadline.set(time.monotonic() + within(seconds))
     try:
         yield
     finally:
-        _deadline.reset(token)
+        # Not reset(): an abandoned generator is ended in another context, which would refuse the token.
+        _deadline.set(before)

@@ -115,8 +115,16 @@ def span(
         yield trace.INVALID_SPAN
         return
     context = None if parent is None else _propagator.extract(parent)
-    with _Tracing.tracer.start_as_current_span(name, context, _KINDS[kind], attributes) as current:
-        yield current
+    current = _Tracing.tracer.start_span(name, context, _KINDS[kind], attributes)
+    try:
+        with _within(trace.set_span_in_context(current, context)):
+            yield current
+    except Exception as error:
+        current.record_exception(error)
+        current.set_status(trace.Status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        raise
+    finally:
+        current.end()
 
 
 def is_w3c_trace_id(text: str) -> bool:
@@ -137,11 +145,19 @@ def attach(headers: Mapping[str, str]) -> Iterator[None]:
     if "traceparent" not in headers:
         yield
         return
-    token = otel_context.attach(_propagator.extract(headers))
+    with _within(_propagator.extract(headers)):
+        yield
+
+
+@contextmanager
+def _within(context: otel_context.Context) -> Iterator[None]:
+    before = otel_context.get_current()
+    otel_context.attach(context)
     try:
         yield
     finally:
-        otel_context.detach(token)
+        # Not detach(): an abandoned generator is ended in another context, which would refuse the token.
+        otel_context.attach(before)
 
 
 def _otlp_exporter(endpoint: str, protocol: str) -> SpanExporter:
