@@ -45,8 +45,8 @@ format: setup-dev ## Format the code and mend what the linter can
 	@$(BIN)/ruff format $(CODE)
 	@$(BIN)/ruff check --fix $(CODE)
 
-bench: setup-dev ## Measure the mesh against its floor and print the table
-	@$(BIN)/python -m benchmarks
+bench: setup-dev ## Measure the mesh against its floor and print the table (QUICK=1: roughly; JSON=file: write it too)
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(JSON),--json $(JSON))
 
 proto: setup-dev ## Generate the code beside each .proto
 	@PYTHON=$(BIN)/python bash scripts/gen_proto.sh

@@ -1,6 +1,6 @@
 """Measures the mesh against its floor: the same chain of bare RPCs to processes that do nothing.
 
-docs/performance.md says what is measured and how to read it. Run by `make bench`, or `python -m benchmarks` at the root.
+docs/performance.md says what is measured and how to read it. Run: `make bench`, or `python -m benchmarks` at the root.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Scale:
     import_repeats: int
 
 
-FULL = Scale((Level(1, 10, 1.5), Level(16, 8, 2.0), Level(64, 5, 3.0)), 140.0, 200, 5)
+FULL = Scale((Level(1, 10, 1.5), Level(1, 5, 1.5, is_known=True), Level(16, 8, 2.0), Level(64, 5, 3.0)), 150.0, 200, 5)
 QUICK = Scale((Level(1, 2, 0.6), Level(16, 2, 0.8), Level(64, 1, 1.5)), 14.0, 60, 1)
 
 
@@ -117,7 +117,7 @@ def run(scale: Scale, folder: Path) -> Figures:
         spans = receiver.ask({})["spans"]
         series = []
         for level in scale.levels:
-            _say(f"plans, {level.concurrency} at once")
+            _say(f"plans, {level.text}")
             share = scale.rounds_s / len(scale.levels)
             series.append(measure(load, targets, level, until=time.monotonic() + share))
         time.sleep(_EXPORTED_AFTER_S)

@@ -55,7 +55,7 @@ def rows(figures: Figures) -> list[Row]:
     """Every line of the table."""
     return [
         *(row for series in figures.series for row in _plan_rows(series)),
-        *_process_rows(_middle(figures.series)),
+        *_process_rows(next(each for each in figures.series if each.level.concurrency > 1)),
         Row("spans a plan", "", None, None, None, traced=figures.spans_a_plan),
         *_import_rows(figures.imports_ms),
         *_start_rows(figures),
@@ -93,6 +93,7 @@ def as_json(where: Mapping[str, Any], table: list[Row], figures: Figures) -> dic
     batches = [
         {
             "concurrency": series.level.concurrency,
+            "is_known": series.level.is_known,
             "target": target,
             "plans": len(batch.latencies_ms),
             "p50_ms": batch.p50_ms,
@@ -107,8 +108,8 @@ def as_json(where: Mapping[str, Any], table: list[Row], figures: Figures) -> dic
 
 
 def _plan_rows(series: Series) -> Iterator[Row]:
-    at_once = f"`/plan`, {series.level.concurrency} at once"
-    yield _compared(series, f"{at_once}: p50", "ms", lambda batch: batch.p50_ms, has_aim=True)
+    at_once = f"`/plan`, {series.level.text}"
+    yield _compared(series, f"{at_once}: p50", "ms", lambda batch: batch.p50_ms, has_aim=not series.level.is_known)
     floor, mesh, traced = (series.p99_ms(target) for target in ("floor", "mesh", "traced"))
     yield Row(f"{at_once}: p99", "ms", floor, mesh, mesh / floor, traced, traced / floor, traced / mesh)
     yield _compared(series, f"{at_once}: plans a second", "/s", lambda batch: batch.plans_a_second)
@@ -141,7 +142,7 @@ def _process_rows(series: Series) -> Iterator[Row]:
             for target in ("floor", "mesh", "traced")
         )
         yield Row(
-            f"processor time a plan, {series.level.concurrency} at once: {name}",
+            f"processor time a plan, {series.level.text}: {name}",
             "ms",
             floor or None,
             mesh,
@@ -188,10 +189,6 @@ def _memory_rows(memory: Mapping[str, Mapping[str, float]]) -> Iterator[Row]:
     total, of_floor = sum(mesh.values()), sum(floor.values())
     aim = f"{_met(total < _IDLE_MIB)} < {_IDLE_MIB} MiB"
     yield Row("memory idle (PSS): all", "MiB", of_floor, total, total / of_floor, aim=aim)
-
-
-def _middle(series: list[Series]) -> Series:
-    return series[len(series) // 2]
 
 
 def _met(is_met: bool) -> str:

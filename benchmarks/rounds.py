@@ -42,11 +42,18 @@ class Level:
         concurrency: Plans in flight.
         rounds: Batches for each target, at most.
         seconds: Length of a batch.
+        is_known: See `load.Order`.
     """
 
     concurrency: int
     rounds: int
     seconds: float
+    is_known: bool = False
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.concurrency} at once" + (", prompt known" if self.is_known else "")
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ def measure(load: LoadGenerator, targets: Sequence[Target], level: Level, *, unt
 
 def _batch(load: LoadGenerator, target: Target, level: Level) -> Batch:
     before = cpu_s(target.children)
-    outcome = load.run(Order(target.port, level.concurrency, level.seconds))
+    outcome = load.run(Order(target.port, level.concurrency, level.seconds, is_known=level.is_known))
     _await_rest(target)
     after = cpu_s(target.children)
     plans = len(outcome.latencies_ms)
