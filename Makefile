@@ -35,7 +35,7 @@ check: setup-dev ## Format, lint, types, import contract; protos, locks and .env
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "Run: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy --no-error-summary scripts $(wildcard services/*/src)
-	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/lint-imports --no-logo
 	@PYTHON=$(BIN)/python bash scripts/gen_proto.sh --check
 	@$(BIN)/python scripts/lock.py --check
 	@$(BIN)/python scripts/gen_env_example.py --check

@@ -1,7 +1,7 @@
 """Outlives the harness for a moment: when it is gone without a word (kill -9), ends what it had started.
 
-Runs as a process of its own and reads lines from standard input: `+PID START` and `-PID START` for a service that
-was started or has ended, `bye` when the harness has stopped everything by itself.
+Runs as a process of its own. Its arguments are what runs already, as PID:START; it reads lines from standard input:
+`+PID:START` and `-PID:START` for a service that was started or has ended, `bye` when all has been stopped in order.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Guard:
         """This process is to be ended when the harness is gone."""
         with self._mutex:
             self._watched.add(process)
-            self._tell(f"+{process.pid} {process.start}")
+            self._tell(f"+{_written(process)}")
 
     def forget(self, process: ProcessId) -> None:
         """This process has ended."""
         with self._mutex:
             self._watched.discard(process)
-            self._tell(f"-{process.pid} {process.start}")
+            self._tell(f"-{_written(process)}")
 
     def ensure(self) -> None:
         """Starts the guard again where somebody has killed it."""
@@ -60,7 +60,7 @@ class Guard:
 
     def _start(self) -> subprocess.Popen[bytes]:
         return self._family.start(
-            [sys.executable, "-S", "-m", "dev_mesh.guard"],
+            [sys.executable, "-S", "-m", "dev_mesh.guard", *map(_written, self._watched)],
             {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -77,8 +77,6 @@ class Guard:
     def _restart(self) -> None:
         self._process.communicate()
         self._process = self._start()
-        for process in self._watched:
-            self._send(f"+{process.pid} {process.start}")
 
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -88,17 +86,24 @@ class Guard:
 
 def main() -> int:
     """The guard's side; returns the exit status."""
-    watched: set[ProcessId] = set()
+    watched = {_read(text) for text in sys.argv[1:]}
     for line in sys.stdin:
         if line.strip() == "bye":
             return 0
-        pid, start = line[1:].split()
-        process = ProcessId(int(pid), int(start))
-        (watched.add if line[0] == "+" else watched.discard)(process)
+        (watched.add if line[0] == "+" else watched.discard)(_read(line[1:]))
     with contextlib.suppress(OSError):  # the terminal may be gone as well
         os.write(2, b"The harness was killed; stopping what it had started.\n")
     end(watched, grace_s=GRACE_S)
     return 0
+
+
+def _written(process: ProcessId) -> str:
+    return f"{process.pid}:{process.start}"
+
+
+def _read(text: str) -> ProcessId:
+    pid, _, start = text.partition(":")
+    return ProcessId(int(pid), int(start))
 
 
 if __name__ == "__main__":
