@@ -41,6 +41,7 @@ def serve(call: int, tools: Mapping[str, Tool]) -> NoReturn:
         request = _read(channel)
         _confine(request)
         answer = _answer(tools, request)
+        _join_threads()
         _flush()
         channel.sendall(answer)
         status = 0
@@ -91,6 +92,17 @@ def _answer(tools: Mapping[str, Tool], request: dict[str, Any]) -> bytes:
     except BaseException as error:  # noqa: BLE001 a tool may raise anything; it is the tool's failure, not ours
         traceback.print_exc()
         return wire.FAILED + f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace")
+
+
+def _join_threads() -> None:
+    """Waits for the threads that the tool started, as an interpreter does before it ends."""
+    # Not imported by us: importing it makes each fork 0.3 ms slower.
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
 
 
 def _flush() -> None:

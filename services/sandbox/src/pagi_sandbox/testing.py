@@ -1,0 +1,191 @@
+"""Fakes of the ports, for tests of the sandbox and of packages that bring tools."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pagi_sandbox.domain.model import Note, SearchHit, ToolCall, ToolOutcome, ToolSpec, Verdict
+from pagi_sandbox.domain.tool import Effects, Tool, ToolContext, ToolFailedError
+
+
+class InProcessRunner:
+    """A ToolRunner that runs tools in a thread of this process: verdicts without any isolation.
+
+    A tool that does not end keeps its thread, and a crash is a crash of the test: only the real runner shows those.
+    """
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        """Runs exactly these."""
+        self._tools = {tool.name: tool for tool in tools}
+        self.calls: list[ToolCall] = []
+
+    def tools(self) -> Sequence[ToolSpec]:
+        """What it was given."""
+        return [
+            ToolSpec(tool.name, tool.description, tool.parameters, tool.effects, "test")
+            for tool in self._tools.values()
+        ]
+
+    async def run(self, call: ToolCall) -> ToolOutcome:
+        """Runs one call."""
+        self.calls.append(call)
+        stdout, stderr, began = io.StringIO(), io.StringIO(), time.perf_counter()
+        try:
+            async with asyncio.timeout(call.limits.timeout_ms / 1000):
+                verdict, output, error = await asyncio.to_thread(self._run, call, stdout, stderr)
+        except TimeoutError:
+            verdict, output, error = Verdict.TIMEOUT, "", f"the tool did not end within {call.limits.timeout_ms} ms"
+        outcome = ToolOutcome(verdict, output, stdout.getvalue(), stderr.getvalue(), error)
+        outcome = _cut(outcome, call.limits.output_bytes)
+        return replace(outcome, duration_ms=(time.perf_counter() - began) * 1000)
+
+    def _run(self, call: ToolCall, stdout: io.StringIO, stderr: io.StringIO) -> tuple[Verdict, str, str]:
+        context = ToolContext(call.workspace, call.session_id, call.effect_id, call.tenant, call.trace_id)
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            try:
+                output = self._tools[call.tool].run(call.arguments, context)
+                return Verdict.OK, json.dumps(dict(output), allow_nan=False), ""
+            except ToolFailedError as error:
+                return Verdict.FAILED, "", _sendable(str(error))
+            except MemoryError:
+                return Verdict.MEMORY, "", f"the tool needed more than its {call.limits.memory_mb} MiB of memory"
+            except Exception as error:  # noqa: BLE001 as in the real runner, whatever a tool raises is its failure
+                return Verdict.FAILED, "", _sendable(f"{type(error).__name__}: {error}")
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _cut(outcome: ToolOutcome, limit: int) -> ToolOutcome:
+    if len(outcome.stdout) + len(outcome.stderr) <= limit:
+        return outcome
+    stdout = outcome.stdout[:limit]
+    return replace(
+        outcome,
+        verdict=Verdict.OUTPUT,
+        output_json="",
+        stdout=stdout,
+        stderr=outcome.stderr[: limit - len(stdout)],
+        error=f"the tool printed more than {limit} bytes and was stopped",
+        truncated=True,
+    )
+
+
+class ScriptedRunner:
+    """A ToolRunner with one tool that ends as it is told."""
+
+    def __init__(self, name: str, ends: Sequence[ToolOutcome | Exception]) -> None:
+        """One end for each call, in order."""
+        self._name = name
+        self._ends = list(ends)
+        self.calls: list[ToolCall] = []
+
+    def tools(self) -> Sequence[ToolSpec]:
+        """One tool that takes anything."""
+        return [ToolSpec(self._name, "ends as it is told", {"type": "object"}, Effects.READ_ONLY, "test")]
+
+    async def run(self, call: ToolCall) -> ToolOutcome:
+        """The next end."""
+        self.calls.append(call)
+        end = self._ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+
+class InMemoryNotes:
+    """A NoteStore."""
+
+    def __init__(self) -> None:
+        """Starts empty."""
+        self._notes: dict[tuple[str, str, str], Note] = {}
+
+    async def start(self) -> None:
+        """Has nothing to open."""
+
+    async def stop(self) -> None:
+        """Has nothing to close."""
+
+    async def add(self, tenant: str, note: Note) -> tuple[Note, bool]:
+        """Keeps a note; see NoteStore."""
+        key = tenant, note.proposal_id, note.note
+        new = key not in self._notes
+        if new:
+            self._notes[key] = replace(note, id=len(self._notes) + 1)
+        return self._notes[key], new
+
+    async def of_proposal(self, tenant: str, proposal_id: str, limit: int) -> Sequence[Note]:
+        """Lists notes; see NoteStore."""
+        return [note for (whose, which, _), note in self._notes.items() if (whose, which) == (tenant, proposal_id)][
+            -limit:
+        ]
+
+
+class ScriptedSearch:
+    """A WebSearch with the same hits for every query."""
+
+    provider = "scripted"
+
+    def __init__(self, hits: Sequence[SearchHit]) -> None:
+        """What it finds."""
+        self._hits = hits
+        self.queries: list[str] = []
+
+    async def search(self, query: str, max_results: int) -> Sequence[SearchHit]:
+        """Finds them; see WebSearch."""
+        self.queries.append(query)
+        return self._hits[:max_results]
+
+
+class OneWorkspace:
+    """Workspaces below a directory of the test."""
+
+    def __init__(self, top: Path) -> None:
+        """`top` exists."""
+        self._top = top
+
+    def directory(self, tenant: str, session_id: str) -> Path:
+        """See Workspaces."""
+        path = self._top / f"{tenant}-{session_id}"
+        path.mkdir(exist_ok=True)
+        return path
+
+
+class RecordingMeter:
+    """A CallMeter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        """Starts empty."""
+        self.running = 0
+        self.verdicts: list[tuple[str, str]] = []
+
+    def started(self) -> None:
+        """A call begins to run."""
+        self.running += 1
+
+    def ended(self, tool: str, verdict: str, seconds: float) -> None:
+        """A call that had begun is over."""
+        self.running -= 1
+        self.verdicts.append((tool, verdict))
+
+
+class AnyArguments:
+    """ArgumentSchemas, and a check that takes any JSON object."""
+
+    def compile(self, spec: ToolSpec) -> AnyArguments:
+        """Itself."""
+        return self
+
+    def parse(self, arguments_json: str) -> Mapping[str, Any]:
+        """Reads the arguments without a check."""
+        parsed: dict[str, Any] = json.loads(arguments_json or "{}")
+        return parsed
