@@ -78,6 +78,16 @@ def test_a_killed_service_is_back_within_two_seconds_and_its_children_are_gone(h
     assert state_of(mesh)["services"][0]["restarts"] == 1
 
 
+def test_what_a_killed_service_left_in_another_session_is_ended_at_the_stop(harness):
+    mesh = harness(alpha="escaped-child")
+    mesh.says("The mesh is ready")
+    os.kill(pid_of(mesh, "alpha"), signal.SIGKILL)
+    mesh.says("alpha is ready again")
+    mesh.process.send_signal(signal.SIGTERM)
+    assert mesh.wait() == 0
+    assert mesh.alive() == []
+
+
 def test_one_that_cannot_start_is_given_up_with_its_last_words(harness):
     mesh = harness(alpha="", beta="fail")
     assert mesh.wait() == 1
