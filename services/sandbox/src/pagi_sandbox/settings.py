@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pagi_chassis.settings import ServiceSettings
 from pydantic import AliasChoices, Field, field_validator, model_validator
-from pydantic_settings import NoDecode
 
 from pagi_sandbox.domain.limits import LOWEST, LimitPolicy
 from pagi_sandbox.domain.model import Limits
@@ -37,7 +36,7 @@ class SandboxSettings(ServiceSettings):
         default=Path("data/workspaces"), description="Where each session's files are kept."
     )
     sandbox_db_path: Path = Field(default=Path("data/sandbox.db"), description="SQLite file of the governance notes.")
-    sandbox_tools_path: Annotated[tuple[str, ...], NoDecode] = Field(
+    sandbox_tools_path: tuple[str, ...] = Field(
         default=(),
         description="More directories with packages that bring tools, separated as in PATH. "
         "Packages installed beside the sandbox are found without it.",
