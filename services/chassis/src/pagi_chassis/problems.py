@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
+from http.client import responses
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
@@ -20,8 +20,6 @@ from pagi_chassis.statuses import status_of
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
-
-log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -78,6 +76,14 @@ def unexpected() -> Response:
     return problem(row.http, row.title, "internal error; the log has more under this trace id")
 
 
+def problem_of_http(error: HTTPException) -> Response:
+    """The document of an error of the framework: a path or a method that is not served, a body that is too large."""
+    # The body is the one part of a request that a framework refuses by itself.
+    faults = [("body", error.detail)] if error.status_code in (400, 413, 415) else []
+    title = responses.get(error.status_code, error.detail)
+    return problem(error.status_code, title, error.detail, faults=faults, headers=error.headers)
+
+
 async def on_pagi_error(_: Request, error: Exception) -> Response:
     """Exception handler for typed errors."""
     assert isinstance(error, PagiError)
@@ -85,19 +91,10 @@ async def on_pagi_error(_: Request, error: Exception) -> Response:
 
 
 async def on_http_error(_: Request, error: Exception) -> Response:
-    """Exception handler for paths and methods that are not served."""
+    """Exception handler for errors of the framework."""
     assert isinstance(error, HTTPException)
-    return problem(error.status_code, error.detail, error.detail, headers=error.headers)
+    return problem_of_http(error)
 
 
-async def on_unexpected_error(request: Request, error: Exception) -> Response:
-    """Exception handler for everything else."""
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return unexpected()
-
-
-HANDLERS: dict[Any, Any] = {
-    PagiError: on_pagi_error,
-    HTTPException: on_http_error,
-    Exception: on_unexpected_error,
-}
+# The rest is left to HttpEdge: a handler for `Exception` would run outside of it, where no trace id is bound.
+HANDLERS: dict[Any, Any] = {PagiError: on_pagi_error, HTTPException: on_http_error}
