@@ -74,4 +74,6 @@ def _json_path(parts: Iterable[str | int]) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_FAULT else f"{text[:_LONGEST_FAULT]}..."
+    """The beginning and the end: between them stands the value, which may be long."""
+    half = _LONGEST_FAULT // 2
+    return text if len(text) <= _LONGEST_FAULT else f"{text[:half]} ... {text[-half:]}"

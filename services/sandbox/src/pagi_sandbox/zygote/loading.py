@@ -42,9 +42,10 @@ def load(references: Iterable[tuple[str, str]]) -> LoadedTools:
     for origin, reference in references:
         threads = _threads()
         try:
-            _take(loaded, _resolve(reference), origin)
+            tool = _resolve(reference)
             if _threads() > threads:
                 raise RuntimeError("its import starts threads, which a fork does not carry over")
+            _take(loaded, tool, origin)
         except Exception as error:  # noqa: BLE001 whatever a package does at import, the others go on
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{last.filename}:{last.lineno}"
