@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pagi_chassis import correlation, deadline, telemetry
 from pagi_chassis.errors import PagiError
@@ -17,6 +17,8 @@ from pagi_planner.domain.standalone import ListJournal, NoMemory, NoTools, Syste
 from pagi_planner.domain.state import RunState
 
 __all__ = ["Agent", "Policy"]
+
+DEADLINE_MARGIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,11 @@ class Agent:
     async def run(self, goal: str | RunRequest, *, run_id: str = "", trace_id: str = "") -> RunResult:
         """Works on a goal to its end.
 
-        A run that fails, is cancelled or meets a limit is a result too: its `status` says so.
+        A run that meets a limit is a result too: its `status` says so.
 
         Args:
             goal: A prompt, or a request with all its settings.
-            run_id: Empty: a new one.
+            run_id: Empty: a new one. An id may be used once.
             trace_id: Empty: that of the caller's correlation, or a new one.
 
         Raises:
@@ -82,27 +84,23 @@ class Agent:
             PagiError: The model cannot be reached. The run is recorded as failed.
             asyncio.CancelledError: The task was cancelled. The run is recorded as cancelled.
         """
-        request = goal if isinstance(goal, RunRequest) else RunRequest(goal, f"session-{uuid.uuid4().hex}")
+        run_id = run_id or new_run_id()
+        request = goal if isinstance(goal, RunRequest) else RunRequest(goal)
+        request = replace(request, session_id=request.session_id or session_id_of(run_id))
         trace_id = trace_id or correlation.current().trace_id or uuid.uuid4().hex
-        state = RunState(run_id or new_run_id())
-        run = Run(self, request, state)
+        state = RunState(run_id)
         with (
-            correlation.bind(trace_id=trace_id, run_id=state.run_id, session_id=request.session_id),
-            telemetry.span("invoke_agent", attributes={"pagi.run_id": state.run_id, "pagi.trace_id": trace_id}),
+            correlation.bind(trace_id=trace_id, run_id=run_id, session_id=request.session_id),
+            telemetry.span("invoke_agent", attributes={"pagi.run_id": run_id, "pagi.trace_id": trace_id}),
         ):
-            await self._drive(run, request.limits)
+            await self._drive(Run(self, request, state), request.limits)
         return state.result()
 
     async def _drive(self, run: Run, limits: Limits) -> None:
         """Takes the run to a final event, whatever happens."""
         try:
             await run.begin()
-            with deadline.limit(limits.timeout_s):
-                async with asyncio.timeout(limits.timeout_s):
-                    await run.understand()
-                    await run.work()
-        except TimeoutError:
-            await run.end_at_limit(RunLimitError.for_time(limits.timeout_s))
+            await _within(limits.timeout_s, run)
         except RunLimitError as limit:
             await run.end_at_limit(limit)
         except asyncio.CancelledError:
@@ -117,6 +115,26 @@ class Agent:
         await run.remember()
 
 
+async def _within(timeout_s: float, run: Run) -> None:
+    """Works for as long as the run has; other timeouts, of a model say, are errors like any other."""
+    # Others are told a later moment: so the run's own end comes first, and is not taken for a fault of theirs.
+    with deadline.limit(timeout_s + DEADLINE_MARGIN_S):
+        clock = asyncio.timeout(timeout_s)
+        try:
+            async with clock:
+                await run.understand()
+                await run.work()
+        except TimeoutError as error:
+            if clock.expired():
+                raise RunLimitError.for_time(timeout_s) from error
+            raise
+
+
 def new_run_id() -> str:
     """A new run's id."""
     return f"run-{uuid.uuid4().hex}"
+
+
+def session_id_of(run_id: str) -> str:
+    """The session of a run whose caller named none."""
+    return run_id.replace("run-", "session-", 1)

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from pagi_chassis.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from pagi_chassis.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    PagiError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+
+# What says that a part cannot be used now, as against: that it has refused this request.
+AWAY: tuple[type[PagiError], ...] = (
+    UnavailableError,
+    DeadlineExceededError,
+    ResourceExhaustedError,
+    InternalError,
+)
 
 
 class UnknownPersonaError(InvalidArgumentError):
@@ -19,6 +36,10 @@ class UnknownToolError(InvalidArgumentError):
 
 class IdempotencyConflictError(InvalidArgumentError):
     """The key was used before, with another request."""
+
+
+class RunInterruptedError(FailedPreconditionError):
+    """The planner stopped in the middle of the run, and this key has no other."""
 
 
 class RunNotFoundError(NotFoundError):

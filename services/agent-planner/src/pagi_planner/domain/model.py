@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from math import inf
 from typing import Any
+
+from pagi_chassis.errors import InvalidArgumentError
 
 
 class RunStatus(StrEnum):
@@ -27,14 +30,29 @@ class Limits:
     """What a run may use.
 
     Attributes:
-        max_steps: Model calls.
-        timeout_s: Wall time of the whole run, in seconds.
-        max_cost_usd: Money; None: no bound.
+        max_steps: Model calls, at least 1.
+        timeout_s: Wall time of the whole run, in seconds, more than 0.
+        max_cost_usd: Money, more than 0; None: no bound.
+
+    Raises:
+        InvalidArgumentError: One of them bounds nothing.
     """
 
     max_steps: int = 10
     timeout_s: float = 60.0
     max_cost_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        # Comparisons that NaN fails, too.
+        if not self.max_steps >= 1:
+            raise InvalidArgumentError("limits.max_steps must be at least 1", field="limits.max_steps")
+        if not 0 < self.timeout_s < inf:
+            raise InvalidArgumentError("limits.timeout_s must be more than 0 and finite", field="limits.timeout_s")
+        if self.max_cost_usd is not None and not 0 < self.max_cost_usd < inf:
+            raise InvalidArgumentError(
+                "limits.max_cost_usd must be more than 0 and finite; leave it out for no bound",
+                field="limits.max_cost_usd",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +69,14 @@ class RunRequest:
 
     Attributes:
         prompt: The request in words.
-        session_id: The conversation that it belongs to.
+        session_id: The conversation that it belongs to; empty: a new one.
         persona: Empty: the default one.
         model: Empty: the gateway's default.
         tools: Names of the tools that may be used; None: every tool.
     """
 
     prompt: str
-    session_id: str
+    session_id: str = ""
     persona: str = ""
     model: str = ""
     tools: tuple[str, ...] | None = None
@@ -161,7 +179,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One call of a model; `effect_id` names it, so that a repeat can be recognised."""
+    """One call of a model.
+
+    Attributes:
+        model: Empty: the gateway's default.
+        effect_id: Names the call, so that a repeat can be recognised.
+        max_cost_usd: What is left to spend; None: no bound.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...]

@@ -6,31 +6,20 @@ import asyncio
 import json
 import logging
 from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pagi_chassis import correlation, telemetry
-from pagi_chassis.errors import (
-    DeadlineExceededError,
-    InternalError,
-    PagiError,
-    ResourceExhaustedError,
-    UnavailableError,
-)
+from pagi_chassis import correlation
+from pagi_chassis.errors import PagiError
 
-from pagi_planner.domain import turn
+from pagi_planner.domain import records, turn
+from pagi_planner.domain.concurrency import together
 from pagi_planner.domain.context import fit
-from pagi_planner.domain.errors import JournalError, UnknownToolError
+from pagi_planner.domain.errors import AWAY, JournalError, UnknownToolError
 from pagi_planner.domain.evaluation import evaluate
 from pagi_planner.domain.events import Event, EventType
-from pagi_planner.domain.model import (
-    Context,
-    ModelAnswer,
-    ModelRequest,
-    RunRequest,
-    RunStatus,
-    ToolCall,
-    ToolSpec,
-)
+from pagi_planner.domain.model import Context, ModelAnswer, ModelRequest, RunRequest, RunStatus, ToolCall, ToolSpec
 from pagi_planner.domain.state import RunState
 
 if TYPE_CHECKING:
@@ -65,48 +54,18 @@ class Run:
 
     async def begin(self) -> None:
         """Opens the journal of the run."""
-        request = self._request
-        self._note(
-            EventType.PLAN_START,
-            prompt=request.prompt,
-            persona=request.persona,
-            model=request.model,
-            tools=None if request.tools is None else list(request.tools),
-            resources=[{"type": each.type, "uri": each.uri} for each in request.resources],
-            limits={
-                "max_steps": request.limits.max_steps,
-                "timeout_s": request.limits.timeout_s,
-                "max_cost_usd": request.limits.max_cost_usd,
-            },
-            **telemetry.inject(),
-        )
-        await self._agent.journal.sync(self._state.run_id)
+        self._note(EventType.PLAN_START, records.start(self._request))
+        await self._sync()
 
     async def understand(self) -> None:
         """Gathers the persona, the history, the passages and the tools."""
         degraded: list[str] = []
-        context, specs = await asyncio.gather(self._recall(degraded), self._find_tools(degraded))
+        works: list[Coroutine[Any, Any, Any]] = [self._recall(degraded), self._find_tools(degraded)]
+        context, specs = await together(works)
         self._specs = {spec.name: spec for spec in specs}
         notices = ("No tools can be reached now. Say so where one would be needed.",) if "sandbox" in degraded else ()
         fitted = fit(context, self._request, max_tokens=self._agent.policy.max_context_tokens, notices=notices)
-        self._note(
-            EventType.CONTEXT_LOADED,
-            messages=[{"role": message.role, "text": message.text} for message in fitted.messages],
-            passages=[
-                {
-                    "id": passage.id,
-                    "source": passage.source,
-                    "knowledge_base": passage.knowledge_base,
-                    "headings": list(passage.headings),
-                    "score": passage.score,
-                }
-                for passage in fitted.passages
-            ],
-            tools=sorted(self._specs),
-            left_out=fitted.left_out,
-            tokens=fitted.tokens,
-            degraded=degraded,
-        )
+        self._note(EventType.CONTEXT_LOADED, records.context(fitted, list(self._specs), degraded))
 
     async def work(self) -> None:
         """Asks the model and runs its tools until an answer will do."""
@@ -115,35 +74,40 @@ class Run:
             if answer.tool_calls:
                 await self._execute(answer.tool_calls)
                 continue
-            evaluation = evaluate(self._state)
-            may_refine = self._state.refinements < self._agent.policy.max_refinements
-            feedback = evaluation.feedback if may_refine else ""
-            self._note(
-                EventType.EVALUATION,
-                score=evaluation.score,
-                findings=[{"rule": each.rule, "detail": each.detail} for each in evaluation.findings],
-                feedback=feedback,
-            )
+            judged = evaluate(self._state)
+            feedback = judged.feedback if self._may_refine() else ""
+            self._note(EventType.EVALUATION, records.evaluation(judged, feedback))
             if not feedback:
-                await self._end(RunStatus.COMPLETED, answer.text or "The model gave no answer.")
+                said = answer.text if answer.text.strip() else "The model gave no answer."
+                await self._end(RunStatus.COMPLETED, said)
                 return
 
     async def end_at_limit(self, limit: RunLimitError) -> None:
-        """Ends with a partial answer."""
-        await self._end(limit.status, _partial_answer(self._state, limit.reason), reason=limit.reason)
+        """Ends with a partial answer, unless the end itself is what took too long."""
+        if self._state.is_final:
+            await self._sync()
+        else:
+            await self._end(limit.status, _partial_answer(self._state, limit.reason), reason=limit.reason)
 
-    async def fail(self, error: BaseException, message: str) -> None:
+    async def fail(self, error: Exception, message: str) -> None:
         """Records why the run failed. A journal that cannot be written is the caller's to hear of, not ours to hide."""
-        if isinstance(error, JournalError):
+        has_begun = self._state.seq > 0
+        if isinstance(error, JournalError) or not has_begun:
             return
-        self._note(EventType.PLAN_ERROR, error=message, error_type=type(error).__name__, **telemetry.inject())
-        await self._agent.journal.sync(self._state.run_id)
+        log.warning("the run failed: %s", message)
+        field = getattr(error, "field", "")
+        self._note(EventType.PLAN_ERROR, records.failure(type(error).__name__, message, field))
+        await self._sync()
 
     async def cancel(self, reason: str) -> None:
-        """Records that the run was stopped from outside."""
-        if not self._state.is_final:
-            self._note(EventType.PLAN_CANCELLED, reason=reason, **telemetry.inject())
-            await self._agent.journal.sync(self._state.run_id)
+        """Records that the run was stopped from outside; a journal that cannot be written does not hold up the stop."""
+        if self._state.is_final:
+            return
+        self._note(EventType.PLAN_CANCELLED, records.cancellation(reason))
+        try:
+            await self._sync()
+        except JournalError as error:
+            log.error("the run is cancelled and its journal does not say so: %s", error.message)
 
     async def remember(self) -> None:
         """Stores the history before the answer goes out, so that the next request finds it.
@@ -157,109 +121,89 @@ class Run:
                 await self._agent.memory.remember(self._state.exchange())
             self._agent.remembered.add(self._state.run_id)
         except (PagiError, TimeoutError) as error:
-            log.warning("the history is not stored yet: %s", error)
+            log.warning("the history is not stored yet: %s", error or "no answer in time")
+            self._state.degraded.append("memory")
+        except Exception:
+            # A fault of ours here must not cost the caller an answer that is there.
+            log.exception("the history cannot be stored")
             self._state.degraded.append("memory")
 
     async def _recall(self, degraded: list[str]) -> Context:
         try:
             return await self._agent.memory.recall(self._request)
-        except PagiError as error:
-            if not _is_away(error):
-                raise
-            log.warning("the run goes on without memory: %s", error.message)
+        except AWAY as error:
+            log.warning("the run goes on without memory: %s", error)
             degraded.append("memory")
             return Context()
 
     async def _find_tools(self, degraded: list[str]) -> list[ToolSpec]:
         wanted = self._request.tools
         try:
-            specs = await self._agent.tools.specs()
-        except PagiError as error:
-            if not _is_away(error):
-                raise
-            log.warning("the run goes on without tools: %s", error.message)
+            known = {spec.name: spec for spec in await self._agent.tools.specs()}
+        except AWAY as error:
+            log.warning("the run goes on without tools: %s", error)
             degraded.append("sandbox")
             return []
-        known = {spec.name: spec for spec in specs}
         for place, name in enumerate(wanted or ()):
             if name not in known:
                 raise UnknownToolError(
                     f"there is no tool named {name!r}; the tools are: {', '.join(sorted(known)) or 'none'}",
                     field=f"tools[{place}]",
                 )
-        return [known[name] for name in wanted] if wanted is not None else list(specs)
+        return list(known.values()) if wanted is None else [known[name] for name in wanted]
 
     async def _ask(self) -> ModelAnswer:
+        state = self._state
+        left_usd = self._money_left()
+        step = state.model_calls + 1
+        effect_id = f"{state.run_id}/{step}/model"
+        self._note(EventType.PLAN_MODEL_REQUEST, records.model_request(step, effect_id, len(state.conversation())))
+        # The intent is durable before the call, so that a crash can tell what may have happened.
+        await self._sync()
+        specs = tuple(self._specs.values())
+        request = ModelRequest(state.conversation(), specs, self._request.model, effect_id, left_usd)
+        answer = await self._agent.model.answer(request)
+        answer = replace(answer, tool_calls=turn.distinct(answer.tool_calls, step))
+        self._note(EventType.PLAN_MODEL_RESPONSE, records.model_response(step, effect_id, answer))
+        return answer
+
+    def _money_left(self) -> float | None:
+        """What may still be spent; None: there is no bound. A limit that is reached is raised here."""
         state, limits = self._state, self._request.limits
         if state.model_calls >= limits.max_steps:
             raise RunLimitError(RunStatus.LIMIT_STEPS, f"its {limits.max_steps} steps were used up")
-        spent = state.usage.cost_usd or 0.0
-        if limits.max_cost_usd is not None and spent >= limits.max_cost_usd > 0:
+        if limits.max_cost_usd is None:
+            return None
+        left_usd = limits.max_cost_usd - (state.usage.cost_usd or 0.0)
+        if left_usd <= 0:
             raise RunLimitError(RunStatus.LIMIT_COST, f"its {limits.max_cost_usd:g} USD were used up")
-        step = state.model_calls + 1
-        effect_id = f"{state.run_id}/{step}/model"
-        self._note(EventType.PLAN_MODEL_REQUEST, step=step, effect_id=effect_id, messages=len(state.conversation()))
-        # The intent is durable before the call, so that a crash can tell what may have happened.
-        await self._agent.journal.sync(self._state.run_id)
-        left = None if limits.max_cost_usd is None else limits.max_cost_usd - spent
-        request = ModelRequest(state.conversation(), tuple(self._specs.values()), self._request.model, effect_id, left)
-        answer = await self._agent.model.answer(request)
-        self._note(
-            EventType.PLAN_MODEL_RESPONSE,
-            step=step,
-            effect_id=effect_id,
-            text=answer.text,
-            tool_calls=[
-                {"id": call.id, "name": call.name, "arguments": call.arguments_json} for call in answer.tool_calls
-            ],
-            input_tokens=answer.usage.input_tokens,
-            output_tokens=answer.usage.output_tokens,
-            cost_usd=answer.usage.cost_usd,
-            finish_reason=answer.finish_reason,
-            model=answer.model,
-            provider=answer.provider,
-            latency_ms=answer.latency_ms,
+        return left_usd
+
+    def _may_refine(self) -> bool:
+        """A poor answer is better than none, which is what a limit would make of it."""
+        state = self._state
+        return (
+            state.refinements < self._agent.policy.max_refinements
+            and state.model_calls < self._request.limits.max_steps
         )
-        return answer
 
     async def _execute(self, calls: tuple[ToolCall, ...]) -> None:
         step = self._state.model_calls
-        effects = [(f"{self._state.run_id}/{step}/{place}", call) for place, call in enumerate(calls)]
         for call in calls:
             self._refuse_loop(call)
+        effects = [(f"{self._state.run_id}/{step}/{place}", call) for place, call in enumerate(calls)]
         for effect_id, call in effects:
             arguments, _ = turn.parse_arguments(call)
-            self._note(
-                EventType.TOOL_CALL,
-                step=step,
-                effect_id=effect_id,
-                call_id=call.id,
-                tool=call.name,
-                input=arguments,
-            )
-        await self._agent.journal.sync(self._state.run_id)
-        await asyncio.gather(*(self._execute_one(step, effect_id, call) for effect_id, call in effects))
+            self._note(EventType.TOOL_CALL, records.tool_call(step, effect_id, call, arguments))
+        await self._sync()
+        await together(self._execute_one(step, effect_id, call) for effect_id, call in effects)
 
     async def _execute_one(self, step: int, effect_id: str, call: ToolCall) -> None:
         seen = await turn.execute(
             call, self._agent.tools, self._specs, session_id=self._request.session_id, effect_id=effect_id
         )
-        outcome = seen.outcome
-        self._note(
-            EventType.TOOL_ERROR if outcome.error else EventType.TOOL_RESULT,
-            step=step,
-            effect_id=effect_id,
-            call_id=call.id,
-            tool=call.name,
-            input=seen.arguments,
-            verdict=outcome.verdict,
-            output=outcome.reply,
-            error=outcome.error,
-            duration_ms=outcome.duration_ms,
-            truncated=outcome.truncated,
-            observation=seen.text,
-            degraded=["sandbox"] if outcome.verdict in ("unavailable", "unknown") else [],
-        )
+        kind = EventType.TOOL_ERROR if seen.outcome.error else EventType.TOOL_RESULT
+        self._note(kind, records.tool_result(step, effect_id, seen))
 
     def _refuse_loop(self, call: ToolCall) -> None:
         key = (call.name, call.arguments_json)
@@ -270,20 +214,13 @@ class Run:
             )
 
     async def _end(self, status: RunStatus, result: str, *, reason: str = "") -> None:
-        usage = self._state.usage
-        self._note(
-            EventType.PLAN_END,
-            status=status,
-            result=result,
-            reason=reason,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cost_usd=usage.cost_usd,
-            **telemetry.inject(),
-        )
+        self._note(EventType.PLAN_END, records.end(status, result, reason, self._state.usage))
+        await self._sync()
+
+    async def _sync(self) -> None:
         await self._agent.journal.sync(self._state.run_id)
 
-    def _note(self, kind: EventType, **data: Any) -> None:
+    def _note(self, kind: EventType, data: dict[str, Any]) -> None:
         """Appends the event and takes it in: the state is never ahead of the journal."""
         state = self._state
         event = Event(
@@ -297,11 +234,6 @@ class Run:
         )
         self._agent.journal.append(event)
         state.apply(event)
-
-
-def _is_away(error: PagiError) -> bool:
-    """Whether a part cannot be used now, as against: has refused this request."""
-    return isinstance(error, UnavailableError | DeadlineExceededError | ResourceExhaustedError | InternalError)
 
 
 def _partial_answer(state: RunState, reason: str) -> str:

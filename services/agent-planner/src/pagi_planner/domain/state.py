@@ -22,6 +22,11 @@ from pagi_planner.domain.model import (
     Usage,
 )
 
+# What one exchange may bring: memory takes 1,000 turns of a million characters, and a message has 16 MiB.
+MOST_STEPS_REMEMBERED = 100
+MOST_TOOL_CHARACTERS = 8_000
+MOST_CHARACTERS = 1_000_000
+
 
 @dataclass(slots=True)
 class RunState:
@@ -103,18 +108,19 @@ class RunState:
         )
 
     def exchange(self) -> Exchange:
-        """What the run adds to its session's history."""
+        """What the run adds to its session's history: of the tool calls the last, each cut to what a reader needs."""
         assert self.started_at is not None
         end = self.ended_at or self.started_at
         tools = [
-            Turn(role, text, step.timestamp)
-            for step in self.steps
+            Turn(role, _cut(text, MOST_TOOL_CHARACTERS), step.timestamp)
+            for step in self.steps[-MOST_STEPS_REMEMBERED:]
             for role, text in (
                 ("tool-plan", f"{step.tool} {_text(step.input)}"),
                 ("tool-output", step.error or _text(step.output)),
             )
         ]
-        turns = (Turn("user", self.prompt, self.started_at), *tools, Turn("assistant", self.answer, end))
+        asked = Turn("user", _cut(self.prompt, MOST_CHARACTERS), self.started_at)
+        turns = (asked, *tools, Turn("assistant", _cut(self.answer, MOST_CHARACTERS), end))
         return Exchange(self.session_id, self.run_id, self.persona, turns)
 
     def _start(self, event: Event) -> None:
@@ -211,3 +217,7 @@ _APPLY: dict[EventType, Callable[[RunState, Event], None]] = {
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pagi_chassis import telemetry
-from pagi_chassis.errors import InvalidArgumentError, PagiError
+from pagi_chassis.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    PagiError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+)
 
+from pagi_planner.domain import json_text
 from pagi_planner.domain.model import Effects, ToolCall, ToolOutcome, ToolSpec
 from pagi_planner.domain.ports import Tools
 
 # A model reads this much of one result; the journal keeps it all.
 OBSERVATION_CHARACTERS = 8_000
+# The sandbox did not run the call: the arguments do not fit, the tool is gone, …
+_REFUSED = (
+    InvalidArgumentError,
+    NotFoundError,
+    FailedPreconditionError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +42,22 @@ class Observation:
     arguments: Any
     outcome: ToolOutcome
     text: str
+
+
+def distinct(calls: Sequence[ToolCall], step: int) -> tuple[ToolCall, ...]:
+    """The calls of one turn, each with a name and an id of its own: results are matched by id, and models err."""
+    taken = {call.id for call in calls}
+    seen: set[str] = set()
+    named: list[ToolCall] = []
+    for place, call in enumerate(calls):
+        call_id = call.id
+        if not call_id or call_id in seen:
+            call_id = f"call-{step}-{place}"
+            while call_id in taken:
+                call_id += "-"
+        seen.add(call_id)
+        named.append(replace(call, id=call_id, name=call.name or "unnamed"))
+    return tuple(named)
 
 
 async def execute(
@@ -50,7 +83,7 @@ def parse_arguments(call: ToolCall) -> tuple[Any, str]:
     Arguments that do not parse are returned as the model wrote them.
     """
     try:
-        arguments = json.loads(call.arguments_json or "{}")
+        arguments = json_text.parse(call.arguments_json or "{}")
     except ValueError as error:
         return call.arguments_json, f"the arguments are not JSON: {error}"
     if not isinstance(arguments, dict):
@@ -62,10 +95,11 @@ async def _run(call: ToolCall, tools: Tools, spec: ToolSpec, session_id: str, ef
     repeatable = spec.effects is not Effects.EFFECTFUL
     try:
         return await tools.execute(call, session_id=session_id, effect_id=effect_id, repeatable=repeatable)
-    except InvalidArgumentError as error:
-        return ToolOutcome("invalid", error=error.message)
+    except _REFUSED as error:
+        return ToolOutcome("invalid", error=str(error))
     except PagiError as error:
-        if repeatable:
+        # Turned away at the door it did not run, whatever its effects.
+        if repeatable or isinstance(error, ResourceExhaustedError):
             return ToolOutcome("unavailable", error=f"the tool is unavailable now: {error.message}")
         text = f"the outcome is unknown, the tool may or may not have run: {error.message}"
         return ToolOutcome("unknown", error=text)

@@ -1,0 +1,125 @@
+"""The data of each event of a run; docs/runs.md lists the members for readers of the journal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pagi_chassis import telemetry
+
+from pagi_planner.domain.context import FittedContext
+from pagi_planner.domain.evaluation import Evaluation
+from pagi_planner.domain.model import ModelAnswer, RunRequest, RunStatus, ToolCall, Usage
+from pagi_planner.domain.turn import Observation
+
+
+def start(request: RunRequest) -> dict[str, Any]:
+    """PLAN_START: the whole request, and the trace that it came with."""
+    return {
+        "prompt": request.prompt,
+        "persona": request.persona,
+        "model": request.model,
+        "tools": None if request.tools is None else list(request.tools),
+        "resources": [{"type": each.type, "uri": each.uri} for each in request.resources],
+        "limits": {
+            "max_steps": request.limits.max_steps,
+            "timeout_s": request.limits.timeout_s,
+            "max_cost_usd": request.limits.max_cost_usd,
+        },
+        **telemetry.inject(),
+    }
+
+
+def context(fitted: FittedContext, tools: list[str], degraded: list[str]) -> dict[str, Any]:
+    """CONTEXT_LOADED: what the model is given to begin with."""
+    return {
+        "messages": [{"role": message.role, "text": message.text} for message in fitted.messages],
+        "passages": [
+            {
+                "id": passage.id,
+                "source": passage.source,
+                "knowledge_base": passage.knowledge_base,
+                "headings": list(passage.headings),
+                "score": passage.score,
+            }
+            for passage in fitted.passages
+        ],
+        "tools": sorted(tools),
+        "left_out": fitted.left_out,
+        "tokens": fitted.tokens,
+        "degraded": degraded,
+    }
+
+
+def model_request(step: int, effect_id: str, messages: int) -> dict[str, Any]:
+    """PLAN_MODEL_REQUEST: the intent to ask; the messages themselves are in the events before it."""
+    return {"step": step, "effect_id": effect_id, "messages": messages}
+
+
+def model_response(step: int, effect_id: str, answer: ModelAnswer) -> dict[str, Any]:
+    """PLAN_MODEL_RESPONSE: what the model answered."""
+    return {
+        "step": step,
+        "effect_id": effect_id,
+        "text": answer.text,
+        "tool_calls": [
+            {"id": call.id, "name": call.name, "arguments": call.arguments_json} for call in answer.tool_calls
+        ],
+        "input_tokens": answer.usage.input_tokens,
+        "output_tokens": answer.usage.output_tokens,
+        "cost_usd": answer.usage.cost_usd,
+        "finish_reason": answer.finish_reason,
+        "model": answer.model,
+        "provider": answer.provider,
+        "latency_ms": answer.latency_ms,
+    }
+
+
+def tool_call(step: int, effect_id: str, call: ToolCall, arguments: Any) -> dict[str, Any]:
+    """TOOL_CALL: the intent to run a tool."""
+    return {"step": step, "effect_id": effect_id, "call_id": call.id, "tool": call.name, "input": arguments}
+
+
+def tool_result(step: int, effect_id: str, seen: Observation) -> dict[str, Any]:
+    """TOOL_RESULT and TOOL_ERROR: how the call ended, and what the model reads of it."""
+    outcome = seen.outcome
+    return {
+        **tool_call(step, effect_id, seen.call, seen.arguments),
+        "verdict": outcome.verdict,
+        "output": outcome.output,
+        "stdout": outcome.stdout,
+        "stderr": outcome.stderr,
+        "error": outcome.error,
+        "duration_ms": outcome.duration_ms,
+        "truncated": outcome.truncated,
+        "observation": seen.text,
+        "degraded": ["sandbox"] if outcome.verdict in ("unavailable", "unknown") else [],
+    }
+
+
+def evaluation(judged: Evaluation, feedback: str) -> dict[str, Any]:
+    """EVALUATION: what the rules say of an answer; `feedback` is empty where it will do."""
+    findings = [{"rule": each.rule, "detail": each.detail} for each in judged.findings]
+    return {"score": judged.score, "findings": findings, "feedback": feedback}
+
+
+def end(status: RunStatus, result: str, reason: str, usage: Usage) -> dict[str, Any]:
+    """PLAN_END: the answer; `reason` where a limit ended the run."""
+    return {
+        "status": status,
+        "result": result,
+        "reason": reason,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": usage.cost_usd,
+        **telemetry.inject(),
+    }
+
+
+def failure(error_type: str, message: str, field: str = "") -> dict[str, Any]:
+    """PLAN_ERROR: why the run failed; `field` where a part of the request was wrong."""
+    return {"error": message, "error_type": error_type, "field": field, **telemetry.inject()}
+
+
+def cancellation(reason: str) -> dict[str, Any]:
+    """PLAN_CANCELLED: why the run was stopped from outside."""
+    return {"reason": reason, **telemetry.inject()}
