@@ -13,7 +13,11 @@ from pagi_chassis.correlation import Correlation
 HEADER = set(string.printable) - set("\t\n\r\x0b\x0c")
 
 
-@given(st.builds(Correlation, st.text(), st.text(), st.text(), st.text()))
+# Any text, and text that is likely to be mistaken for something encoded or to be trimmed.
+texts = st.text() | st.text(alphabet="a4 %é\n\0", max_size=4) | st.sampled_from(["%41", "100%", " a", "a "])
+
+
+@given(st.builds(Correlation, texts, texts, texts, texts))
 def test_any_text_travels_as_a_header_and_comes_back(ids):
     with correlation.bind(**ids._asdict()):
         metadata = correlation.to_metadata()

@@ -288,12 +288,15 @@ async def test_a_stream_carries_its_messages_then_its_error():
 @pytest.mark.parametrize("pause_s", [None, 0.01], ids=["while sending", "between messages"])
 async def test_leaving_a_stream_ends_the_handler_without_a_fault(pause_s, caplog):
     ended = asyncio.Event()
+    sent = 0
 
     async def deltas():
+        nonlocal sent
         with correlation.bind(run_id="inner"), deadline.limit(60), telemetry.attach({"traceparent": TRACEPARENT}):
             try:
                 while True:
                     yield "more" if pause_s else "x" * 100_000
+                    sent += 1
                     if pause_s:
                         await asyncio.sleep(pause_s)
             finally:
@@ -306,6 +309,11 @@ async def test_leaving_a_stream_ends_the_handler_without_a_fault(pause_s, caplog
         stub = gateway_pb2_grpc.ModelGatewayStub(client.channel)
         stream = client.stream(stub.StreamPlan, gateway_pb2.StreamPlanRequest(), timeout_s=5)
         await anext(stream)
+        before = -1
+        while not pause_s and before < sent:
+            # Until the window is full and the server waits in the middle of a message.
+            before = sent
+            await asyncio.sleep(0.05)
         await stream.aclose()
         async with asyncio.timeout(5):
             await ended.wait()
