@@ -280,10 +280,15 @@ time.sleep(60)
         await eventually(lambda: not _group_is_there(group), "the group is gone")
         await eventually(lambda: children_of(real.runner.pid) == [], "all are reaped")  # type: ignore[attr-defined]
 
-    async def test_what_stays_behind_after_a_good_end_is_killed_too(self, real: Caller) -> None:
+    async def test_what_stays_behind_after_a_good_end_is_killed_while_other_calls_go_on(self, real: Caller) -> None:
+        other = asyncio.create_task(real.python("import time\nopen('ready', 'w').close()\ntime.sleep(60)"))
+        await eventually((real.workspace / "ready").exists, "the other call runs")
         outcome = await real.python("import subprocess\nsubprocess.Popen(['sleep', '60']).pid")
         pid = int(answer(outcome)["value"])
-        await eventually(lambda: not is_alive(pid), "the background process is gone")
+        await eventually(lambda: not is_alive(pid), "the background process is gone", within_s=2)
+        assert not other.done()
+        other.cancel()
+        await asyncio.wait({other})
 
     async def test_a_daemon_in_a_session_of_its_own_is_ended_when_no_call_runs(self, real: Caller) -> None:
         outcome = await real.python("import subprocess\nsubprocess.Popen(['sleep', '60'], start_new_session=True).pid")
