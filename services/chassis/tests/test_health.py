@@ -71,3 +71,11 @@ async def test_more_to_tell_is_asked_each_time():
     health = Health("sandbox", detail=lambda: {"layers": list(layers)})
     layers.append("seccomp")
     assert (await health.report()).detail == {"layers": ["landlock", "seccomp"]}
+
+
+async def test_as_the_last_component_it_welcomes_traffic_and_sends_it_away():
+    health = Health("demo")
+    await health.start()
+    assert (await health.report()).status == "ok"
+    await health.stop()
+    assert (await health.report()).status == "unavailable"
