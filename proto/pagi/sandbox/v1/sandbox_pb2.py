@@ -24,29 +24,51 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpagi/sandbox/v1/sandbox.proto\x12\x0fpagi.sandbox.v1\"E\n\x06Limits\x12\x12\n\ntimeout_ms\x18\x01 \x01(\x05\x12\x11\n\tmemory_mb\x18\x02 \x01(\x05\x12\x14\n\x0coutput_bytes\x18\x03 \x01(\x05\"\x8a\x01\n\x12\x45xecuteToolRequest\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x02 \x01(\t\x12\'\n\x06limits\x18\x03 \x01(\x0b\x32\x17.pagi.sandbox.v1.Limits\x12\x11\n\teffect_id\x18\x04 \x01(\t\x12\x12\n\nsession_id\x18\x05 \x01(\t\"\xac\x01\n\x13\x45xecuteToolResponse\x12)\n\x07verdict\x18\x01 \x01(\x0e\x32\x18.pagi.sandbox.v1.Verdict\x12\x13\n\x0boutput_json\x18\x02 \x01(\t\x12\x0e\n\x06stdout\x18\x03 \x01(\t\x12\x0e\n\x06stderr\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x06 \x01(\x01\x12\x11\n\ttruncated\x18\x07 \x01(\x08\"\x12\n\x10ListToolsRequest\"9\n\x11ListToolsResponse\x12$\n\x05tools\x18\x01 \x03(\x0b\x32\x15.pagi.sandbox.v1.Tool\"t\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x1e\n\x16parameters_schema_json\x18\x03 \x01(\t\x12)\n\x07\x65\x66\x66\x65\x63ts\x18\x04 \x01(\x0e\x32\x18.pagi.sandbox.v1.Effects*h\n\x07\x45\x66\x66\x65\x63ts\x12\x17\n\x13\x45\x46\x46\x45\x43TS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45\x46\x46\x45\x43TS_READ_ONLY\x10\x01\x12\x16\n\x12\x45\x46\x46\x45\x43TS_IDEMPOTENT\x10\x02\x12\x15\n\x11\x45\x46\x46\x45\x43TS_EFFECTFUL\x10\x03*\x96\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0e\n\nVERDICT_OK\x10\x01\x12\x12\n\x0eVERDICT_FAILED\x10\x02\x12\x13\n\x0fVERDICT_TIMEOUT\x10\x03\x12\x12\n\x0eVERDICT_MEMORY\x10\x04\x12\x12\n\x0eVERDICT_OUTPUT\x10\x05\x12\x11\n\rVERDICT_CRASH\x10\x06\x32\xbb\x01\n\x0bToolService\x12X\n\x0b\x45xecuteTool\x12#.pagi.sandbox.v1.ExecuteToolRequest\x1a$.pagi.sandbox.v1.ExecuteToolResponse\x12R\n\tListTools\x12!.pagi.sandbox.v1.ListToolsRequest\x1a\".pagi.sandbox.v1.ListToolsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpagi/sandbox/v1/sandbox.proto\x12\x0fpagi.sandbox.v1\"y\n\x06Limits\x12\x12\n\ntimeout_ms\x18\x01 \x01(\x05\x12\x11\n\tmemory_mb\x18\x02 \x01(\x05\x12\x14\n\x0coutput_bytes\x18\x03 \x01(\x05\x12\x0e\n\x06\x63pu_ms\x18\x04 \x01(\x05\x12\x0f\n\x07\x64isk_mb\x18\x05 \x01(\x05\x12\x11\n\tprocesses\x18\x06 \x01(\x05\"\x8a\x01\n\x12\x45xecuteToolRequest\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x02 \x01(\t\x12\'\n\x06limits\x18\x03 \x01(\x0b\x32\x17.pagi.sandbox.v1.Limits\x12\x11\n\teffect_id\x18\x04 \x01(\t\x12\x12\n\nsession_id\x18\x05 \x01(\t\"\xfd\x01\n\x13\x45xecuteToolResponse\x12)\n\x07verdict\x18\x01 \x01(\x0e\x32\x18.pagi.sandbox.v1.Verdict\x12\x13\n\x0boutput_json\x18\x02 \x01(\t\x12\x0e\n\x06stdout\x18\x03 \x01(\t\x12\x0e\n\x06stderr\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x06 \x01(\x01\x12\x11\n\ttruncated\x18\x07 \x01(\x08\x12\x0f\n\x07profile\x18\x08 \x01(\t\x12,\n\tartifacts\x18\t \x03(\x0b\x32\x19.pagi.sandbox.v1.Artifact\x12\x10\n\x08replayed\x18\n \x01(\x08\"@\n\x08\x41rtifact\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"F\n\x11StreamToolRequest\x12\x31\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32#.pagi.sandbox.v1.ExecuteToolRequest\"\x87\x01\n\x12StreamToolResponse\x12\x16\n\x0cstdout_delta\x18\x01 \x01(\tH\x00\x12\x16\n\x0cstderr_delta\x18\x02 \x01(\tH\x00\x12\x38\n\x08response\x18\x03 \x01(\x0b\x32$.pagi.sandbox.v1.ExecuteToolResponseH\x00\x42\x07\n\x05\x65vent\"\x12\n\x10ListToolsRequest\"9\n\x11ListToolsResponse\x12$\n\x05tools\x18\x01 \x03(\x0b\x32\x15.pagi.sandbox.v1.Tool\"\xce\x01\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x1e\n\x16parameters_schema_json\x18\x03 \x01(\t\x12)\n\x07\x65\x66\x66\x65\x63ts\x18\x04 \x01(\x0e\x32\x18.pagi.sandbox.v1.Effects\x12\x13\n\x0bpermissions\x18\x05 \x03(\t\x12\x19\n\x11requires_approval\x18\x06 \x01(\x08\x12\x17\n\x0fminimum_profile\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\t\"\x15\n\x13GetIsolationRequest\"\x83\x01\n\x14GetIsolationResponse\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12&\n\x06layers\x18\x02 \x03(\x0b\x32\x16.pagi.sandbox.v1.Layer\x12\x32\n\x0cobservations\x18\x03 \x03(\x0b\x32\x1c.pagi.sandbox.v1.Observation\"5\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"<\n\x0bObservation\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x0c\n\x04held\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"4\n\x10ListFilesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"f\n\x11ListFilesResponse\x12(\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x19.pagi.sandbox.v1.Artifact\x12\x12\n\nused_bytes\x18\x02 \x01(\x03\x12\x13\n\x0bquota_bytes\x18\x03 \x01(\x03\"7\n\x13\x44ownloadFileRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"M\n\x14\x44ownloadFileResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\'\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x19.pagi.sandbox.v1.Artifact*h\n\x07\x45\x66\x66\x65\x63ts\x12\x17\n\x13\x45\x46\x46\x45\x43TS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45\x46\x46\x45\x43TS_READ_ONLY\x10\x01\x12\x16\n\x12\x45\x46\x46\x45\x43TS_IDEMPOTENT\x10\x02\x12\x15\n\x11\x45\x46\x46\x45\x43TS_EFFECTFUL\x10\x03*\xf0\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0e\n\nVERDICT_OK\x10\x01\x12\x12\n\x0eVERDICT_FAILED\x10\x02\x12\x13\n\x0fVERDICT_TIMEOUT\x10\x03\x12\x12\n\x0eVERDICT_MEMORY\x10\x04\x12\x12\n\x0eVERDICT_OUTPUT\x10\x05\x12\x11\n\rVERDICT_CRASH\x10\x06\x12\x10\n\x0cVERDICT_DISK\x10\x07\x12\x15\n\x11VERDICT_PROCESSES\x10\x08\x12\x12\n\x0eVERDICT_DENIED\x10\t\x12\x1b\n\x17VERDICT_OUTCOME_UNKNOWN\x10\n2\xa4\x04\n\x0bToolService\x12X\n\x0b\x45xecuteTool\x12#.pagi.sandbox.v1.ExecuteToolRequest\x1a$.pagi.sandbox.v1.ExecuteToolResponse\x12W\n\nStreamTool\x12\".pagi.sandbox.v1.StreamToolRequest\x1a#.pagi.sandbox.v1.StreamToolResponse0\x01\x12R\n\tListTools\x12!.pagi.sandbox.v1.ListToolsRequest\x1a\".pagi.sandbox.v1.ListToolsResponse\x12[\n\x0cGetIsolation\x12$.pagi.sandbox.v1.GetIsolationRequest\x1a%.pagi.sandbox.v1.GetIsolationResponse\x12R\n\tListFiles\x12!.pagi.sandbox.v1.ListFilesRequest\x1a\".pagi.sandbox.v1.ListFilesResponse\x12]\n\x0c\x44ownloadFile\x12$.pagi.sandbox.v1.DownloadFileRequest\x1a%.pagi.sandbox.v1.DownloadFileResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pagi.sandbox.v1.sandbox_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EFFECTS']._serialized_start=634
-  _globals['_EFFECTS']._serialized_end=738
-  _globals['_VERDICT']._serialized_start=741
-  _globals['_VERDICT']._serialized_end=891
+  _globals['_EFFECTS']._serialized_start=1702
+  _globals['_EFFECTS']._serialized_end=1806
+  _globals['_VERDICT']._serialized_start=1809
+  _globals['_VERDICT']._serialized_end=2049
   _globals['_LIMITS']._serialized_start=50
-  _globals['_LIMITS']._serialized_end=119
-  _globals['_EXECUTETOOLREQUEST']._serialized_start=122
-  _globals['_EXECUTETOOLREQUEST']._serialized_end=260
-  _globals['_EXECUTETOOLRESPONSE']._serialized_start=263
-  _globals['_EXECUTETOOLRESPONSE']._serialized_end=435
-  _globals['_LISTTOOLSREQUEST']._serialized_start=437
-  _globals['_LISTTOOLSREQUEST']._serialized_end=455
-  _globals['_LISTTOOLSRESPONSE']._serialized_start=457
-  _globals['_LISTTOOLSRESPONSE']._serialized_end=514
-  _globals['_TOOL']._serialized_start=516
-  _globals['_TOOL']._serialized_end=632
-  _globals['_TOOLSERVICE']._serialized_start=894
-  _globals['_TOOLSERVICE']._serialized_end=1081
+  _globals['_LIMITS']._serialized_end=171
+  _globals['_EXECUTETOOLREQUEST']._serialized_start=174
+  _globals['_EXECUTETOOLREQUEST']._serialized_end=312
+  _globals['_EXECUTETOOLRESPONSE']._serialized_start=315
+  _globals['_EXECUTETOOLRESPONSE']._serialized_end=568
+  _globals['_ARTIFACT']._serialized_start=570
+  _globals['_ARTIFACT']._serialized_end=634
+  _globals['_STREAMTOOLREQUEST']._serialized_start=636
+  _globals['_STREAMTOOLREQUEST']._serialized_end=706
+  _globals['_STREAMTOOLRESPONSE']._serialized_start=709
+  _globals['_STREAMTOOLRESPONSE']._serialized_end=844
+  _globals['_LISTTOOLSREQUEST']._serialized_start=846
+  _globals['_LISTTOOLSREQUEST']._serialized_end=864
+  _globals['_LISTTOOLSRESPONSE']._serialized_start=866
+  _globals['_LISTTOOLSRESPONSE']._serialized_end=923
+  _globals['_TOOL']._serialized_start=926
+  _globals['_TOOL']._serialized_end=1132
+  _globals['_GETISOLATIONREQUEST']._serialized_start=1134
+  _globals['_GETISOLATIONREQUEST']._serialized_end=1155
+  _globals['_GETISOLATIONRESPONSE']._serialized_start=1158
+  _globals['_GETISOLATIONRESPONSE']._serialized_end=1289
+  _globals['_LAYER']._serialized_start=1291
+  _globals['_LAYER']._serialized_end=1344
+  _globals['_OBSERVATION']._serialized_start=1346
+  _globals['_OBSERVATION']._serialized_end=1406
+  _globals['_LISTFILESREQUEST']._serialized_start=1408
+  _globals['_LISTFILESREQUEST']._serialized_end=1460
+  _globals['_LISTFILESRESPONSE']._serialized_start=1462
+  _globals['_LISTFILESRESPONSE']._serialized_end=1564
+  _globals['_DOWNLOADFILEREQUEST']._serialized_start=1566
+  _globals['_DOWNLOADFILEREQUEST']._serialized_end=1621
+  _globals['_DOWNLOADFILERESPONSE']._serialized_start=1623
+  _globals['_DOWNLOADFILERESPONSE']._serialized_end=1700
+  _globals['_TOOLSERVICE']._serialized_start=2052
+  _globals['_TOOLSERVICE']._serialized_end=2600
 # @@protoc_insertion_point(module_scope)

@@ -60,6 +60,12 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     VERDICT_OUTPUT: _Verdict.ValueType  # 5
     VERDICT_CRASH: _Verdict.ValueType  # 6
     """The tool's process died without an answer."""
+    VERDICT_DISK: _Verdict.ValueType  # 7
+    VERDICT_PROCESSES: _Verdict.ValueType  # 8
+    VERDICT_DENIED: _Verdict.ValueType  # 9
+    """The tool tried what no tool may do, and was ended for it."""
+    VERDICT_OUTCOME_UNKNOWN: _Verdict.ValueType  # 10
+    """The call had begun when the sandbox died: whether it did its work is not known."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """What ended a call."""
@@ -73,6 +79,12 @@ VERDICT_MEMORY: Verdict.ValueType  # 4
 VERDICT_OUTPUT: Verdict.ValueType  # 5
 VERDICT_CRASH: Verdict.ValueType  # 6
 """The tool's process died without an answer."""
+VERDICT_DISK: Verdict.ValueType  # 7
+VERDICT_PROCESSES: Verdict.ValueType  # 8
+VERDICT_DENIED: Verdict.ValueType  # 9
+"""The tool tried what no tool may do, and was ended for it."""
+VERDICT_OUTCOME_UNKNOWN: Verdict.ValueType  # 10
+"""The call had begun when the sandbox died: whether it did its work is not known."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
@@ -82,22 +94,34 @@ class Limits(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     MEMORY_MB_FIELD_NUMBER: _builtins.int
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    CPU_MS_FIELD_NUMBER: _builtins.int
+    DISK_MB_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
     timeout_ms: _builtins.int
     """Wall time; 0: the service's default. A limit over the operator's maximum is INVALID_ARGUMENT."""
     memory_mb: _builtins.int
     """Address space of the tool's process; 0: the default."""
     output_bytes: _builtins.int
     """Of stdout and stderr together; 0: the default."""
+    cpu_ms: _builtins.int
+    """Processor time of the tool's processes together; 0: the default."""
+    disk_mb: _builtins.int
+    """What the call may add to its workspace and its private /tmp; 0: the default."""
+    processes: _builtins.int
+    """Processes and threads at once; 0: the default."""
     def __init__(
         self,
         *,
         timeout_ms: _builtins.int = ...,
         memory_mb: _builtins.int = ...,
         output_bytes: _builtins.int = ...,
+        cpu_ms: _builtins.int = ...,
+        disk_mb: _builtins.int = ...,
+        processes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_mb", b"memory_mb", "output_bytes", b"output_bytes", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_ms", b"cpu_ms", "disk_mb", b"disk_mb", "memory_mb", b"memory_mb", "output_bytes", b"output_bytes", "processes", b"processes", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -149,6 +173,9 @@ class ExecuteToolResponse(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     DURATION_MS_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     output_json: _builtins.str
     """The tool's answer, a JSON object; empty where there is none."""
@@ -159,6 +186,14 @@ class ExecuteToolResponse(_message.Message):
     duration_ms: _builtins.float
     truncated: _builtins.bool
     """True where stdout or stderr was cut at the limit."""
+    profile: _builtins.str
+    """The isolation that the call ran under, e.g. "L2"."""
+    replayed: _builtins.bool
+    """True where this effect_id was seen before, and this is the result of then."""
+    @_builtins.property
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
+        """Files that the call made or changed in its workspace."""
+
     def __init__(
         self,
         *,
@@ -169,14 +204,94 @@ class ExecuteToolResponse(_message.Message):
         error: _builtins.str = ...,
         duration_ms: _builtins.float = ...,
         truncated: _builtins.bool = ...,
+        profile: _builtins.str = ...,
+        artifacts: _abc.Iterable[Global___Artifact] | None = ...,
+        replayed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_ms", b"duration_ms", "error", b"error", "output_json", b"output_json", "stderr", b"stderr", "stdout", b"stdout", "truncated", b"truncated", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "duration_ms", b"duration_ms", "error", b"error", "output_json", b"output_json", "profile", b"profile", "replayed", b"replayed", "stderr", b"stderr", "stdout", b"stdout", "truncated", b"truncated", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExecuteToolResponse: _TypeAlias = ExecuteToolResponse  # noqa: Y015
+
+@_typing.final
+class Artifact(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Below the workspace, with "/"."""
+    media_type: _builtins.str
+    """IANA media type, by the file's name and first bytes."""
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        media_type: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_type", b"media_type", "path", b"path", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Artifact: _TypeAlias = Artifact  # noqa: Y015
+
+@_typing.final
+class StreamToolRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def call(self) -> Global___ExecuteToolRequest: ...
+    def __init__(
+        self,
+        *,
+        call: Global___ExecuteToolRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamToolRequest: _TypeAlias = StreamToolRequest  # noqa: Y015
+
+@_typing.final
+class StreamToolResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STDOUT_DELTA_FIELD_NUMBER: _builtins.int
+    STDERR_DELTA_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    stdout_delta: _builtins.str
+    stderr_delta: _builtins.str
+    @_builtins.property
+    def response(self) -> Global___ExecuteToolResponse:
+        """Ends the stream: the whole result."""
+
+    def __init__(
+        self,
+        *,
+        stdout_delta: _builtins.str = ...,
+        stderr_delta: _builtins.str = ...,
+        response: Global___ExecuteToolResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "response", b"response", "stderr_delta", b"stderr_delta", "stdout_delta", b"stdout_delta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "response", b"response", "stderr_delta", b"stderr_delta", "stdout_delta", b"stdout_delta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["stdout_delta", "stderr_delta", "response"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___StreamToolResponse: _TypeAlias = StreamToolResponse  # noqa: Y015
 
 @_typing.final
 class ListToolsRequest(_message.Message):
@@ -221,11 +336,25 @@ class Tool(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     EFFECTS_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    REQUIRES_APPROVAL_FIELD_NUMBER: _builtins.int
+    MINIMUM_PROFILE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     description: _builtins.str
     parameters_schema_json: _builtins.str
     """JSON Schema (2020-12) of the arguments object."""
     effects: Global___Effects.ValueType
+    requires_approval: _builtins.bool
+    """A person has to allow each call."""
+    minimum_profile: _builtins.str
+    """The least isolation under which it is run, e.g. "L1"."""
+    version: _builtins.str
+    """Changes when the tool's behaviour does."""
+    @_builtins.property
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it needs beside a process: "workspace-read", "workspace-write", "network", "subprocess", "service"."""
+
     def __init__(
         self,
         *,
@@ -233,11 +362,209 @@ class Tool(_message.Message):
         description: _builtins.str = ...,
         parameters_schema_json: _builtins.str = ...,
         effects: Global___Effects.ValueType = ...,
+        permissions: _abc.Iterable[_builtins.str] | None = ...,
+        requires_approval: _builtins.bool = ...,
+        minimum_profile: _builtins.str = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "effects", b"effects", "name", b"name", "parameters_schema_json", b"parameters_schema_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "effects", b"effects", "minimum_profile", b"minimum_profile", "name", b"name", "parameters_schema_json", b"parameters_schema_json", "permissions", b"permissions", "requires_approval", b"requires_approval", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Tool: _TypeAlias = Tool  # noqa: Y015
+
+@_typing.final
+class GetIsolationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetIsolationRequest: _TypeAlias = GetIsolationRequest  # noqa: Y015
+
+@_typing.final
+class GetIsolationResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    profile: _builtins.str
+    """L0 to L3, see docs/sandbox.md."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Layer]: ...
+    @_builtins.property
+    def observations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Observation]: ...
+    def __init__(
+        self,
+        *,
+        profile: _builtins.str = ...,
+        layers: _abc.Iterable[Global___Layer] | None = ...,
+        observations: _abc.Iterable[Global___Observation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers", "observations", b"observations", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetIsolationResponse: _TypeAlias = GetIsolationResponse  # noqa: Y015
+
+@_typing.final
+class Layer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """E.g. "landlock", "seccomp", "user namespace"."""
+    active: _builtins.bool
+    detail: _builtins.str
+    """Which version, or why it is missing and how to get it."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        active: _builtins.bool = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "detail", b"detail", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Layer: _TypeAlias = Layer  # noqa: Y015
+
+@_typing.final
+class Observation(_message.Message):
+    """What the canary tried in the jail at the start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.str
+    """E.g. "read /etc/passwd", "connect 127.0.0.1", "signal the service", "mount tmpfs"."""
+    held: _builtins.bool
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.str = ...,
+        held: _builtins.bool = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "detail", b"detail", "held", b"held"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Observation: _TypeAlias = Observation  # noqa: Y015
+
+@_typing.final
+class ListFilesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    path: _builtins.str
+    """A folder below the workspace; empty: its root."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFilesRequest: _TypeAlias = ListFilesRequest  # noqa: Y015
+
+@_typing.final
+class ListFilesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    used_bytes: _builtins.int
+    quota_bytes: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]: ...
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[Global___Artifact] | None = ...,
+        used_bytes: _builtins.int = ...,
+        quota_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "quota_bytes", b"quota_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFilesResponse: _TypeAlias = ListFilesResponse  # noqa: Y015
+
+@_typing.final
+class DownloadFileRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    path: _builtins.str
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadFileRequest: _TypeAlias = DownloadFileRequest  # noqa: Y015
+
+@_typing.final
+class DownloadFileResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    @_builtins.property
+    def file(self) -> Global___Artifact:
+        """In the first message only."""
+
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        file: Global___Artifact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "file", b"file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadFileResponse: _TypeAlias = DownloadFileResponse  # noqa: Y015

@@ -39,10 +39,30 @@ class ToolServiceStub:
                 request_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ExecuteToolRequest.SerializeToString,
                 response_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ExecuteToolResponse.FromString,
                 _registered_method=True)
+        self.StreamTool = channel.unary_stream(
+                '/pagi.sandbox.v1.ToolService/StreamTool',
+                request_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.StreamToolRequest.SerializeToString,
+                response_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.StreamToolResponse.FromString,
+                _registered_method=True)
         self.ListTools = channel.unary_unary(
                 '/pagi.sandbox.v1.ToolService/ListTools',
                 request_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListToolsRequest.SerializeToString,
                 response_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListToolsResponse.FromString,
+                _registered_method=True)
+        self.GetIsolation = channel.unary_unary(
+                '/pagi.sandbox.v1.ToolService/GetIsolation',
+                request_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.GetIsolationRequest.SerializeToString,
+                response_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.GetIsolationResponse.FromString,
+                _registered_method=True)
+        self.ListFiles = channel.unary_unary(
+                '/pagi.sandbox.v1.ToolService/ListFiles',
+                request_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListFilesRequest.SerializeToString,
+                response_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListFilesResponse.FromString,
+                _registered_method=True)
+        self.DownloadFile = channel.unary_stream(
+                '/pagi.sandbox.v1.ToolService/DownloadFile',
+                request_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.DownloadFileRequest.SerializeToString,
+                response_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.DownloadFileResponse.FromString,
                 _registered_method=True)
 
 
@@ -56,8 +76,36 @@ class ToolServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamTool(self, request, context):
+        """The same with its output as it comes; the last message carries the whole result. Cancelling kills the tool.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTools(self, request, context):
         """Every tool, with the schema of its arguments.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetIsolation(self, request, context):
+        """Which layers stand between a tool and the machine, and what was seen of them at the start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFiles(self, request, context):
+        """The files of a session's workspace.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadFile(self, request, context):
+        """One file of a session's workspace, in pieces.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,10 +119,30 @@ def add_ToolServiceServicer_to_server(servicer, server):
                     request_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ExecuteToolRequest.FromString,
                     response_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ExecuteToolResponse.SerializeToString,
             ),
+            'StreamTool': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamTool,
+                    request_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.StreamToolRequest.FromString,
+                    response_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.StreamToolResponse.SerializeToString,
+            ),
             'ListTools': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTools,
                     request_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListToolsRequest.FromString,
                     response_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListToolsResponse.SerializeToString,
+            ),
+            'GetIsolation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetIsolation,
+                    request_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.GetIsolationRequest.FromString,
+                    response_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.GetIsolationResponse.SerializeToString,
+            ),
+            'ListFiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFiles,
+                    request_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListFilesRequest.FromString,
+                    response_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListFilesResponse.SerializeToString,
+            ),
+            'DownloadFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadFile,
+                    request_deserializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.DownloadFileRequest.FromString,
+                    response_serializer=pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.DownloadFileResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -115,6 +183,33 @@ class ToolService:
             _registered_method=True)
 
     @staticmethod
+    def StreamTool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pagi.sandbox.v1.ToolService/StreamTool',
+            pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.StreamToolRequest.SerializeToString,
+            pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.StreamToolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListTools(request,
             target,
             options=(),
@@ -131,6 +226,87 @@ class ToolService:
             '/pagi.sandbox.v1.ToolService/ListTools',
             pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListToolsRequest.SerializeToString,
             pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListToolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetIsolation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.sandbox.v1.ToolService/GetIsolation',
+            pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.GetIsolationRequest.SerializeToString,
+            pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.GetIsolationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.sandbox.v1.ToolService/ListFiles',
+            pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListFilesRequest.SerializeToString,
+            pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.ListFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pagi.sandbox.v1.ToolService/DownloadFile',
+            pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.DownloadFileRequest.SerializeToString,
+            pagi_dot_sandbox_dot_v1_dot_sandbox__pb2.DownloadFileResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -16,8 +16,16 @@ class ToolServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExecuteTool: _aio.UnaryUnaryMultiCallable[_sandbox_pb2.ExecuteToolRequest, _sandbox_pb2.ExecuteToolResponse]
     """Runs one tool to its end. A tool that fails is a result; a sandbox that fails is an error."""
+    StreamTool: _aio.UnaryStreamMultiCallable[_sandbox_pb2.StreamToolRequest, _sandbox_pb2.StreamToolResponse]
+    """The same with its output as it comes; the last message carries the whole result. Cancelling kills the tool."""
     ListTools: _aio.UnaryUnaryMultiCallable[_sandbox_pb2.ListToolsRequest, _sandbox_pb2.ListToolsResponse]
     """Every tool, with the schema of its arguments."""
+    GetIsolation: _aio.UnaryUnaryMultiCallable[_sandbox_pb2.GetIsolationRequest, _sandbox_pb2.GetIsolationResponse]
+    """Which layers stand between a tool and the machine, and what was seen of them at the start."""
+    ListFiles: _aio.UnaryUnaryMultiCallable[_sandbox_pb2.ListFilesRequest, _sandbox_pb2.ListFilesResponse]
+    """The files of a session's workspace."""
+    DownloadFile: _aio.UnaryStreamMultiCallable[_sandbox_pb2.DownloadFileRequest, _sandbox_pb2.DownloadFileResponse]
+    """One file of a session's workspace, in pieces."""
 
 class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -29,11 +37,43 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         """Runs one tool to its end. A tool that fails is a result; a sandbox that fails is an error."""
 
     @_abc_1.abstractmethod
+    def StreamTool(
+        self,
+        request: _sandbox_pb2.StreamToolRequest,
+        context: _aio.ServicerContext[_sandbox_pb2.StreamToolRequest, _abc.AsyncIterator[_sandbox_pb2.StreamToolResponse]],
+    ) -> _abc.AsyncIterator[_sandbox_pb2.StreamToolResponse]:
+        """The same with its output as it comes; the last message carries the whole result. Cancelling kills the tool."""
+
+    @_abc_1.abstractmethod
     def ListTools(
         self,
         request: _sandbox_pb2.ListToolsRequest,
         context: _aio.ServicerContext[_sandbox_pb2.ListToolsRequest, _abc.Awaitable[_sandbox_pb2.ListToolsResponse]],
     ) -> _abc.Awaitable[_sandbox_pb2.ListToolsResponse]:
         """Every tool, with the schema of its arguments."""
+
+    @_abc_1.abstractmethod
+    def GetIsolation(
+        self,
+        request: _sandbox_pb2.GetIsolationRequest,
+        context: _aio.ServicerContext[_sandbox_pb2.GetIsolationRequest, _abc.Awaitable[_sandbox_pb2.GetIsolationResponse]],
+    ) -> _abc.Awaitable[_sandbox_pb2.GetIsolationResponse]:
+        """Which layers stand between a tool and the machine, and what was seen of them at the start."""
+
+    @_abc_1.abstractmethod
+    def ListFiles(
+        self,
+        request: _sandbox_pb2.ListFilesRequest,
+        context: _aio.ServicerContext[_sandbox_pb2.ListFilesRequest, _abc.Awaitable[_sandbox_pb2.ListFilesResponse]],
+    ) -> _abc.Awaitable[_sandbox_pb2.ListFilesResponse]:
+        """The files of a session's workspace."""
+
+    @_abc_1.abstractmethod
+    def DownloadFile(
+        self,
+        request: _sandbox_pb2.DownloadFileRequest,
+        context: _aio.ServicerContext[_sandbox_pb2.DownloadFileRequest, _abc.AsyncIterator[_sandbox_pb2.DownloadFileResponse]],
+    ) -> _abc.AsyncIterator[_sandbox_pb2.DownloadFileResponse]:
+        """One file of a session's workspace, in pieces."""
 
 def add_ToolServiceServicer_to_server(servicer: ToolServiceServicer, server: _aio.Server) -> None: ...
