@@ -45,7 +45,7 @@ class Health:
     def __init__(self, service: str, *, detail: Callable[[], dict[str, Any]] | None = None) -> None:
         self.service = service
         self.ready = False
-        self._version = version("pagi-chassis")
+        self._version = version("pagi-chassis")  # all distributions are released together
         self._detail = detail
         self._checks: dict[str, tuple[Callable[[], Awaitable[None]], bool]] = {}
 
