@@ -74,11 +74,60 @@ TURN_ROLE_TOOL_OUTPUT: TurnRole.ValueType  # 4
 """What the tool answered."""
 Global___TurnRole: _TypeAlias = TurnRole  # noqa: Y015
 
+class _IngestPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IngestPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IngestPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INGEST_PHASE_UNSPECIFIED: _IngestPhase.ValueType  # 0
+    INGEST_PHASE_LOOKING: _IngestPhase.ValueType  # 1
+    """The folders are looked at."""
+    INGEST_PHASE_STORING: _IngestPhase.ValueType  # 2
+    """Documents are read, cut and embedded."""
+    INGEST_PHASE_INDEXING: _IngestPhase.ValueType  # 3
+    """The vector index is brought in step."""
+    INGEST_PHASE_DONE: _IngestPhase.ValueType  # 4
+    """All is done; the last message of a stream."""
+
+class IngestPhase(_IngestPhase, metaclass=_IngestPhaseEnumTypeWrapper): ...
+
+INGEST_PHASE_UNSPECIFIED: IngestPhase.ValueType  # 0
+INGEST_PHASE_LOOKING: IngestPhase.ValueType  # 1
+"""The folders are looked at."""
+INGEST_PHASE_STORING: IngestPhase.ValueType  # 2
+"""Documents are read, cut and embedded."""
+INGEST_PHASE_INDEXING: IngestPhase.ValueType  # 3
+"""The vector index is brought in step."""
+INGEST_PHASE_DONE: IngestPhase.ValueType  # 4
+"""All is done; the last message of a stream."""
+Global___IngestPhase: _TypeAlias = IngestPhase  # noqa: Y015
+
 @_typing.final
 class Passage(_message.Message):
     """One piece of a document."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
@@ -89,6 +138,9 @@ class Passage(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     SCORE_PARTS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     text: _builtins.str
     score: _builtins.float
@@ -99,12 +151,20 @@ class Passage(_message.Message):
     offset: _builtins.int
     """Where the passage begins in the file's text, in characters, and which piece of the file it is."""
     index: _builtins.int
+    tokens: _builtins.int
+    """How many tokens of the embedding model the text has."""
+    merged: _builtins.int
+    """How many neighbouring pieces were joined into this one; 1: none."""
     @_builtins.property
     def headings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The headings above the passage, outermost first."""
 
     @_builtins.property
     def score_parts(self) -> Global___ScoreParts: ...
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the document says of itself (front matter of Markdown, title and author of PDF and DOCX)."""
+
     def __init__(
         self,
         *,
@@ -117,10 +177,13 @@ class Passage(_message.Message):
         offset: _builtins.int = ...,
         index: _builtins.int = ...,
         score_parts: Global___ScoreParts | None = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        tokens: _builtins.int = ...,
+        merged: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["score_parts", b"score_parts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["headings", b"headings", "id", b"id", "index", b"index", "knowledge_base", b"knowledge_base", "offset", b"offset", "score", b"score", "score_parts", b"score_parts", "source", b"source", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headings", b"headings", "id", b"id", "index", b"index", "knowledge_base", b"knowledge_base", "merged", b"merged", "metadata", b"metadata", "offset", b"offset", "score", b"score", "score_parts", b"score_parts", "source", b"source", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -134,17 +197,31 @@ class ScoreParts(_message.Message):
 
     DENSE_FIELD_NUMBER: _builtins.int
     LEXICAL_FIELD_NUMBER: _builtins.int
+    COSINE_FIELD_NUMBER: _builtins.int
+    BM25_FIELD_NUMBER: _builtins.int
+    DENSE_RANK_FIELD_NUMBER: _builtins.int
+    LEXICAL_RANK_FIELD_NUMBER: _builtins.int
     dense: _builtins.float
     lexical: _builtins.float
+    cosine: _builtins.float
+    """As measured, before scaling: the cosine to the query (-1 to 1), and BM25 (0 and more)."""
+    bm25: _builtins.float
+    dense_rank: _builtins.int
+    """The place among the candidates of its kind, from 1; 0: it was not among them."""
+    lexical_rank: _builtins.int
     def __init__(
         self,
         *,
         dense: _builtins.float = ...,
         lexical: _builtins.float = ...,
+        cosine: _builtins.float = ...,
+        bm25: _builtins.float = ...,
+        dense_rank: _builtins.int = ...,
+        lexical_rank: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dense", b"dense", "lexical", b"lexical"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "cosine", b"cosine", "dense", b"dense", "dense_rank", b"dense_rank", "lexical", b"lexical", "lexical_rank", b"lexical_rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -192,6 +269,7 @@ class GetContextRequest(_message.Message):
     PERSONA_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
     MAX_TURNS_FIELD_NUMBER: _builtins.int
+    MAX_PASSAGE_TOKENS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     query: _builtins.str
     persona: _builtins.str
@@ -200,6 +278,8 @@ class GetContextRequest(_message.Message):
     """At most this many passages; 0: the service's default."""
     max_turns: _builtins.int
     """At most this many of the newest turns; 0: the service's default."""
+    max_passage_tokens: _builtins.int
+    """At most this many tokens in all passages together; 0: the service's default."""
     def __init__(
         self,
         *,
@@ -208,10 +288,11 @@ class GetContextRequest(_message.Message):
         persona: _builtins.str = ...,
         top_k: _builtins.int = ...,
         max_turns: _builtins.int = ...,
+        max_passage_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_turns", b"max_turns", "persona", b"persona", "query", b"query", "session_id", b"session_id", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_passage_tokens", b"max_passage_tokens", "max_turns", b"max_turns", "persona", b"persona", "query", b"query", "session_id", b"session_id", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -249,16 +330,54 @@ Global___GetContextResponse: _TypeAlias = GetContextResponse  # noqa: Y015
 class GetRAGContextRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     QUERY_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
     KNOWLEDGE_BASES_FIELD_NUMBER: _builtins.int
     PERSONA_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     top_k: _builtins.int
     persona: _builtins.str
+    max_tokens: _builtins.int
+    """At most this many tokens in all passages together; 0: the service's default."""
     @_builtins.property
     def knowledge_bases(self) -> _containers.RepeatedScalarFieldContainer[Global___KnowledgeBase.ValueType]:
         """Empty: every searchable one."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only documents of these sources; "*" stands for anything. Empty: every one."""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only documents whose metadata say all of this."""
+
+    @_builtins.property
+    def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___KnowledgeBaseQuota]:
+        """At most this many passages of a knowledge base; one that is not named: the service's default."""
 
     def __init__(
         self,
@@ -267,14 +386,40 @@ class GetRAGContextRequest(_message.Message):
         top_k: _builtins.int = ...,
         knowledge_bases: _abc.Iterable[Global___KnowledgeBase.ValueType] | None = ...,
         persona: _builtins.str = ...,
+        max_tokens: _builtins.int = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        quotas: _abc.Iterable[Global___KnowledgeBaseQuota] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["knowledge_bases", b"knowledge_bases", "persona", b"persona", "query", b"query", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["knowledge_bases", b"knowledge_bases", "max_tokens", b"max_tokens", "metadata", b"metadata", "persona", b"persona", "query", b"query", "quotas", b"quotas", "sources", b"sources", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetRAGContextRequest: _TypeAlias = GetRAGContextRequest  # noqa: Y015
+
+@_typing.final
+class KnowledgeBaseQuota(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KNOWLEDGE_BASE_FIELD_NUMBER: _builtins.int
+    MAX_PASSAGES_FIELD_NUMBER: _builtins.int
+    knowledge_base: Global___KnowledgeBase.ValueType
+    max_passages: _builtins.int
+    def __init__(
+        self,
+        *,
+        knowledge_base: Global___KnowledgeBase.ValueType = ...,
+        max_passages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["knowledge_base", b"knowledge_base", "max_passages", b"max_passages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KnowledgeBaseQuota: _TypeAlias = KnowledgeBaseQuota  # noqa: Y015
 
 @_typing.final
 class GetRAGContextResponse(_message.Message):
@@ -389,3 +534,422 @@ class StoreSessionHistoryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoreSessionHistoryResponse: _TypeAlias = StoreSessionHistoryResponse  # noqa: Y015
+
+@_typing.final
+class IngestKnowledgeBasesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REBUILD_FIELD_NUMBER: _builtins.int
+    rebuild: _builtins.bool
+    """Take every document in anew, also the unchanged ones."""
+    def __init__(
+        self,
+        *,
+        rebuild: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rebuild", b"rebuild"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestKnowledgeBasesRequest: _TypeAlias = IngestKnowledgeBasesRequest  # noqa: Y015
+
+@_typing.final
+class IngestKnowledgeBasesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    phase: Global___IngestPhase.ValueType
+    total: _builtins.int
+    """Documents that have to be taken in, and how many of them are."""
+    done: _builtins.int
+    source: _builtins.str
+    """The document that was finished last."""
+    unchanged: _builtins.int
+    stored: _builtins.int
+    removed: _builtins.int
+    @_builtins.property
+    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkippedDocument]:
+        """All that could not be taken in, with the reason; complete in the last message."""
+
+    def __init__(
+        self,
+        *,
+        phase: Global___IngestPhase.ValueType = ...,
+        total: _builtins.int = ...,
+        done: _builtins.int = ...,
+        source: _builtins.str = ...,
+        unchanged: _builtins.int = ...,
+        stored: _builtins.int = ...,
+        removed: _builtins.int = ...,
+        skipped: _abc.Iterable[Global___SkippedDocument] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "phase", b"phase", "removed", b"removed", "skipped", b"skipped", "source", b"source", "stored", b"stored", "total", b"total", "unchanged", b"unchanged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestKnowledgeBasesResponse: _TypeAlias = IngestKnowledgeBasesResponse  # noqa: Y015
+
+@_typing.final
+class SkippedDocument(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkippedDocument: _TypeAlias = SkippedDocument  # noqa: Y015
+
+@_typing.final
+class DocumentInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_BASE_FIELD_NUMBER: _builtins.int
+    PERSONA_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    knowledge_base: Global___KnowledgeBase.ValueType
+    persona: _builtins.str
+    passages: _builtins.int
+    characters: _builtins.int
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def updated_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        knowledge_base: Global___KnowledgeBase.ValueType = ...,
+        persona: _builtins.str = ...,
+        passages: _builtins.int = ...,
+        characters: _builtins.int = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        updated_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["updated_at", b"updated_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "knowledge_base", b"knowledge_base", "metadata", b"metadata", "passages", b"passages", "persona", b"persona", "source", b"source", "updated_at", b"updated_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentInfo: _TypeAlias = DocumentInfo  # noqa: Y015
+
+@_typing.final
+class ListDocumentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERSONA_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_BASES_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    persona: _builtins.str
+    """Empty: every persona."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 0: 100."""
+    page_token: _builtins.str
+    """From the answer before."""
+    @_builtins.property
+    def knowledge_bases(self) -> _containers.RepeatedScalarFieldContainer[Global___KnowledgeBase.ValueType]:
+        """Empty: every one, the Soul included."""
+
+    def __init__(
+        self,
+        *,
+        persona: _builtins.str = ...,
+        knowledge_bases: _abc.Iterable[Global___KnowledgeBase.ValueType] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["knowledge_bases", b"knowledge_bases", "page_size", b"page_size", "page_token", b"page_token", "persona", b"persona"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDocumentsRequest: _TypeAlias = ListDocumentsRequest  # noqa: Y015
+
+@_typing.final
+class ListDocumentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty: there are no more."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentInfo]: ...
+    def __init__(
+        self,
+        *,
+        documents: _abc.Iterable[Global___DocumentInfo] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDocumentsResponse: _TypeAlias = ListDocumentsResponse  # noqa: Y015
+
+@_typing.final
+class GetDocumentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDocumentRequest: _TypeAlias = GetDocumentRequest  # noqa: Y015
+
+@_typing.final
+class GetDocumentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """As it is searched: for other formats than Markdown and text, what was made of the file."""
+    @_builtins.property
+    def document(self) -> Global___DocumentInfo: ...
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]: ...
+    def __init__(
+        self,
+        *,
+        document: Global___DocumentInfo | None = ...,
+        text: _builtins.str = ...,
+        passages: _abc.Iterable[Global___Passage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "passages", b"passages", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDocumentResponse: _TypeAlias = GetDocumentResponse  # noqa: Y015
+
+@_typing.final
+class PutDocumentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """The path of the file below the knowledge-bases folder, with "/": "Domain-KB/tea.md"."""
+    text: _builtins.str
+    content: _builtins.bytes
+    """For formats that are not text, such as PDF."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        text: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "content", b"content", "text", b"text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "content", b"content", "source", b"source", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["text", "content"]  # noqa: Y015
+    _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
+
+Global___PutDocumentRequest: _TypeAlias = PutDocumentRequest  # noqa: Y015
+
+@_typing.final
+class PutDocumentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    created: _builtins.bool
+    """Whether there was none of this source before."""
+    @_builtins.property
+    def document(self) -> Global___DocumentInfo: ...
+    def __init__(
+        self,
+        *,
+        document: Global___DocumentInfo | None = ...,
+        created: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "document", b"document"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutDocumentResponse: _TypeAlias = PutDocumentResponse  # noqa: Y015
+
+@_typing.final
+class DeleteDocumentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteDocumentRequest: _TypeAlias = DeleteDocumentRequest  # noqa: Y015
+
+@_typing.final
+class DeleteDocumentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteDocumentResponse: _TypeAlias = DeleteDocumentResponse  # noqa: Y015
+
+@_typing.final
+class GetKnowledgeStatisticsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKnowledgeStatisticsRequest: _TypeAlias = GetKnowledgeStatisticsRequest  # noqa: Y015
+
+@_typing.final
+class GetKnowledgeStatisticsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHELVES_FIELD_NUMBER: _builtins.int
+    EMBEDDING_MODEL_FIELD_NUMBER: _builtins.int
+    NEXT_EMBEDDING_MODEL_FIELD_NUMBER: _builtins.int
+    REEMBEDDED_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    embedding_model: _builtins.str
+    """The model whose vectors serve, and the one that they are being made anew with; empty: none is."""
+    next_embedding_model: _builtins.str
+    reembedded: _builtins.int
+    """Passages that have a vector of the next model already."""
+    @_builtins.property
+    def shelves(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShelfStatistics]: ...
+    @_builtins.property
+    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkippedDocument]: ...
+    def __init__(
+        self,
+        *,
+        shelves: _abc.Iterable[Global___ShelfStatistics] | None = ...,
+        embedding_model: _builtins.str = ...,
+        next_embedding_model: _builtins.str = ...,
+        reembedded: _builtins.int = ...,
+        skipped: _abc.Iterable[Global___SkippedDocument] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_model", b"embedding_model", "next_embedding_model", b"next_embedding_model", "reembedded", b"reembedded", "shelves", b"shelves", "skipped", b"skipped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKnowledgeStatisticsResponse: _TypeAlias = GetKnowledgeStatisticsResponse  # noqa: Y015
+
+@_typing.final
+class ShelfStatistics(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERSONA_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_BASE_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    persona: _builtins.str
+    knowledge_base: Global___KnowledgeBase.ValueType
+    documents: _builtins.int
+    passages: _builtins.int
+    characters: _builtins.int
+    def __init__(
+        self,
+        *,
+        persona: _builtins.str = ...,
+        knowledge_base: Global___KnowledgeBase.ValueType = ...,
+        documents: _builtins.int = ...,
+        passages: _builtins.int = ...,
+        characters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "documents", b"documents", "knowledge_base", b"knowledge_base", "passages", b"passages", "persona", b"persona"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShelfStatistics: _TypeAlias = ShelfStatistics  # noqa: Y015

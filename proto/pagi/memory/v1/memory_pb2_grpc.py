@@ -54,6 +54,36 @@ class MemoryStub:
                 request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.StoreSessionHistoryRequest.SerializeToString,
                 response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.StoreSessionHistoryResponse.FromString,
                 _registered_method=True)
+        self.IngestKnowledgeBases = channel.unary_stream(
+                '/pagi.memory.v1.Memory/IngestKnowledgeBases',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.IngestKnowledgeBasesRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.IngestKnowledgeBasesResponse.FromString,
+                _registered_method=True)
+        self.ListDocuments = channel.unary_unary(
+                '/pagi.memory.v1.Memory/ListDocuments',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListDocumentsRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListDocumentsResponse.FromString,
+                _registered_method=True)
+        self.GetDocument = channel.unary_unary(
+                '/pagi.memory.v1.Memory/GetDocument',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetDocumentRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetDocumentResponse.FromString,
+                _registered_method=True)
+        self.PutDocument = channel.unary_unary(
+                '/pagi.memory.v1.Memory/PutDocument',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.PutDocumentRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.PutDocumentResponse.FromString,
+                _registered_method=True)
+        self.DeleteDocument = channel.unary_unary(
+                '/pagi.memory.v1.Memory/DeleteDocument',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteDocumentRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteDocumentResponse.FromString,
+                _registered_method=True)
+        self.GetKnowledgeStatistics = channel.unary_unary(
+                '/pagi.memory.v1.Memory/GetKnowledgeStatistics',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsResponse.FromString,
+                _registered_method=True)
 
 
 class MemoryServicer:
@@ -87,6 +117,48 @@ class MemoryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def IngestKnowledgeBases(self, request, context):
+        """Brings what is stored in step with the files, and tells how far it is. A second call waits for the first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDocuments(self, request, context):
+        """The documents of the knowledge bases, by their sources.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDocument(self, request, context):
+        """One document with its text and its passages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutDocument(self, request, context):
+        """Writes the file of a document and takes it in: it is searchable when the answer comes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDocument(self, request, context):
+        """Deletes the file of a document and forgets it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetKnowledgeStatistics(self, request, context):
+        """How many documents and passages there are, and the state of the index.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MemoryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +181,36 @@ def add_MemoryServicer_to_server(servicer, server):
                     servicer.StoreSessionHistory,
                     request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.StoreSessionHistoryRequest.FromString,
                     response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.StoreSessionHistoryResponse.SerializeToString,
+            ),
+            'IngestKnowledgeBases': grpc.unary_stream_rpc_method_handler(
+                    servicer.IngestKnowledgeBases,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.IngestKnowledgeBasesRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.IngestKnowledgeBasesResponse.SerializeToString,
+            ),
+            'ListDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDocuments,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListDocumentsRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListDocumentsResponse.SerializeToString,
+            ),
+            'GetDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDocument,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetDocumentRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetDocumentResponse.SerializeToString,
+            ),
+            'PutDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutDocument,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.PutDocumentRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.PutDocumentResponse.SerializeToString,
+            ),
+            'DeleteDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDocument,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteDocumentRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteDocumentResponse.SerializeToString,
+            ),
+            'GetKnowledgeStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKnowledgeStatistics,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +321,168 @@ class Memory:
             '/pagi.memory.v1.Memory/StoreSessionHistory',
             pagi_dot_memory_dot_v1_dot_memory__pb2.StoreSessionHistoryRequest.SerializeToString,
             pagi_dot_memory_dot_v1_dot_memory__pb2.StoreSessionHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IngestKnowledgeBases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/IngestKnowledgeBases',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.IngestKnowledgeBasesRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.IngestKnowledgeBasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/ListDocuments',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.ListDocumentsRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.ListDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/GetDocument',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.GetDocumentRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.GetDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/PutDocument',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.PutDocumentRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.PutDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/DeleteDocument',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteDocumentRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKnowledgeStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/GetKnowledgeStatistics',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,

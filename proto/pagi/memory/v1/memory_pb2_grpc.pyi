@@ -22,6 +22,18 @@ class MemoryStub:
     """The turns of one session, oldest first."""
     StoreSessionHistory: _aio.UnaryUnaryMultiCallable[_memory_pb2.StoreSessionHistoryRequest, _memory_pb2.StoreSessionHistoryResponse]
     """Appends turns. A repeat of the same run_id and position changes nothing."""
+    IngestKnowledgeBases: _aio.UnaryStreamMultiCallable[_memory_pb2.IngestKnowledgeBasesRequest, _memory_pb2.IngestKnowledgeBasesResponse]
+    """Brings what is stored in step with the files, and tells how far it is. A second call waits for the first."""
+    ListDocuments: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListDocumentsRequest, _memory_pb2.ListDocumentsResponse]
+    """The documents of the knowledge bases, by their sources."""
+    GetDocument: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetDocumentRequest, _memory_pb2.GetDocumentResponse]
+    """One document with its text and its passages."""
+    PutDocument: _aio.UnaryUnaryMultiCallable[_memory_pb2.PutDocumentRequest, _memory_pb2.PutDocumentResponse]
+    """Writes the file of a document and takes it in: it is searchable when the answer comes."""
+    DeleteDocument: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeleteDocumentRequest, _memory_pb2.DeleteDocumentResponse]
+    """Deletes the file of a document and forgets it."""
+    GetKnowledgeStatistics: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetKnowledgeStatisticsRequest, _memory_pb2.GetKnowledgeStatisticsResponse]
+    """How many documents and passages there are, and the state of the index."""
 
 class MemoryServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -55,5 +67,53 @@ class MemoryServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_memory_pb2.StoreSessionHistoryRequest, _abc.Awaitable[_memory_pb2.StoreSessionHistoryResponse]],
     ) -> _abc.Awaitable[_memory_pb2.StoreSessionHistoryResponse]:
         """Appends turns. A repeat of the same run_id and position changes nothing."""
+
+    @_abc_1.abstractmethod
+    def IngestKnowledgeBases(
+        self,
+        request: _memory_pb2.IngestKnowledgeBasesRequest,
+        context: _aio.ServicerContext[_memory_pb2.IngestKnowledgeBasesRequest, _abc.AsyncIterator[_memory_pb2.IngestKnowledgeBasesResponse]],
+    ) -> _abc.AsyncIterator[_memory_pb2.IngestKnowledgeBasesResponse]:
+        """Brings what is stored in step with the files, and tells how far it is. A second call waits for the first."""
+
+    @_abc_1.abstractmethod
+    def ListDocuments(
+        self,
+        request: _memory_pb2.ListDocumentsRequest,
+        context: _aio.ServicerContext[_memory_pb2.ListDocumentsRequest, _abc.Awaitable[_memory_pb2.ListDocumentsResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.ListDocumentsResponse]:
+        """The documents of the knowledge bases, by their sources."""
+
+    @_abc_1.abstractmethod
+    def GetDocument(
+        self,
+        request: _memory_pb2.GetDocumentRequest,
+        context: _aio.ServicerContext[_memory_pb2.GetDocumentRequest, _abc.Awaitable[_memory_pb2.GetDocumentResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.GetDocumentResponse]:
+        """One document with its text and its passages."""
+
+    @_abc_1.abstractmethod
+    def PutDocument(
+        self,
+        request: _memory_pb2.PutDocumentRequest,
+        context: _aio.ServicerContext[_memory_pb2.PutDocumentRequest, _abc.Awaitable[_memory_pb2.PutDocumentResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.PutDocumentResponse]:
+        """Writes the file of a document and takes it in: it is searchable when the answer comes."""
+
+    @_abc_1.abstractmethod
+    def DeleteDocument(
+        self,
+        request: _memory_pb2.DeleteDocumentRequest,
+        context: _aio.ServicerContext[_memory_pb2.DeleteDocumentRequest, _abc.Awaitable[_memory_pb2.DeleteDocumentResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.DeleteDocumentResponse]:
+        """Deletes the file of a document and forgets it."""
+
+    @_abc_1.abstractmethod
+    def GetKnowledgeStatistics(
+        self,
+        request: _memory_pb2.GetKnowledgeStatisticsRequest,
+        context: _aio.ServicerContext[_memory_pb2.GetKnowledgeStatisticsRequest, _abc.Awaitable[_memory_pb2.GetKnowledgeStatisticsResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.GetKnowledgeStatisticsResponse]:
+        """How many documents and passages there are, and the state of the index."""
 
 def add_MemoryServicer_to_server(servicer: MemoryServicer, server: _aio.Server) -> None: ...
