@@ -84,6 +84,86 @@ class MemoryStub:
                 request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsRequest.SerializeToString,
                 response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsResponse.FromString,
                 _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/pagi.memory.v1.Memory/ListSessions',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/pagi.memory.v1.Memory/GetSession',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
+        self.UpdateSession = channel.unary_unary(
+                '/pagi.memory.v1.Memory/UpdateSession',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateSessionRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateSessionResponse.FromString,
+                _registered_method=True)
+        self.DeleteSession = channel.unary_unary(
+                '/pagi.memory.v1.Memory/DeleteSession',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteSessionRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteSessionResponse.FromString,
+                _registered_method=True)
+        self.UpdateTurn = channel.unary_unary(
+                '/pagi.memory.v1.Memory/UpdateTurn',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateTurnRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateTurnResponse.FromString,
+                _registered_method=True)
+        self.DeleteTurn = channel.unary_unary(
+                '/pagi.memory.v1.Memory/DeleteTurn',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteTurnRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteTurnResponse.FromString,
+                _registered_method=True)
+        self.SearchHistory = channel.unary_unary(
+                '/pagi.memory.v1.Memory/SearchHistory',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.SearchHistoryRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.SearchHistoryResponse.FromString,
+                _registered_method=True)
+        self.ExportSessions = channel.unary_stream(
+                '/pagi.memory.v1.Memory/ExportSessions',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ExportSessionsRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ExportSessionsResponse.FromString,
+                _registered_method=True)
+        self.ImportSessions = channel.unary_unary(
+                '/pagi.memory.v1.Memory/ImportSessions',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ImportSessionsRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ImportSessionsResponse.FromString,
+                _registered_method=True)
+        self.GetStatistics = channel.unary_unary(
+                '/pagi.memory.v1.Memory/GetStatistics',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetStatisticsRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetStatisticsResponse.FromString,
+                _registered_method=True)
+        self.RecordPlaybook = channel.unary_unary(
+                '/pagi.memory.v1.Memory/RecordPlaybook',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookResponse.FromString,
+                _registered_method=True)
+        self.RecordPlaybookOutcome = channel.unary_unary(
+                '/pagi.memory.v1.Memory/RecordPlaybookOutcome',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookOutcomeRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookOutcomeResponse.FromString,
+                _registered_method=True)
+        self.ListPlaybooks = channel.unary_unary(
+                '/pagi.memory.v1.Memory/ListPlaybooks',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListPlaybooksRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListPlaybooksResponse.FromString,
+                _registered_method=True)
+        self.GetPlaybook = channel.unary_unary(
+                '/pagi.memory.v1.Memory/GetPlaybook',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetPlaybookRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetPlaybookResponse.FromString,
+                _registered_method=True)
+        self.UpdatePlaybook = channel.unary_unary(
+                '/pagi.memory.v1.Memory/UpdatePlaybook',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdatePlaybookRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdatePlaybookResponse.FromString,
+                _registered_method=True)
+        self.DeletePlaybook = channel.unary_unary(
+                '/pagi.memory.v1.Memory/DeletePlaybook',
+                request_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeletePlaybookRequest.SerializeToString,
+                response_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeletePlaybookResponse.FromString,
+                _registered_method=True)
 
 
 class MemoryServicer:
@@ -159,6 +239,116 @@ class MemoryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSessions(self, request, context):
+        """The sessions of the tenant, the one last spoken in first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSession(self, request, context):
+        """One session with its summary.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSession(self, request, context):
+        """Changes the title of a session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSession(self, request, context):
+        """Forgets a session with all its turns; a late repeat of one of its runs does not bring it back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTurn(self, request, context):
+        """Changes the text of a turn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTurn(self, request, context):
+        """Forgets one turn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchHistory(self, request, context):
+        """The turns of the tenant that answer a query best, by their words, date and the turn before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSessions(self, request, context):
+        """Sessions and turns as JSON Lines, some lines a message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportSessions(self, request, context):
+        """Takes in such lines, all or none; a turn that is there already stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatistics(self, request, context):
+        """How much of everything the tenant has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordPlaybook(self, request, context):
+        """Learns how a run did what it was asked; the same task again updates one playbook.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordPlaybookOutcome(self, request, context):
+        """Counts how a run ended that was given playbooks; once for each run and playbook.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPlaybooks(self, request, context):
+        """The playbooks of the tenant, the one last changed first, those that are set aside included.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPlaybook(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePlaybook(self, request, context):
+        """Changes the prompt and the notes, sets a playbook aside or restores it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeletePlaybook(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MemoryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -211,6 +401,86 @@ def add_MemoryServicer_to_server(servicer, server):
                     servicer.GetKnowledgeStatistics,
                     request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsRequest.FromString,
                     response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListSessionsRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetSessionRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetSessionResponse.SerializeToString,
+            ),
+            'UpdateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSession,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateSessionRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateSessionResponse.SerializeToString,
+            ),
+            'DeleteSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSession,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteSessionRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteSessionResponse.SerializeToString,
+            ),
+            'UpdateTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTurn,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateTurnRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateTurnResponse.SerializeToString,
+            ),
+            'DeleteTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTurn,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteTurnRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteTurnResponse.SerializeToString,
+            ),
+            'SearchHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchHistory,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.SearchHistoryRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.SearchHistoryResponse.SerializeToString,
+            ),
+            'ExportSessions': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSessions,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ExportSessionsRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ExportSessionsResponse.SerializeToString,
+            ),
+            'ImportSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportSessions,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ImportSessionsRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ImportSessionsResponse.SerializeToString,
+            ),
+            'GetStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatistics,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetStatisticsRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetStatisticsResponse.SerializeToString,
+            ),
+            'RecordPlaybook': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordPlaybook,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookResponse.SerializeToString,
+            ),
+            'RecordPlaybookOutcome': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordPlaybookOutcome,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookOutcomeRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookOutcomeResponse.SerializeToString,
+            ),
+            'ListPlaybooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPlaybooks,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListPlaybooksRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.ListPlaybooksResponse.SerializeToString,
+            ),
+            'GetPlaybook': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPlaybook,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetPlaybookRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.GetPlaybookResponse.SerializeToString,
+            ),
+            'UpdatePlaybook': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePlaybook,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdatePlaybookRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.UpdatePlaybookResponse.SerializeToString,
+            ),
+            'DeletePlaybook': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePlaybook,
+                    request_deserializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeletePlaybookRequest.FromString,
+                    response_serializer=pagi_dot_memory_dot_v1_dot_memory__pb2.DeletePlaybookResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -483,6 +753,438 @@ class Memory:
             '/pagi.memory.v1.Memory/GetKnowledgeStatistics',
             pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsRequest.SerializeToString,
             pagi_dot_memory_dot_v1_dot_memory__pb2.GetKnowledgeStatisticsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/ListSessions',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.ListSessionsRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/GetSession',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.GetSessionRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.GetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/UpdateSession',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateSessionRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/DeleteSession',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteSessionRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/UpdateTurn',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateTurnRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.UpdateTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/DeleteTurn',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteTurnRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.DeleteTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/SearchHistory',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.SearchHistoryRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.SearchHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/ExportSessions',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.ExportSessionsRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.ExportSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/ImportSessions',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.ImportSessionsRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.ImportSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/GetStatistics',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.GetStatisticsRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.GetStatisticsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordPlaybook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/RecordPlaybook',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordPlaybookOutcome(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/RecordPlaybookOutcome',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookOutcomeRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.RecordPlaybookOutcomeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPlaybooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/ListPlaybooks',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.ListPlaybooksRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.ListPlaybooksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPlaybook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/GetPlaybook',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.GetPlaybookRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.GetPlaybookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePlaybook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/UpdatePlaybook',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.UpdatePlaybookRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.UpdatePlaybookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePlaybook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagi.memory.v1.Memory/DeletePlaybook',
+            pagi_dot_memory_dot_v1_dot_memory__pb2.DeletePlaybookRequest.SerializeToString,
+            pagi_dot_memory_dot_v1_dot_memory__pb2.DeletePlaybookResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,6 +34,36 @@ class MemoryStub:
     """Deletes the file of a document and forgets it."""
     GetKnowledgeStatistics: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetKnowledgeStatisticsRequest, _memory_pb2.GetKnowledgeStatisticsResponse]
     """How many documents and passages there are, and the state of the index."""
+    ListSessions: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListSessionsRequest, _memory_pb2.ListSessionsResponse]
+    """The sessions of the tenant, the one last spoken in first."""
+    GetSession: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetSessionRequest, _memory_pb2.GetSessionResponse]
+    """One session with its summary."""
+    UpdateSession: _aio.UnaryUnaryMultiCallable[_memory_pb2.UpdateSessionRequest, _memory_pb2.UpdateSessionResponse]
+    """Changes the title of a session."""
+    DeleteSession: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeleteSessionRequest, _memory_pb2.DeleteSessionResponse]
+    """Forgets a session with all its turns; a late repeat of one of its runs does not bring it back."""
+    UpdateTurn: _aio.UnaryUnaryMultiCallable[_memory_pb2.UpdateTurnRequest, _memory_pb2.UpdateTurnResponse]
+    """Changes the text of a turn."""
+    DeleteTurn: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeleteTurnRequest, _memory_pb2.DeleteTurnResponse]
+    """Forgets one turn."""
+    SearchHistory: _aio.UnaryUnaryMultiCallable[_memory_pb2.SearchHistoryRequest, _memory_pb2.SearchHistoryResponse]
+    """The turns of the tenant that answer a query best, by their words, date and the turn before."""
+    ExportSessions: _aio.UnaryStreamMultiCallable[_memory_pb2.ExportSessionsRequest, _memory_pb2.ExportSessionsResponse]
+    """Sessions and turns as JSON Lines, some lines a message."""
+    ImportSessions: _aio.UnaryUnaryMultiCallable[_memory_pb2.ImportSessionsRequest, _memory_pb2.ImportSessionsResponse]
+    """Takes in such lines, all or none; a turn that is there already stays as it is."""
+    GetStatistics: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetStatisticsRequest, _memory_pb2.GetStatisticsResponse]
+    """How much of everything the tenant has."""
+    RecordPlaybook: _aio.UnaryUnaryMultiCallable[_memory_pb2.RecordPlaybookRequest, _memory_pb2.RecordPlaybookResponse]
+    """Learns how a run did what it was asked; the same task again updates one playbook."""
+    RecordPlaybookOutcome: _aio.UnaryUnaryMultiCallable[_memory_pb2.RecordPlaybookOutcomeRequest, _memory_pb2.RecordPlaybookOutcomeResponse]
+    """Counts how a run ended that was given playbooks; once for each run and playbook."""
+    ListPlaybooks: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListPlaybooksRequest, _memory_pb2.ListPlaybooksResponse]
+    """The playbooks of the tenant, the one last changed first, those that are set aside included."""
+    GetPlaybook: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetPlaybookRequest, _memory_pb2.GetPlaybookResponse]
+    UpdatePlaybook: _aio.UnaryUnaryMultiCallable[_memory_pb2.UpdatePlaybookRequest, _memory_pb2.UpdatePlaybookResponse]
+    """Changes the prompt and the notes, sets a playbook aside or restores it."""
+    DeletePlaybook: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeletePlaybookRequest, _memory_pb2.DeletePlaybookResponse]
 
 class MemoryServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -115,5 +145,131 @@ class MemoryServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_memory_pb2.GetKnowledgeStatisticsRequest, _abc.Awaitable[_memory_pb2.GetKnowledgeStatisticsResponse]],
     ) -> _abc.Awaitable[_memory_pb2.GetKnowledgeStatisticsResponse]:
         """How many documents and passages there are, and the state of the index."""
+
+    @_abc_1.abstractmethod
+    def ListSessions(
+        self,
+        request: _memory_pb2.ListSessionsRequest,
+        context: _aio.ServicerContext[_memory_pb2.ListSessionsRequest, _abc.Awaitable[_memory_pb2.ListSessionsResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.ListSessionsResponse]:
+        """The sessions of the tenant, the one last spoken in first."""
+
+    @_abc_1.abstractmethod
+    def GetSession(
+        self,
+        request: _memory_pb2.GetSessionRequest,
+        context: _aio.ServicerContext[_memory_pb2.GetSessionRequest, _abc.Awaitable[_memory_pb2.GetSessionResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.GetSessionResponse]:
+        """One session with its summary."""
+
+    @_abc_1.abstractmethod
+    def UpdateSession(
+        self,
+        request: _memory_pb2.UpdateSessionRequest,
+        context: _aio.ServicerContext[_memory_pb2.UpdateSessionRequest, _abc.Awaitable[_memory_pb2.UpdateSessionResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.UpdateSessionResponse]:
+        """Changes the title of a session."""
+
+    @_abc_1.abstractmethod
+    def DeleteSession(
+        self,
+        request: _memory_pb2.DeleteSessionRequest,
+        context: _aio.ServicerContext[_memory_pb2.DeleteSessionRequest, _abc.Awaitable[_memory_pb2.DeleteSessionResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.DeleteSessionResponse]:
+        """Forgets a session with all its turns; a late repeat of one of its runs does not bring it back."""
+
+    @_abc_1.abstractmethod
+    def UpdateTurn(
+        self,
+        request: _memory_pb2.UpdateTurnRequest,
+        context: _aio.ServicerContext[_memory_pb2.UpdateTurnRequest, _abc.Awaitable[_memory_pb2.UpdateTurnResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.UpdateTurnResponse]:
+        """Changes the text of a turn."""
+
+    @_abc_1.abstractmethod
+    def DeleteTurn(
+        self,
+        request: _memory_pb2.DeleteTurnRequest,
+        context: _aio.ServicerContext[_memory_pb2.DeleteTurnRequest, _abc.Awaitable[_memory_pb2.DeleteTurnResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.DeleteTurnResponse]:
+        """Forgets one turn."""
+
+    @_abc_1.abstractmethod
+    def SearchHistory(
+        self,
+        request: _memory_pb2.SearchHistoryRequest,
+        context: _aio.ServicerContext[_memory_pb2.SearchHistoryRequest, _abc.Awaitable[_memory_pb2.SearchHistoryResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.SearchHistoryResponse]:
+        """The turns of the tenant that answer a query best, by their words, date and the turn before."""
+
+    @_abc_1.abstractmethod
+    def ExportSessions(
+        self,
+        request: _memory_pb2.ExportSessionsRequest,
+        context: _aio.ServicerContext[_memory_pb2.ExportSessionsRequest, _abc.AsyncIterator[_memory_pb2.ExportSessionsResponse]],
+    ) -> _abc.AsyncIterator[_memory_pb2.ExportSessionsResponse]:
+        """Sessions and turns as JSON Lines, some lines a message."""
+
+    @_abc_1.abstractmethod
+    def ImportSessions(
+        self,
+        request: _memory_pb2.ImportSessionsRequest,
+        context: _aio.ServicerContext[_memory_pb2.ImportSessionsRequest, _abc.Awaitable[_memory_pb2.ImportSessionsResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.ImportSessionsResponse]:
+        """Takes in such lines, all or none; a turn that is there already stays as it is."""
+
+    @_abc_1.abstractmethod
+    def GetStatistics(
+        self,
+        request: _memory_pb2.GetStatisticsRequest,
+        context: _aio.ServicerContext[_memory_pb2.GetStatisticsRequest, _abc.Awaitable[_memory_pb2.GetStatisticsResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.GetStatisticsResponse]:
+        """How much of everything the tenant has."""
+
+    @_abc_1.abstractmethod
+    def RecordPlaybook(
+        self,
+        request: _memory_pb2.RecordPlaybookRequest,
+        context: _aio.ServicerContext[_memory_pb2.RecordPlaybookRequest, _abc.Awaitable[_memory_pb2.RecordPlaybookResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.RecordPlaybookResponse]:
+        """Learns how a run did what it was asked; the same task again updates one playbook."""
+
+    @_abc_1.abstractmethod
+    def RecordPlaybookOutcome(
+        self,
+        request: _memory_pb2.RecordPlaybookOutcomeRequest,
+        context: _aio.ServicerContext[_memory_pb2.RecordPlaybookOutcomeRequest, _abc.Awaitable[_memory_pb2.RecordPlaybookOutcomeResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.RecordPlaybookOutcomeResponse]:
+        """Counts how a run ended that was given playbooks; once for each run and playbook."""
+
+    @_abc_1.abstractmethod
+    def ListPlaybooks(
+        self,
+        request: _memory_pb2.ListPlaybooksRequest,
+        context: _aio.ServicerContext[_memory_pb2.ListPlaybooksRequest, _abc.Awaitable[_memory_pb2.ListPlaybooksResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.ListPlaybooksResponse]:
+        """The playbooks of the tenant, the one last changed first, those that are set aside included."""
+
+    @_abc_1.abstractmethod
+    def GetPlaybook(
+        self,
+        request: _memory_pb2.GetPlaybookRequest,
+        context: _aio.ServicerContext[_memory_pb2.GetPlaybookRequest, _abc.Awaitable[_memory_pb2.GetPlaybookResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.GetPlaybookResponse]: ...
+
+    @_abc_1.abstractmethod
+    def UpdatePlaybook(
+        self,
+        request: _memory_pb2.UpdatePlaybookRequest,
+        context: _aio.ServicerContext[_memory_pb2.UpdatePlaybookRequest, _abc.Awaitable[_memory_pb2.UpdatePlaybookResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.UpdatePlaybookResponse]:
+        """Changes the prompt and the notes, sets a playbook aside or restores it."""
+
+    @_abc_1.abstractmethod
+    def DeletePlaybook(
+        self,
+        request: _memory_pb2.DeletePlaybookRequest,
+        context: _aio.ServicerContext[_memory_pb2.DeletePlaybookRequest, _abc.Awaitable[_memory_pb2.DeletePlaybookResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.DeletePlaybookResponse]: ...
 
 def add_MemoryServicer_to_server(servicer: MemoryServicer, server: _aio.Server) -> None: ...
