@@ -17,7 +17,10 @@ from pagi_sandbox.domain.model import Limits
 from pagi_sandbox.domain.registry import ToolRegistry
 from pagi_sandbox.testing import RecordingMeter
 
-POLICY = LimitPolicy(default=Limits(10_000, 512, 100_000), maximum=Limits(20_000, 1024, 1_000_000))
+POLICY = LimitPolicy(
+    default=Limits(10_000, 512, 100_000, cpu_ms=10_000, disk_mb=100, processes=64),
+    maximum=Limits(20_000, 1024, 1_000_000, cpu_ms=40_000, disk_mb=200, processes=128),
+)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,10 @@ from pagi_sandbox.domain.tool import Effects
 from pagi_sandbox.domain.tools import BUILT_IN
 from pagi_sandbox.testing import AnyArguments, InProcessRunner, OneWorkspace, RecordingMeter, ScriptedRunner
 
-POLICY = LimitPolicy(default=Limits(1000, 256, 5000), maximum=Limits(2000, 512, 9000))
+POLICY = LimitPolicy(
+    default=Limits(1000, 256, 5000, cpu_ms=1500, disk_mb=20, processes=10),
+    maximum=Limits(2000, 512, 9000, cpu_ms=3000, disk_mb=40, processes=30),
+)
 
 
 def make(tmp_path: Path, *runners: ScriptedRunner | InProcessRunner, admission: Admission | None = None) -> Sandbox:
@@ -106,6 +110,10 @@ def test_a_tool_with_a_broken_schema_is_left_out(caplog: pytest.LogCaptureFixtur
         (Limits(timeout_ms=2001), "limits.timeout_ms"),
         (Limits(memory_mb=513), "limits.memory_mb"),
         (Limits(output_bytes=9001), "limits.output_bytes"),
+        (Limits(cpu_ms=3001), "limits.cpu_ms"),
+        (Limits(disk_mb=41), "limits.disk_mb"),
+        (Limits(processes=31), "limits.processes"),
+        (Limits(processes=-1), "limits.processes"),
         (Limits(timeout_ms=-1), "limits.timeout_ms"),
         (Limits(memory_mb=1), "limits.memory_mb"),
         (Limits(output_bytes=-5), "limits.output_bytes"),
@@ -118,7 +126,13 @@ def test_a_limit_that_is_not_allowed_names_its_field(asked: Limits, field: str) 
 
 
 def test_what_is_not_asked_for_is_the_default() -> None:
-    assert POLICY.resolve(Limits(timeout_ms=2000)) == Limits(2000, 256, 5000)
+    assert POLICY.resolve(Limits(memory_mb=300)) == Limits(1000, 300, 5000, 1500, 20, 10)
+
+
+def test_a_longer_call_may_use_the_processor_as_long() -> None:
+    assert POLICY.resolve(Limits(timeout_ms=2000)).cpu_ms == 2000
+    assert POLICY.resolve(Limits(timeout_ms=2000, cpu_ms=100)).cpu_ms == 100
+    assert LimitPolicy(POLICY.default, replace(POLICY.maximum, cpu_ms=1700)).resolve(Limits(2000)).cpu_ms == 1700
 
 
 @pytest.mark.parametrize("session_id", ["", ".", "..", "a/b", "a\\b", "a\0b", "a\nb", "x" * 201, "\x7f", "\ud800"])

@@ -121,6 +121,7 @@ async def test_every_verdict_comes_over_the_wire(
         ("math", {"expression": "1"}, "../x", {}, InvalidArgumentError, "session_id", "session_id holds"),
         ("math", {"expression": "1"}, "", {}, InvalidArgumentError, "session_id", "missing"),
         ("math", {"expression": "1"}, "s", {"memory_mb": 9999}, InvalidArgumentError, "limits.memory_mb", "64 to 1024"),
+        ("math", {"expression": "1"}, "s", {"disk_mb": 9999}, InvalidArgumentError, "limits.disk_mb", "1 to 200"),
     ],
 )
 async def test_a_wrong_request_is_an_error_that_names_the_place(

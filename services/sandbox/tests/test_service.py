@@ -32,6 +32,7 @@ class TestSettings:
         settings = load(SandboxSettings)
         assert (settings.sandbox_port, settings.sandbox_grpc_port) == (8001, 50053)
         assert settings.limit_policy.default.timeout_ms == 10_000
+        assert settings.limit_policy.maximum.disk_mb == 1024
         assert settings.web_search_provider == "none"
 
     def test_the_founding_documents_names_are_read_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +52,9 @@ class TestSettings:
             ("SANDBOX_GRPC_PORT", "70000", "SANDBOX_GRPC_PORT"),
             ("SANDBOX_MAX_TIMEOUT_MS", "5", "SANDBOX_DEFAULT_TIMEOUT_MS is 10000"),
             ("SANDBOX_DEFAULT_MEMORY_MB", "1", "SANDBOX_DEFAULT_MEMORY_MB is 1; allowed are 64"),
+            ("SANDBOX_MAX_DISK_MB", "5", "SANDBOX_DEFAULT_DISK_MB is 128"),
+            ("SANDBOX_DEFAULT_CPU_MS", "0", "SANDBOX_DEFAULT_CPU_MS is 0; allowed are 1"),
+            ("SANDBOX_DEFAULT_PROCESSES", "1000", "SANDBOX_MAX_PROCESSES, which is 256"),
             ("WEB_SEARCH_PROVIDER", "bing", "WEB_SEARCH_PROVIDER"),
             ("WEB_SEARCH_PROVIDER", "searxng", "SEARXNG_URL"),
             ("SANDBOX_MAX_CONCURRENT_CALLS", "0", "SANDBOX_MAX_CONCURRENT_CALLS"),

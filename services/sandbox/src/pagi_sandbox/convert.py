@@ -7,7 +7,8 @@ import json
 from pagi.sandbox.v1 import sandbox_pb2 as pb
 from pagi_chassis.correlation import Correlation
 
-from pagi_sandbox.domain.model import Limits, ToolOutcome, ToolRequest, ToolSpec, Verdict
+from pagi_sandbox.domain.limits import NAMES
+from pagi_sandbox.domain.model import Artifact, Limits, ToolOutcome, ToolRequest, ToolSpec, Verdict
 from pagi_sandbox.domain.tool import Effects
 
 VERDICTS = {
@@ -17,6 +18,10 @@ VERDICTS = {
     Verdict.MEMORY: pb.VERDICT_MEMORY,
     Verdict.OUTPUT: pb.VERDICT_OUTPUT,
     Verdict.CRASH: pb.VERDICT_CRASH,
+    Verdict.DISK: pb.VERDICT_DISK,
+    Verdict.PROCESSES: pb.VERDICT_PROCESSES,
+    Verdict.DENIED: pb.VERDICT_DENIED,
+    Verdict.OUTCOME_UNKNOWN: pb.VERDICT_OUTCOME_UNKNOWN,
 }
 EFFECTS = {
     Effects.READ_ONLY: pb.EFFECTS_READ_ONLY,
@@ -31,7 +36,7 @@ def request_from_proto(request: pb.ExecuteToolRequest, correlation: Correlation)
         tool=request.tool,
         arguments_json=request.arguments_json,
         session_id=request.session_id,
-        limits=Limits(request.limits.timeout_ms, request.limits.memory_mb, request.limits.output_bytes),
+        limits=Limits(**{name: getattr(request.limits, name) for name in NAMES}),
         effect_id=request.effect_id,
         tenant=correlation.tenant,
         trace_id=correlation.trace_id,
@@ -48,7 +53,15 @@ def outcome_to_proto(outcome: ToolOutcome) -> pb.ExecuteToolResponse:
         error=outcome.error,
         duration_ms=outcome.duration_ms,
         truncated=outcome.truncated,
+        profile=outcome.profile,
+        artifacts=[artifact_to_proto(artifact) for artifact in outcome.artifacts],
+        replayed=outcome.replayed,
     )
+
+
+def artifact_to_proto(artifact: Artifact) -> pb.Artifact:
+    """A file of a workspace."""
+    return pb.Artifact(path=artifact.path, media_type=artifact.media_type, size_bytes=artifact.size_bytes)
 
 
 def spec_to_proto(spec: ToolSpec) -> pb.Tool:

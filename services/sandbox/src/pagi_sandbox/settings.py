@@ -9,10 +9,8 @@ from typing import Literal, Self
 from pagi_chassis.settings import ServiceSettings
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from pagi_sandbox.domain.limits import LOWEST, LimitPolicy
+from pagi_sandbox.domain.limits import LOWEST, NAMES, LimitPolicy
 from pagi_sandbox.domain.model import Limits
-
-_LIMITS = ("timeout_ms", "memory_mb", "output_bytes")
 
 
 class SandboxSettings(ServiceSettings):
@@ -49,6 +47,17 @@ class SandboxSettings(ServiceSettings):
     sandbox_max_output_bytes: int = Field(
         default=4_194_304, le=6_291_456, description="The most that a call may ask for; at most 6 MiB."
     )
+    sandbox_default_cpu_ms: int = Field(
+        default=20_000,
+        description="Processor time of a tool call, in milliseconds; a call that asks for a longer wall time has that.",
+    )
+    sandbox_max_cpu_ms: int = Field(default=240_000, description="The most that a call may ask for.")
+    sandbox_default_disk_mb: int = Field(
+        default=128, description="What a tool call may add to its workspace and its /tmp, in MiB."
+    )
+    sandbox_max_disk_mb: int = Field(default=1024, description="The most that a call may ask for.")
+    sandbox_default_processes: int = Field(default=64, description="Processes and threads of a tool call at once.")
+    sandbox_max_processes: int = Field(default=256, description="The most that a call may ask for.")
     sandbox_max_file_mb: int = Field(default=64, ge=1, description="The largest file that a tool may write, in MiB.")
     sandbox_max_concurrent_calls: int = Field(default=8, ge=1, description="Tool calls that run at once.")
     sandbox_max_waiting_calls: int = Field(
@@ -66,7 +75,7 @@ class SandboxSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in _LIMITS:
+        for name in NAMES:
             lowest, default, highest = (getattr(LOWEST, name), self._limit("default", name), self._limit("max", name))
             if not lowest <= default <= highest:
                 raise ValueError(
@@ -83,8 +92,8 @@ class SandboxSettings(ServiceSettings):
     def limit_policy(self) -> LimitPolicy:
         """The operator's defaults and maxima."""
         return LimitPolicy(
-            default=Limits(**{name: self._limit("default", name) for name in _LIMITS}),
-            maximum=Limits(**{name: self._limit("max", name) for name in _LIMITS}),
+            default=Limits(**{name: self._limit("default", name) for name in NAMES}),
+            maximum=Limits(**{name: self._limit("max", name) for name in NAMES}),
         )
 
     def _limit(self, kind: str, name: str) -> int:

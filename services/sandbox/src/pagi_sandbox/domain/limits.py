@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from pagi_sandbox.domain.errors import LimitError
 from pagi_sandbox.domain.model import Limits
 
 # Below these a call cannot even begin: the child itself needs about 30 MiB of address space.
-LOWEST = Limits(timeout_ms=1, memory_mb=64, output_bytes=1)
+LOWEST = Limits(timeout_ms=1, memory_mb=64, output_bytes=1, cpu_ms=1, disk_mb=1, processes=1)
+NAMES = tuple(field.name for field in fields(Limits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,12 @@ class LimitPolicy:
         Raises:
             LimitError: a limit is over the operator's maximum, negative or too small to run with.
         """
-        return Limits(
-            timeout_ms=self._one("timeout_ms", asked.timeout_ms),
-            memory_mb=self._one("memory_mb", asked.memory_mb),
-            output_bytes=self._one("output_bytes", asked.output_bytes),
-        )
+        limits = Limits(**{name: self._one(name, getattr(asked, name)) for name in NAMES})
+        if asked.cpu_ms or not self.default.cpu_ms:
+            return limits
+        # Who asks for a long call and says nothing of processor time wants to use it.
+        cpu_ms = max(limits.cpu_ms, min(limits.timeout_ms, self.maximum.cpu_ms))
+        return replace(limits, cpu_ms=cpu_ms)
 
     def _one(self, name: str, asked: int) -> int:
         if asked == 0:

@@ -20,6 +20,10 @@ class Verdict(enum.Enum):
     MEMORY = "memory"
     OUTPUT = "output"
     CRASH = "crash"
+    DISK = "disk"
+    PROCESSES = "processes"
+    DENIED = "denied"
+    OUTCOME_UNKNOWN = "outcome_unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,19 @@ class Limits:
         timeout_ms: wall time in milliseconds.
         memory_mb: address space of the tool's process in MiB.
         output_bytes: stdout and stderr together.
+        cpu_ms: processor time of the tool's processes together, in milliseconds.
+        disk_mb: what the call may add to its workspace and its private /tmp, in MiB.
+        processes: processes and threads at once.
+
+    The last three may be 0 in a checked call too: then nothing but the sandbox's own bounds holds.
     """
 
     timeout_ms: int = 0
     memory_mb: int = 0
     output_bytes: int = 0
+    cpu_ms: int = 0
+    disk_mb: int = 0
+    processes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,15 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file in a workspace: its path below it with "/", its IANA media type, its bytes."""
+
+    path: str
+    media_type: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ToolOutcome:
     """How a call ended.
 
@@ -95,6 +116,9 @@ class ToolOutcome:
         error: for people and the model; empty where verdict is OK.
         duration_ms: wall time.
         truncated: stdout or stderr was cut at the limit.
+        profile: the isolation that the call ran under, e.g. "L2"; empty where it is not known.
+        artifacts: files that the call made or changed in its workspace.
+        replayed: this is the result of an earlier call with the same effect id.
     """
 
     verdict: Verdict
@@ -104,6 +128,9 @@ class ToolOutcome:
     error: str = ""
     duration_ms: float = 0.0
     truncated: bool = False
+    profile: str = ""
+    artifacts: tuple[Artifact, ...] = ()
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
