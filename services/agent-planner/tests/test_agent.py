@@ -14,8 +14,8 @@ from pagi_planner.domain.model import Effects, Passage, Role, ToolOutcome
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.state import RunState
 from pagi_planner.testing import (
-    FunctionTools,
     InMemoryMemory,
+    RecordingTools,
     ScriptedModel,
     SteppingClock,
     WaitingModel,
@@ -27,8 +27,8 @@ from pagi_planner.testing import (
 ADD = call("add", {"a": 1, "b": 2})
 
 
-def adding() -> FunctionTools:
-    return FunctionTools({"add": lambda x: ToolOutcome("ok", {"sum": x["a"] + x["b"]})})
+def adding() -> RecordingTools:
+    return RecordingTools({"add": lambda x: ToolOutcome("ok", {"sum": x["a"] + x["b"]})})
 
 
 def request(prompt: str = "What is 1 + 2?", **kwargs) -> RunRequest:
@@ -94,7 +94,7 @@ async def test_every_effect_is_in_the_journal_before_it_happens():
         return ToolOutcome("ok", {})
 
     run_id = "run-1"
-    tools = FunctionTools({"look": look})
+    tools = RecordingTools({"look": look})
     agent = Agent(LookingModel(calling(call("look", {})), saying("done")), tools=tools, journal=journal)
     await agent.run(request(), run_id=run_id)
     assert seen == [
@@ -114,7 +114,7 @@ async def test_calls_of_one_turn_run_together_and_are_answered_in_their_order():
             self.fast_done = asyncio.Event()
 
         async def specs(self):
-            return await FunctionTools({"slow": None, "fast": None}).specs()
+            return await RecordingTools({"slow": None, "fast": None}).specs()
 
         async def execute(self, call, **_):
             if call.name == "slow":
@@ -147,7 +147,7 @@ async def test_a_call_that_cannot_be_made_is_told_to_the_model(asked, said):
 
 
 async def test_arguments_that_the_tool_refuses_are_told_to_the_model():
-    tools = FunctionTools({"add": lambda _: InvalidArgumentError("a must be a number", field="a")})
+    tools = RecordingTools({"add": lambda _: InvalidArgumentError("a must be a number", field="a")})
     model = ScriptedModel(calling(ADD), saying("I see"))
     result = await Agent(model, tools=tools).run(request())
     assert result.status is RunStatus.COMPLETED
@@ -158,7 +158,7 @@ async def test_arguments_that_the_tool_refuses_are_told_to_the_model():
     ("effects", "said"), [(Effects.READ_ONLY, "unavailable now"), (Effects.EFFECTFUL, "outcome is unknown")]
 )
 async def test_a_sandbox_that_fails_is_told_to_the_model(effects, said):
-    tools = FunctionTools({"add": lambda _: UnavailableError("gone")}, effects=effects)
+    tools = RecordingTools({"add": lambda _: UnavailableError("gone")}, effects=effects)
     model = ScriptedModel(calling(ADD), saying("I could not add"))
     result = await Agent(model, tools=tools).run(request())
     assert said in model.requests[1].messages[-1].text
@@ -223,7 +223,7 @@ async def test_a_request_for_what_does_not_exist_fails_and_is_recorded(error, fi
 
 
 async def test_only_the_tools_that_were_asked_for_are_offered():
-    tools = FunctionTools({name: lambda _: ToolOutcome("ok", {}) for name in ("a", "b", "c")})
+    tools = RecordingTools({name: lambda _: ToolOutcome("ok", {}) for name in ("a", "b", "c")})
     model = ScriptedModel(saying("x"), saying("y"))
     agent = Agent(model, tools=tools)
     await agent.run(request(tools=("c", "a")))

@@ -15,8 +15,8 @@ from pagi_planner.domain.model import Effects, ToolOutcome
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.state import RunState
 from pagi_planner.testing import (
-    FunctionTools,
     InMemoryMemory,
+    RecordingTools,
     ScriptedModel,
     call,
     calling,
@@ -46,8 +46,8 @@ class JournalOfSyncs(ListJournal):
             raise JournalError("the disk is full")
 
 
-def looking() -> FunctionTools:
-    return FunctionTools({"look": lambda _: ToolOutcome("ok", {"seen": 1})})
+def looking() -> RecordingTools:
+    return RecordingTools({"look": lambda _: ToolOutcome("ok", {"seen": 1})})
 
 
 async def kinds(agent: Agent, run_id: str = "r") -> list[EventType]:
@@ -109,7 +109,7 @@ async def test_a_timeout_of_the_models_own_is_no_limit_of_the_run():
 
 
 async def test_a_tool_that_breaks_ends_the_others_before_the_run_fails():
-    class Tools(FunctionTools):
+    class Tools(RecordingTools):
         def __init__(self) -> None:
             super().__init__({"slow": None, "broken": None})
             self.ended = ""
@@ -144,7 +144,7 @@ async def test_a_tool_that_breaks_ends_the_others_before_the_run_fails():
     ],
 )
 async def test_what_is_known_of_an_effectful_call_that_failed(error, verdict, degraded):
-    tools = FunctionTools({"look": lambda _: error}, effects=Effects.EFFECTFUL)
+    tools = RecordingTools({"look": lambda _: error}, effects=Effects.EFFECTFUL)
     agent = Agent(ScriptedModel(calling(LOOK), saying("ok")), tools=tools)
     result = await agent.run("x", run_id="r")
     [failed] = [event for event in await agent.journal.events("r") if event.type is EventType.TOOL_ERROR]
@@ -258,7 +258,7 @@ def test_limits_that_bound_nothing_are_refused(field, values):
 
 async def test_what_goes_into_the_history_is_bounded():
     long = "x" * 50_000
-    tools = FunctionTools({"look": lambda _: ToolOutcome("ok", {"text": long})})
+    tools = RecordingTools({"look": lambda _: ToolOutcome("ok", {"text": long})})
     turns = [calling(*(call("look", {"n": f"{turn}/{n}"}) for n in range(60))) for turn in range(3)]
     memory = InMemoryMemory()
     agent = Agent(ScriptedModel(*turns, saying("y" * 2_000_000)), tools=tools, memory=memory)

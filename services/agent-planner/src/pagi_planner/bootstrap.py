@@ -12,79 +12,124 @@ from prometheus_client import Gauge
 
 from pagi_planner.adapters.gateway_client import GatewayModel
 from pagi_planner.adapters.memory_client import MemoryClient
+from pagi_planner.adapters.prometheus_journal import PrometheusJournal
 from pagi_planner.adapters.redis_notifier import NOTIFIED, RedisNotifier
 from pagi_planner.adapters.sandbox_client import SandboxTools
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.agent import Agent, Policy
 from pagi_planner.domain.events import EventType
+from pagi_planner.domain.history import HistoryKeeper
 from pagi_planner.domain.model import Limits
-from pagi_planner.domain.relay import HistoryKeeper, Relay
+from pagi_planner.domain.ports import Memory, Model, Notifier, Tools
+from pagi_planner.domain.relay import Relay
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.application import create_application
+from pagi_planner.schemas import Bounds
 from pagi_planner.settings import PlannerSettings
 
 ACTIVE = Gauge("pagi_planner_active_runs", "Runs in progress")
 # Runs that are in progress when the planner is asked to stop have this long (seconds).
 GRACE_S = 8.0
+# Lets a burst of runs that ended become one look at the journal; nobody waits for it.
+HISTORY_DELAY_S = 0.5
 
 
-async def build(settings: PlannerSettings) -> Sequence[Component]:
-    """Makes the components in the order in which they start."""
-    gateway, memory, sandbox = (
-        GrpcClient(address, tls=settings.client_tls)
-        for address in (settings.model_gateway_addr, settings.memory_grpc_addr, settings.sandbox_grpc_addr)
-    )
+async def build(
+    settings: PlannerSettings,
+    *,
+    model: Model | None = None,
+    memory: Memory | None = None,
+    tools: Tools | None = None,
+    notifier: Notifier | None = None,
+) -> Sequence[Component]:
+    """Makes the components in the order in which they start.
+
+    Args:
+        settings: What the environment says.
+        model: In place of the model gateway.
+        memory: In place of the memory service.
+        tools: In place of the sandbox.
+        notifier: In place of Redis.
+    """
+    peers = Peers(settings)
     journal = SqliteJournal(settings.pagi_audit_db_path, synchronous=settings.pagi_audit_db_synchronous.upper())
-    notifier = RedisNotifier(
-        settings.redis_addr, channel=settings.pagi_notifications_channel, stream=settings.pagi_notifications_stream
-    )
-    most = Limits(max_steps=settings.agent_max_turns, timeout_s=settings.request_timeout_seconds)
     agent = Agent(
-        GatewayModel(gateway, timeout_s=settings.request_timeout_seconds),
-        memory=MemoryClient(memory, top_k=settings.agent_rag_top_k),
-        tools=SandboxTools(sandbox, timeout_s=settings.request_timeout_seconds),
-        journal=journal,
+        model or peers.model(),
+        memory=memory or peers.memory(),
+        tools=tools or peers.tools(),
+        journal=PrometheusJournal(journal),
         policy=Policy(max_context_tokens=settings.max_context_tokens, max_refinements=settings.agent_max_refinements),
     )
+    notifier = notifier or peers.notifier()
     runs = Runs(agent, journal, max_concurrent=settings.max_concurrent_requests)
     ACTIVE.set_function(lambda: runs.active)
-    health = Health("agent-planner")
-    health.depends_on("model-gateway", gateway.check_health, required=True)
-    health.depends_on("memory", memory.check_health)
-    health.depends_on("sandbox", sandbox.check_health)
-    health.depends_on("redis", notifier.check)
     app = create_application(
-        runs,
-        health,
-        api_key=settings.pagi_api_key.get_secret_value(),
-        most=most,
-        max_prompt_characters=settings.agent_max_prompt_characters,
+        runs, peers.health, api_key=settings.pagi_api_key.get_secret_value(), bounds=_bounds(settings)
     )
     return [
         journal,
-        notifier,
-        Connections(gateway, memory, sandbox),
+        peers,
         Relay("notifications", journal, NOTIFIED, notifier.notify),
-        Relay("history", journal, {EventType.PLAN_END}, HistoryKeeper(agent, journal).deliver, delay_s=0.5),
+        Relay("history", journal, {EventType.PLAN_END}, HistoryKeeper(agent).deliver, delay_s=HISTORY_DELAY_S),
         InProgress(runs),
         HttpServer(app, settings.bind_host, settings.agent_planner_port, port_variable="AGENT_PLANNER_PORT"),
-        Readiness(health),
+        peers.health,
     ]
 
 
-class Connections:
-    """The gRPC clients as one component: they connect by themselves and are closed together."""
+def _bounds(settings: PlannerSettings) -> Bounds:
+    most = Limits(max_steps=settings.agent_max_turns, timeout_s=settings.request_timeout_seconds)
+    return Bounds(most, settings.agent_max_prompt_characters)
 
-    def __init__(self, *clients: GrpcClient) -> None:
-        self._clients = clients
+
+class Peers:
+    """The other services, each made where it is asked for; from then on health tells of it. Closed together."""
+
+    def __init__(self, settings: PlannerSettings) -> None:
+        self.health = Health("agent-planner")
+        self._settings = settings
+        self._clients: list[GrpcClient] = []
+        self._notifier: RedisNotifier | None = None
+
+    def model(self) -> GatewayModel:
+        """The model gateway, without which nothing works."""
+        client = self._client("model-gateway", self._settings.model_gateway_addr, required=True)
+        return GatewayModel(client, timeout_s=self._settings.request_timeout_seconds)
+
+    def memory(self) -> MemoryClient:
+        """The memory service."""
+        client = self._client("memory", self._settings.memory_grpc_addr)
+        return MemoryClient(client, top_k=self._settings.agent_rag_top_k)
+
+    def tools(self) -> SandboxTools:
+        """The sandbox."""
+        client = self._client("sandbox", self._settings.sandbox_grpc_addr)
+        return SandboxTools(client, timeout_s=self._settings.request_timeout_seconds)
+
+    def notifier(self) -> RedisNotifier:
+        """Redis."""
+        settings = self._settings
+        self._notifier = RedisNotifier(
+            settings.redis_addr, channel=settings.pagi_notifications_channel, stream=settings.pagi_notifications_stream
+        )
+        self.health.depends_on("redis", self._notifier.check)
+        return self._notifier
 
     async def start(self) -> None:
         """Connects with the first call."""
 
     async def stop(self) -> None:
-        """Closes all."""
+        """Closes the connections."""
         for client in self._clients:
             await client.close()
+        if self._notifier:
+            await self._notifier.close()
+
+    def _client(self, name: str, address: str, *, required: bool = False) -> GrpcClient:
+        client = GrpcClient(address, tls=self._settings.client_tls)
+        self._clients.append(client)
+        self.health.depends_on(name, client.check_health, required=required)
+        return client
 
 
 class InProgress:
@@ -100,18 +145,3 @@ class InProgress:
     async def stop(self) -> None:
         """Waits for the runs in progress."""
         await self._runs.stop(GRACE_S)
-
-
-class Readiness:
-    """The last component: says that the service is ready, and first of all that it stops."""
-
-    def __init__(self, health: Health) -> None:
-        self._health = health
-
-    async def start(self) -> None:
-        """Welcomes traffic."""
-        self._health.mark_ready()
-
-    async def stop(self) -> None:
-        """Sends it elsewhere."""
-        self._health.mark_stopping()

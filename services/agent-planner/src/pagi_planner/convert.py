@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from datetime import UTC
 
 from pagi.gateway.v1 import gateway_pb2
 from pagi.memory.v1 import memory_pb2
 from pagi.sandbox.v1 import sandbox_pb2
 
+from pagi_planner.domain import json_text
 from pagi_planner.domain.model import (
     Context,
     Effects,
@@ -133,14 +133,18 @@ def tool_spec_from_proto(tool: sandbox_pb2.Tool) -> ToolSpec:
 
 
 def tool_outcome_from_proto(answer: sandbox_pb2.ExecuteToolResponse) -> ToolOutcome:
-    """How a tool call ended."""
-    verdict = _VERDICTS.get(answer.verdict, "crash")
+    """How a tool call ended. An answer that cannot be read is a fault of the tool; what it printed stays."""
+    verdict, error, output = _VERDICTS.get(answer.verdict, "crash"), answer.error, None
+    try:
+        output = json_text.parse(answer.output_json) if answer.output_json else None
+    except ValueError as fault:
+        verdict, error = "failed", f"the tool's answer cannot be read: {fault}"
     return ToolOutcome(
         verdict=verdict,
-        output=_json(answer.output_json),
+        output=output,
         stdout=answer.stdout,
         stderr=answer.stderr,
-        error=answer.error or ("" if verdict == "ok" else f"the tool ended with {verdict}"),
+        error=error or ("" if verdict == "ok" else f"the tool ended with {verdict}"),
         duration_ms=answer.duration_ms,
         truncated=answer.truncated,
     )
@@ -159,9 +163,4 @@ def _message_to_proto(message: Message) -> gateway_pb2.Message:
 
 
 def _turn_from_proto(turn: memory_pb2.Turn) -> Turn:
-    created_at = turn.created_at.ToDatetime()
-    return Turn(_TURN_ROLE_NAMES.get(turn.role, ""), turn.text, created_at)
-
-
-def _json(text: str) -> Any:
-    return json.loads(text) if text else None
+    return Turn(_TURN_ROLE_NAMES.get(turn.role, ""), turn.text, turn.created_at.ToDatetime(tzinfo=UTC))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
+from pagi_chassis.errors import InvalidArgumentError
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from pagi_planner.domain.model import (
@@ -17,13 +19,28 @@ from pagi_planner.domain.model import (
     RunSummary,
 )
 
-_PATH_CHARACTERS = re.compile(r"[\x00-\x1f\x7f/\\]")
+# A list of runs shows how each prompt begins.
+PROMPT_SHOWN = 500
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the operator allows.
+
+    Attributes:
+        most: Of each limit.
+        prompt_characters: Longest prompt.
+    """
+
+    most: Limits
+    prompt_characters: int
+
+
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    # Strict: "5" is no number and 5 no text, as the OpenAPI document says.
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class ResourceBody(_Body):
@@ -34,18 +51,39 @@ class ResourceBody(_Body):
 
 
 class LimitsBody(_Body):
-    """Bounds of one run; the operator's own bounds stay in force."""
+    """Bounds of one run, each within the operator's."""
 
     max_steps: int | None = Field(default=None, ge=1, description="Model calls.")
-    timeout_s: float | None = Field(default=None, gt=0, description="Wall time in seconds.")
+    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="Wall time in seconds.")
     max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="Money in USD.")
+
+    def to_domain(self, most: Limits) -> Limits:
+        """The limits, the operator's where none is asked for.
+
+        Raises:
+            InvalidArgumentError: More is asked for than the operator allows.
+        """
+        max_steps, timeout_s = self.max_steps or most.max_steps, self.timeout_s or most.timeout_s
+        if max_steps > most.max_steps:
+            raise _too_much("limits.max_steps", f"{most.max_steps} (AGENT_MAX_TURNS)")
+        if timeout_s > most.timeout_s:
+            raise _too_much("limits.timeout_s", f"{most.timeout_s:g} (REQUEST_TIMEOUT_SECONDS)")
+        return Limits(max_steps, timeout_s, self.max_cost_usd)
 
 
 class PlanRequest(_Body):
     """What to do."""
 
-    prompt: str = Field(min_length=1, description="The request in words.")
-    session_id: Name | None = Field(default=None, description="The conversation it belongs to; absent: a new one.")
+    prompt: str = Field(
+        min_length=1,
+        description="The request in words.",
+        json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},
+    )
+    session_id: Name | None = Field(
+        default=None,
+        description="The conversation it belongs to; absent: a new one.",
+        json_schema_extra={"pattern": r"^[^/\\\x00-\x1f\x7f-\x9f]+$", "not": {"enum": [".", ".."]}},
+    )
     resources: list[ResourceBody] = Field(default_factory=list, max_length=100)
     persona: Name | None = Field(default=None, description="Absent: the default persona.")
     model: Name | None = Field(default=None, description="Absent: the gateway's default model.")
@@ -59,36 +97,43 @@ class PlanRequest(_Body):
     def _says_something(cls, prompt: str) -> str:
         if not prompt.strip():
             raise ValueError("must hold more than white space")
+        if "\0" in prompt:
+            raise ValueError("must not hold NUL characters")
         return prompt
 
     @field_validator("session_id")
     @classmethod
     def _is_a_name(cls, session_id: str | None) -> str | None:
-        if session_id is not None and (_PATH_CHARACTERS.search(session_id) or session_id in (".", "..")):
+        """The same as memory and the sandbox ask for, so that a session that is taken here is taken there."""
+        if session_id is not None and (session_id in {".", ".."} or any(map(_is_no_part_of_a_name, session_id))):
             raise ValueError("must not hold '/', '\\' or control characters, nor be '.' or '..'")
         return session_id
 
-    def to_domain(self, *, session_id: str, most: Limits) -> RunRequest:
-        """The request within the operator's limits.
+    def to_domain(self, bounds: Bounds) -> RunRequest:
+        """The request.
 
-        Args:
-            session_id: Where the caller named none.
-            most: The operator's limits.
+        Raises:
+            InvalidArgumentError: It asks for more than the operator allows.
         """
-        asked = self.limits
+        if len(self.prompt) > bounds.prompt_characters:
+            raise _too_much("prompt", f"{bounds.prompt_characters} characters long (AGENT_MAX_PROMPT_CHARACTERS)")
         return RunRequest(
             prompt=self.prompt,
-            session_id=self.session_id or session_id,
+            session_id=self.session_id or "",
             persona=self.persona or "",
             model=self.model or "",
             tools=None if self.tools is None else tuple(dict.fromkeys(self.tools)),
             resources=tuple(Resource(each.type, each.uri) for each in self.resources),
-            limits=Limits(
-                max_steps=min(asked.max_steps or most.max_steps, most.max_steps),
-                timeout_s=min(asked.timeout_s or most.timeout_s, most.timeout_s),
-                max_cost_usd=asked.max_cost_usd,
-            ),
+            limits=self.limits.to_domain(bounds.most),
         )
+
+
+def _is_no_part_of_a_name(character: str) -> bool:
+    return character in "/\\" or unicodedata.category(character) == "Cc"
+
+
+def _too_much(field: str, most: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"{field} must be at most {most}", field=field)
 
 
 class StepBody(BaseModel):
@@ -187,7 +232,7 @@ class RunSummaryBody(BaseModel):
     session_id: str
     trace_id: str
     status: RunStatus
-    prompt: str
+    prompt: str = Field(description=f"How it begins: at most {PROMPT_SHOWN} characters.")
     started_at: datetime
     ended_at: datetime | None
 
@@ -199,7 +244,7 @@ class RunSummaryBody(BaseModel):
             session_id=run.session_id,
             trace_id=run.trace_id,
             status=run.status,
-            prompt=run.prompt,
+            prompt=run.prompt if len(run.prompt) <= PROMPT_SHOWN else f"{run.prompt[: PROMPT_SHOWN - 1]}…",
             started_at=run.started_at,
             ended_at=run.ended_at,
         )
@@ -229,7 +274,13 @@ class Problem(BaseModel):
     trace_id: str
     error: str
     errors: list[FaultBody] | None = Field(default=None, description="Where parts of the request are wrong.")
-    run_id: str | None = Field(default=None, description="The run that failed, where one was begun.")
+    run_id: str | None = Field(default=None, description="The run, where one was begun; it is recorded under this id.")
+
+
+class StateBody(BaseModel):
+    """Whether it is so."""
+
+    status: str = Field(description="ok or unavailable.")
 
 
 class DependencyBody(BaseModel):

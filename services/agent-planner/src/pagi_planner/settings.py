@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pagi_chassis.settings import ServiceSettings
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 
 
 class PlannerSettings(ServiceSettings):
@@ -46,3 +47,12 @@ class PlannerSettings(ServiceSettings):
     pagi_api_key: SecretStr = Field(
         default=SecretStr(""), description="Where set, requests need it as X-API-Key or as a bearer token."
     )
+
+    @field_validator("redis_addr")
+    @classmethod
+    def _redis_url(cls, value: str) -> str:
+        url = urlsplit(value if "://" in value else f"redis://{value}")
+        # Asking for the port raises ValueError, with the reason, where it is none.
+        if url.scheme not in {"redis", "rediss", "unix"} or not (url.hostname or url.path) or url.port == 0:
+            raise ValueError("give host:port, or a URL that starts with redis://, rediss:// or unix://")
+        return value

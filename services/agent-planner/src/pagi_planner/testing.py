@@ -111,8 +111,8 @@ class InMemoryMemory:
 Behaviour = Callable[[dict[str, Any]], ToolOutcome | Exception]
 
 
-class FunctionTools:
-    """Tools made of functions; keeps what was executed."""
+class RecordingTools:
+    """Tools that behave as a test says; keeps what was executed. `away` makes the list of them fail."""
 
     def __init__(self, behaviours: Mapping[str, Behaviour], *, effects: Effects = Effects.READ_ONLY) -> None:
         self._behaviours = behaviours

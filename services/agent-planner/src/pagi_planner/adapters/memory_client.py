@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pagi.memory.v1 import memory_pb2, memory_pb2_grpc
-from pagi_chassis.errors import NotFoundError
+from pagi_chassis.errors import InvalidArgumentError, NotFoundError
 from pagi_chassis.grpc_client import GrpcClient
 
 from pagi_planner.convert import context_from_proto, exchange_to_proto
 from pagi_planner.domain.errors import UnknownPersonaError
 from pagi_planner.domain.model import Context, Exchange, RunRequest
+
+# The longest query that memory takes; passages are found by how a request begins.
+QUERY_CHARACTERS = 32_768
+# What the caller of a run knows as something else.
+_FIELDS = {"query": "prompt"}
 
 
 class MemoryClient:
@@ -27,14 +32,25 @@ class MemoryClient:
         self._stub = memory_pb2_grpc.MemoryStub(client.channel)
 
     async def recall(self, request: RunRequest) -> Context:
-        """All that the run begins with. See the port for what is raised."""
+        """All that the run begins with.
+
+        Raises:
+            UnknownPersonaError: There is no such persona.
+            InvalidArgumentError: Memory refuses the request.
+            PagiError: Memory cannot be reached.
+        """
         query = memory_pb2.GetContextRequest(
-            session_id=request.session_id, query=request.prompt, persona=request.persona, top_k=self._top_k
+            session_id=request.session_id,
+            query=request.prompt[:QUERY_CHARACTERS],
+            persona=request.persona,
+            top_k=self._top_k,
         )
         try:
             answer = await self._client.call(self._stub.GetContext, query, timeout_s=self._timeout_s, repeatable=True)
         except NotFoundError as error:
             raise UnknownPersonaError(error.message, field="persona") from error
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(error.message, field=_FIELDS.get(error.field, error.field)) from error
         return context_from_proto(answer)
 
     async def remember(self, exchange: Exchange) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 from google.protobuf import json_format
@@ -18,7 +19,9 @@ _STATUSES = {
     EventType.PLAN_CANCELLED: events_pb2.Notification.CANCELLED,
 }
 NOTIFIED = frozenset(_STATUSES)
-TIMEOUT_S = 5.0
+# A call that takes longer has failed: the relay asks again, and no run waits for it.
+CONNECT_TIMEOUT_S = 1.0
+ANSWER_TIMEOUT_S = 2.0
 
 
 class RedisNotifier:
@@ -31,12 +34,17 @@ class RedisNotifier:
     """
 
     def __init__(self, address: str, *, channel: str, stream: str) -> None:
-        # Imported here: it costs 200 ms, which the service does not need to be ready.
+        # Imported here: it takes 200 ms, and whoever only reads the settings or the domain does without it.
         from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
 
-        url = address if "://" in address else f"redis://{address}"
+        # The library's own retry is off: the relay has the patience, and says why it waits.
         self._redis: Any = Redis.from_url(
-            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, health_check_interval=5
+            address if "://" in address else f"redis://{address}",
+            retry=Retry(NoBackoff(), 0),
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=ANSWER_TIMEOUT_S,
         )
         self._channel = channel
         self._stream = stream
@@ -47,28 +55,33 @@ class RedisNotifier:
         Raises:
             UnavailableError: Redis is away; nothing is lost, since the journal has the event.
         """
-        from redis.exceptions import RedisError
-
         with telemetry.span(f"publish {self._stream}", "producer"):
             payload = json_format.MessageToJson(_notification(event), preserving_proto_field_name=True, indent=None)
-            try:
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    pipe.xadd(self._stream, {"payload": payload})
-                    pipe.publish(self._channel, payload)
-                    await pipe.execute()
-            except (RedisError, OSError) as error:
-                raise UnavailableError(f"Redis cannot be reached: {error}") from error
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.xadd(self._stream, {"payload": payload})
+                pipe.publish(self._channel, payload)
+                await _answered(pipe.execute())
 
     async def check(self) -> None:
-        """Raises where Redis does not answer."""
-        await self._redis.ping()
+        """Asks whether Redis is there.
 
-    async def start(self) -> None:
-        """Connects at the first message, so that Redis may come later."""
+        Raises:
+            UnavailableError: It does not answer.
+        """
+        await _answered(self._redis.ping())
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """Closes the connections."""
         await self._redis.aclose()
+
+
+async def _answered(command: Awaitable[Any]) -> None:
+    from redis.exceptions import RedisError
+
+    try:
+        await command
+    except (RedisError, OSError) as error:
+        raise UnavailableError(f"Redis does not answer: {error or type(error).__name__}") from error
 
 
 def _notification(event: Event) -> events_pb2.Notification:

@@ -26,26 +26,38 @@ class SandboxTools:
     Args:
         client: Of the sandbox.
         timeout_s: For one tool call; less where the run has less.
+        fresh_s: For how long the list of tools is not asked for again.
     """
 
-    def __init__(self, client: GrpcClient, *, timeout_s: float) -> None:
+    def __init__(self, client: GrpcClient, *, timeout_s: float, fresh_s: float = FRESH_S) -> None:
         self._client = client
+        self._fresh_s = fresh_s
         self._timeout_s = timeout_s
         self._stub = sandbox_pb2_grpc.ToolServiceStub(client.channel)
         self._specs: tuple[ToolSpec, ...] = ()
-        self._asked_at = float("-inf")
+        self._asked_at = 0.0
         self._refreshing: asyncio.Task[None] | None = None
 
     async def specs(self) -> tuple[ToolSpec, ...]:
-        """Every tool. What is known is given at once and refreshed behind the answer."""
+        """Every tool. What is known is given at once and refreshed behind the answer.
+
+        Raises:
+            PagiError: The sandbox cannot be reached, and no tools are known from before.
+        """
         if not self._specs:
             await self._refresh()
-        elif time.monotonic() - self._asked_at > FRESH_S and self._refreshing is None:
+        elif time.monotonic() - self._asked_at > self._fresh_s and self._refreshing is None:
             self._refreshing = asyncio.create_task(self._refresh_quietly())
         return self._specs
 
     async def execute(self, call: ToolCall, *, session_id: str, effect_id: str, repeatable: bool) -> ToolOutcome:
-        """Runs one tool to its end. See the port for what is raised."""
+        """Runs one tool to its end.
+
+        Raises:
+            InvalidArgumentError: The arguments do not fit the tool's schema.
+            NotFoundError: The sandbox has no such tool any more.
+            PagiError: The sandbox failed.
+        """
         request = sandbox_pb2.ExecuteToolRequest(
             tool=call.name, arguments_json=call.arguments_json or "{}", effect_id=effect_id, session_id=session_id
         )
@@ -67,6 +79,6 @@ class SandboxTools:
         except PagiError as error:
             # The tools that are known stay; a call will say that the sandbox is away.
             log.info("the list of tools is not refreshed: %s", error.message)
-            self._asked_at = time.monotonic()
         finally:
+            self._asked_at = time.monotonic()
             self._refreshing = None

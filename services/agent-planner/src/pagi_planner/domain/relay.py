@@ -6,21 +6,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import TypeVar
 
 from pagi_chassis import correlation, telemetry
-from pagi_chassis.errors import (
-    DeadlineExceededError,
-    InternalError,
-    PagiError,
-    ResourceExhaustedError,
-    UnavailableError,
-)
+from pagi_chassis.errors import InternalError, PagiError
 
-from pagi_planner.domain.agent import Agent
+from pagi_planner.domain.errors import AWAY
 from pagi_planner.domain.events import Event, EventType
-from pagi_planner.domain.ports import Journal, JournalTail
-from pagi_planner.domain.state import RunState
+from pagi_planner.domain.ports import JournalTail
 
 T = TypeVar("T")
 
@@ -29,8 +23,8 @@ log = logging.getLogger(__name__)
 BATCH = 200
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
-
-_PASSING = (UnavailableError, DeadlineExceededError, ResourceExhaustedError, InternalError)
+# A receiver that says "internal error" to one event so often (for about 20 s) will not take it later either.
+MOST_FAULTS = 10
 
 
 class Relay:
@@ -40,8 +34,8 @@ class Relay:
         name: Of the cursor.
         tail: The journal.
         types: The events that are handed on.
-        deliver: Takes one event. An error that passes (unavailable, …) is met with patience, any other is logged and
-            the event is left behind, so that one that can never be delivered does not hold up the rest.
+        deliver: Takes one event, and must bear to be given it again. One who is away is met with patience; an event
+            that is refused, or met with faults too often, is logged and left behind: it must not hold up the rest.
         delay_s: Time between hearing of an event and delivering it: lets a burst become one batch.
     """
 
@@ -73,7 +67,7 @@ class Relay:
                 await self._task
 
     async def _run(self) -> None:
-        position = await self._patiently(lambda: self._tail.cursor(self._name))
+        position = await self._patiently(partial(self._tail.cursor, self._name))
         while True:
             await self._tail.wait(position)
             await asyncio.sleep(self._delay_s)
@@ -82,52 +76,46 @@ class Relay:
     async def _pass_on(self, position: int) -> int:
         """Delivers what stands behind the position and returns the new one."""
         end = self._tail.last_position
-        while batch := await self._patiently(lambda: self._tail.after(position, self._types, BATCH)):  # noqa: B023
-            for place, event in batch:
-                await self._patiently(lambda: self._deliver_in_context(event))  # noqa: B023 - called at once
-                position = place
-            self._tail.advance(self._name, position)
+        while batch := await self._patiently(partial(self._tail.after, position, self._types, BATCH)):
+            try:
+                for place, event in batch:
+                    await self._hand_over(event)
+                    position = place
+            finally:
+                # Also where it is stopped in the middle: the next start then repeats one event at most.
+                self._tail.advance(self._name, position)
         # What was read and is of other types need not be read again.
         return max(position, end)
 
-    async def _deliver_in_context(self, event: Event) -> None:
+    async def _hand_over(self, event: Event) -> None:
         with (
             correlation.bind(trace_id=event.trace_id, run_id=event.run_id, session_id=event.session_id),
             telemetry.attach({key: value for key, value in event.data.items() if key == "traceparent"}),
         ):
             try:
-                await self._deliver(event)
-            except _PASSING:
-                raise
+                await self._patiently(partial(self._deliver, event))
             except PagiError as error:
                 log.error("%s: %s of %s is left behind: %s", self._name, event.type, event.run_id, error.message)
+            except Exception:
+                # A fault of ours with one event; the relay must live for the others.
+                log.exception("%s: %s of %s is left behind", self._name, event.type, event.run_id)
 
     async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
-        """Repeats the action until it works, with growing pauses; says so once."""
+        """Repeats the action while somebody is away, with growing pauses; says so once."""
         pause = FIRST_PAUSE_S
+        faults = 0
         while True:
             try:
                 result = await action()
-            except _PASSING as error:
+            except AWAY as error:
+                faults += isinstance(error, InternalError)
+                if faults == MOST_FAULTS:
+                    raise
                 if pause == FIRST_PAUSE_S:
-                    log.warning("%s waits: %s", self._name, error.message)
+                    log.warning("%s waits: %s", self._name, error)
             else:
                 if pause != FIRST_PAUSE_S:
                     log.info("%s goes on", self._name)
                 return result
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
-
-
-class HistoryKeeper:
-    """Stores the exchange of a run that ended while memory was away."""
-
-    def __init__(self, agent: Agent, journal: Journal) -> None:
-        self._agent = agent
-        self._journal = journal
-
-    async def deliver(self, event: Event) -> None:
-        """Stores the exchange unless the run has done so itself. A repeat changes nothing, by memory's contract."""
-        if event.run_id not in self._agent.remembered:
-            state = RunState.of(await self._journal.events(event.run_id))
-            await self._agent.memory.remember(state.exchange())

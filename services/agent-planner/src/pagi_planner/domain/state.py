@@ -44,6 +44,7 @@ class RunState:
     answer: str = ""
     error: str = ""
     error_type: str = ""
+    error_field: str = ""
     usage: Usage = field(default_factory=Usage)
     model_calls: int = 0
     refinements: int = 0
@@ -186,6 +187,8 @@ class RunState:
         self.status = RunStatus.FAILED
         self.error = event.data["error"]
         self.error_type = event.data["error_type"]
+        # Absent in the first rows that were ever written.
+        self.error_field = event.data.get("field", "")
         self.ended_at = event.timestamp
 
     def _cancel(self, event: Event) -> None:

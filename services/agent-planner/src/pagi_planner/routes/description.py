@@ -1,0 +1,60 @@
+"""What the OpenAPI document says beyond what FastAPI finds by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+
+from pagi_planner.schemas import Bounds, HealthBody, Problem, StateBody
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+# The routes that every service has, by path.
+OPERATIONS: dict[str, dict[str, Any]] = {
+    "/health": {
+        "summary": "The service and what it depends on",
+        "responses": {200: {"model": HealthBody}, 503: {"model": HealthBody, "description": "Unavailable"}},
+    },
+    "/health/live": {"summary": "Whether the process lives", "responses": {200: {"model": StateBody}}},
+    "/health/ready": {
+        "summary": "Whether traffic is welcome",
+        "responses": {200: {"model": StateBody}, 503: {"model": StateBody, "description": "Not now"}},
+    },
+    "/metrics": {
+        "summary": "Prometheus metrics",
+        "responses": {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        "response_class": Response,
+    },
+}
+
+
+def complete(app: FastAPI, bounds: Bounds) -> None:
+    """Adds the operator's bounds and the schema of problem documents to the application's description."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        is_made = app.openapi_schema is not None
+        document = generate()
+        if not is_made:
+            _add_problem(document)
+            _add_bounds(document, bounds)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_problem(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(schema.pop("$defs"))
+    schemas[Problem.__name__] = schema
+
+
+def _add_bounds(document: dict[str, Any], bounds: Bounds) -> None:
+    schemas = document["components"]["schemas"]
+    schemas["PlanRequest"]["properties"]["prompt"]["maxLength"] = bounds.prompt_characters
+    limits = schemas["LimitsBody"]["properties"]
+    limits["max_steps"]["maximum"] = bounds.most.max_steps
+    limits["timeout_s"]["maximum"] = bounds.most.timeout_s

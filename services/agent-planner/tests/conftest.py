@@ -1,0 +1,71 @@
+"""The planner's HTTP application over fakes and a journal in a file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from pagi_chassis.health import Health
+from pagi_planner import Agent, Limits
+from pagi_planner.adapters.sqlite_journal import SqliteJournal
+from pagi_planner.domain.model import ToolOutcome
+from pagi_planner.domain.ports import Model
+from pagi_planner.domain.runs import Runs
+from pagi_planner.routes.application import create_application
+from pagi_planner.schemas import Bounds
+from pagi_planner.testing import InMemoryMemory, RecordingTools, ScriptedModel, saying
+
+BOUNDS = Bounds(Limits(max_steps=10, timeout_s=60.0), 100_000)
+
+
+def adding() -> RecordingTools:
+    return RecordingTools({"add": lambda x: ToolOutcome("ok", {"sum": x["a"] + x["b"]})})
+
+
+@dataclass
+class Planner:
+    """A planner in this process; its parts may be exchanged before `client`."""
+
+    journal: SqliteJournal
+    model: Model = field(default_factory=lambda: ScriptedModel(saying("hello"), repeat_last=True))
+    memory: InMemoryMemory = field(default_factory=InMemoryMemory)
+    tools: RecordingTools = field(default_factory=adding)
+    health: Health = field(default_factory=lambda: Health("agent-planner"))
+    api_key: str = ""
+    bounds: Bounds = BOUNDS
+    max_concurrent: int = 10
+
+    def __post_init__(self) -> None:
+        self.health.mark_ready()
+        self._runs: Runs | None = None
+
+    @property
+    def runs(self) -> Runs:
+        if self._runs is None:
+            agent = Agent(self.model, memory=self.memory, tools=self.tools, journal=self.journal)
+            self._runs = Runs(agent, self.journal, max_concurrent=self.max_concurrent)
+        return self._runs
+
+    def app(self):
+        return create_application(self.runs, self.health, api_key=self.api_key, bounds=self.bounds)
+
+    def client(self, **kwargs) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app()), base_url="http://planner", **kwargs)
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+    journal = SqliteJournal(tmp_path / "audit.db")
+    await journal.start()
+    yield journal
+    await journal.stop()
+
+
+@pytest.fixture
+async def planner(journal: SqliteJournal) -> AsyncIterator[Planner]:
+    planner = Planner(journal)
+    yield planner
+    await planner.runs.stop(0)
