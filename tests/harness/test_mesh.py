@@ -140,7 +140,7 @@ def test_a_killed_guard_is_replaced(harness, wait_until):
 
     first = guards()
     os.kill(first[0], signal.SIGKILL)
-    wait_until(lambda: guards() and guards() != first)
+    wait_until(lambda: (now := guards()) and now != first)
     mesh.process.kill()
     wait_until(lambda: mesh.alive() == [])
 
