@@ -15,8 +15,8 @@ import pytest
 from pagi_chassis.errors import UnavailableError
 from pagi_sandbox.adapters.fork_process import ForkServerOptions
 from pagi_sandbox.adapters.fork_runner import ForkRunner
-from pagi_sandbox.domain.model import Limits, ToolCall, ToolOutcome, Verdict
-from pagi_sandbox.domain.ports import ToolRunner
+from pagi_sandbox.domain.model import Limits, Stream, ToolCall, ToolOutcome, Verdict
+from pagi_sandbox.domain.ports import CallWatcher, ToolRunner
 from pagi_sandbox.domain.tools import BUILT_IN
 from pagi_sandbox.testing import InProcessRunner
 
@@ -38,11 +38,13 @@ class Caller:
     def __init__(self, runner: ToolRunner, workspace: Path) -> None:
         self.runner, self.workspace = runner, workspace
 
-    async def __call__(self, tool: str, limits: Limits = LIMITS, **arguments: Any) -> ToolOutcome:
-        return await self.runner.run(ToolCall(tool, arguments, limits, self.workspace, "s-1"))
+    async def __call__(
+        self, tool: str, limits: Limits = LIMITS, watcher: CallWatcher | None = None, **arguments: Any
+    ) -> ToolOutcome:
+        return await self.runner.run(ToolCall(tool, arguments, limits, self.workspace, "s-1"), watcher)
 
-    async def python(self, code: str, limits: Limits = LIMITS) -> ToolOutcome:
-        return await self("python", limits, code=code)
+    async def python(self, code: str, limits: Limits = LIMITS, watcher: CallWatcher | None = None) -> ToolOutcome:
+        return await self("python", limits, watcher, code=code)
 
 
 @pytest.fixture
@@ -127,6 +129,49 @@ class TestBothRunners:
         outcome = await call.python("raise ValueError('\\ud800')")
         assert outcome.verdict is Verdict.FAILED
         outcome.error.encode("utf-8")
+
+    async def test_a_watcher_hears_what_is_printed_while_the_tool_runs(self, call: Caller) -> None:
+        watcher = Listener()
+        task = asyncio.create_task(
+            call.python(
+                "import os, sys, time\nprint('one', flush=True)\nprint('é', file=sys.stderr, flush=True)\n"
+                f"while not os.path.exists({str(call.workspace / 'go')!r}): time.sleep(0.005)\nprint('two')",
+                watcher=watcher,
+            )
+        )
+        await eventually(lambda: watcher.heard == {Stream.STDOUT: b"one\n", Stream.STDERR: "é\n".encode()}, "it hears")
+        (call.workspace / "go").touch()
+        outcome = await task
+        assert watcher.heard[Stream.STDOUT] == outcome.stdout.encode() == b"one\ntwo\n"
+
+    async def test_a_watcher_hears_no_more_than_the_limit(self, call: Caller) -> None:
+        watcher = Listener()
+        outcome = await call.python("print('x' * 5000)", Limits(10_000, 512, 1000), watcher=watcher)
+        assert (outcome.verdict, watcher.heard) == (Verdict.OUTPUT, {Stream.STDOUT: b"x" * 1000})
+
+    async def test_a_watcher_can_end_the_call(self, call: Caller) -> None:
+        watcher = Listener()
+        task = asyncio.create_task(
+            call.python("import time\nprint('so far', flush=True)\ntime.sleep(1)", watcher=watcher)
+        )
+        await eventually(lambda: bool(watcher.heard), "it runs")
+        watcher.stop(Verdict.DISK, "too full")
+        outcome = await task
+        assert (outcome.verdict, outcome.error, outcome.stdout) == (Verdict.DISK, "too full", "so far\n")
+
+
+class Listener:
+    """A CallWatcher that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: dict[Stream, bytes] = {}
+        self.stop: Callable[[Verdict, str], None]
+
+    def began(self, stop: Callable[[Verdict, str], None]) -> None:
+        self.stop = stop
+
+    def printed(self, stream: Stream, data: bytes) -> None:
+        self.heard[stream] = self.heard.get(stream, b"") + data
 
 
 class TestRealProcesses:
@@ -349,7 +394,7 @@ class TestTheForkServerDies:
         await eventually((real.workspace / "ready").exists, "the tool runs")
         os.kill(runner.pid, signal.SIGKILL)
         outcome = await asyncio.wait_for(task, 5)
-        assert outcome.verdict is Verdict.CRASH
+        assert outcome.verdict is Verdict.OUTCOME_UNKNOWN
         assert "fork server" in outcome.error
         pids = [int(pid) for pid in outcome.stdout.split()]
         assert len(pids) == 2
@@ -392,7 +437,7 @@ class TestTheForkServerDies:
         file = tmp_path / "pid"
         await eventually(lambda: file.exists() and file.read_text() != "", "the tool runs")
         await runner.stop()
-        assert (await asyncio.wait_for(task, 5)).verdict is Verdict.CRASH
+        assert (await asyncio.wait_for(task, 5)).verdict is Verdict.OUTCOME_UNKNOWN
         assert not is_alive(pid)
         await eventually(lambda: not is_alive(int(file.read_text())), "the tool is gone")
 

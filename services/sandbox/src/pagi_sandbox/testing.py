@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pagi_sandbox.domain.model import Note, SearchHit, ToolCall, ToolOutcome, ToolSpec, Verdict
+from pagi_sandbox.domain.model import Note, SearchHit, Stream, ToolCall, ToolOutcome, ToolSpec, Verdict
+from pagi_sandbox.domain.ports import CallWatcher
 from pagi_sandbox.domain.tool import Effects, Tool, ToolContext, ToolFailedError
 
 
@@ -34,15 +35,30 @@ class InProcessRunner:
             for tool in self._tools.values()
         ]
 
-    async def run(self, call: ToolCall) -> ToolOutcome:
+    async def run(self, call: ToolCall, watcher: CallWatcher | None = None) -> ToolOutcome:
         """Runs one call."""
         self.calls.append(call)
-        stdout, stderr, began = io.StringIO(), io.StringIO(), time.perf_counter()
+        loop, began = asyncio.get_running_loop(), time.perf_counter()
+        stopped: asyncio.Future[tuple[Verdict, str, str]] = loop.create_future()
+
+        def stop(verdict: Verdict, why: str) -> None:
+            if not stopped.done():
+                stopped.set_result((verdict, "", why))
+
+        if watcher is not None:
+            watcher.began(stop)
+        room = _Room(call.limits.output_bytes)
+        stdout, stderr = (_Printed(stream, room, loop, watcher) for stream in (Stream.STDOUT, Stream.STDERR))
+        clock = loop.call_later(
+            call.limits.timeout_ms / 1000, stop, Verdict.TIMEOUT, f"it did not end within {call.limits.timeout_ms} ms"
+        )
+        thread = asyncio.ensure_future(asyncio.to_thread(self._run, call, stdout, stderr))
         try:
-            async with asyncio.timeout(call.limits.timeout_ms / 1000):
-                verdict, output, error = await asyncio.to_thread(self._run, call, stdout, stderr)
-        except TimeoutError:
-            verdict, output, error = Verdict.TIMEOUT, "", f"the tool did not end within {call.limits.timeout_ms} ms"
+            done, _ = await asyncio.wait({thread, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            clock.cancel()
+        verdict, output, error = thread.result() if thread in done else stopped.result()
+        await asyncio.sleep(0)  # what was printed last is told before the end
         outcome = ToolOutcome(verdict, output, stdout.getvalue(), stderr.getvalue(), error)
         outcome = _cut(outcome, call.limits.output_bytes)
         return replace(outcome, duration_ms=(time.perf_counter() - began) * 1000)
@@ -59,6 +75,34 @@ class InProcessRunner:
                 return Verdict.MEMORY, "", f"the tool needed more than its {call.limits.memory_mb} MiB of memory"
             except Exception as error:  # noqa: BLE001 as in the real runner, whatever a tool raises is its failure
                 return Verdict.FAILED, "", _sendable(f"{type(error).__name__}: {error}")
+
+
+class _Room:
+    """What may still be printed, in bytes; both streams share it."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def take(self, data: bytes) -> bytes:
+        kept = data[: self._left]
+        self._left -= len(kept)
+        return kept
+
+
+class _Printed(io.StringIO):
+    """Keeps what is printed, and tells the watcher in the event loop."""
+
+    def __init__(
+        self, stream: Stream, room: _Room, loop: asyncio.AbstractEventLoop, watcher: CallWatcher | None
+    ) -> None:
+        super().__init__()
+        self._stream, self._room, self._loop, self._watcher = stream, room, loop, watcher
+
+    def write(self, text: str) -> int:
+        kept = self._room.take(text.encode("utf-8", "backslashreplace"))
+        if self._watcher is not None and kept:
+            self._loop.call_soon_threadsafe(self._watcher.printed, self._stream, kept)
+        return super().write(text)
 
 
 def _sendable(text: str) -> str:
@@ -93,7 +137,7 @@ class ScriptedRunner:
         """One tool that takes anything."""
         return [ToolSpec(self._name, "ends as it is told", {"type": "object"}, Effects.READ_ONLY, "test")]
 
-    async def run(self, call: ToolCall) -> ToolOutcome:
+    async def run(self, call: ToolCall, watcher: CallWatcher | None = None) -> ToolOutcome:
         """The next end."""
         self.calls.append(call)
         end = self._ends.pop(0)

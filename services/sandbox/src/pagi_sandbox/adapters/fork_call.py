@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from pagi_chassis.errors import UnavailableError
 
-from pagi_sandbox.domain.model import ToolCall, ToolOutcome, Verdict
+from pagi_sandbox.domain.model import Stream, ToolCall, ToolOutcome, Verdict
+from pagi_sandbox.domain.ports import CallWatcher
 from pagi_sandbox.zygote import wire
 
 # The largest answer that a tool may give; with the largest output it stays below the 16 MiB of a gRPC message.
@@ -27,9 +28,10 @@ class ForkCall:
     Everything happens in callbacks of the loop, so that a call whose caller went away is still taken to its end.
     """
 
-    def __init__(self, call: ToolCall, kill: Callable[[], None]) -> None:
+    def __init__(self, call: ToolCall, kill: Callable[[], None], watcher: CallWatcher | None = None) -> None:
         """`kill` ends the call's process group; the end is told through `exited`."""
         self._call = call
+        self._watcher = watcher
         self._kill = kill
         self._loop = asyncio.get_running_loop()
         self._began = time.perf_counter()
@@ -39,10 +41,12 @@ class ForkCall:
         self._descriptors: list[int] = []
         self._their_descriptors: list[int] = []
         self._collected: dict[int, bytearray] = {}
-        for _ in ("stdout", "stderr"):
+        self._streams: dict[int, Stream] = {}
+        for stream in (Stream.STDOUT, Stream.STDERR):
             ours, theirs = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(ours, False)
             self._descriptors.append(ours)
+            self._streams[ours] = stream
             self._their_descriptors.append(theirs)
         self._socket.setblocking(False)
         self._answer = bytearray()
@@ -61,6 +65,8 @@ class ForkCall:
     def begin(self) -> None:
         """Once the child's ends are handed over: sends the request, listens, and starts the clock."""
         self._close_theirs()
+        if self._watcher is not None:
+            self._watcher.began(self.stop)
         self._loop.add_reader(self._socket.fileno(), self._read_answer)
         for descriptor in self._descriptors:
             self._collected[descriptor] = bytearray()
@@ -92,7 +98,7 @@ class ForkCall:
         elif self.pid:
             self._drain()
             why = "the sandbox's fork server died under the tool; whether it did its work is unknown"
-            self._finish(self._outcome_with(Verdict.CRASH, why))
+            self._finish(self._outcome_with(Verdict.OUTCOME_UNKNOWN, why))
         else:
             self._finish(UnavailableError("the sandbox's fork server is being restarted; the tool was not started"))
 
@@ -128,7 +134,10 @@ class ForkCall:
         if not data:
             self._loop.remove_reader(descriptor)
             return False
-        self._collected[descriptor] += data[: self._room]
+        kept = data[: self._room]
+        self._collected[descriptor] += kept
+        if self._watcher is not None and kept:
+            self._watcher.printed(self._streams[descriptor], kept)
         self._room -= len(data)
         if self._room < 0:
             self._room = 0

@@ -14,6 +14,7 @@ from pagi_chassis.lifecycle import StartError
 from pagi_sandbox.adapters.fork_call import ForkCall
 from pagi_sandbox.adapters.fork_process import ForkServerOptions, ForkServerProcess, kill_group
 from pagi_sandbox.domain.model import Isolation, ToolCall, ToolOutcome, ToolSpec, Verdict
+from pagi_sandbox.domain.ports import CallWatcher
 from pagi_sandbox.zygote import wire
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class ForkRunner:
     """A ToolRunner and a component.
 
     The fork server that dies, or does not answer any more, is replaced. Calls in flight then end: one that had begun
-    with verdict CRASH (whether it did its work is unknown), one that had not with UnavailableError. Calls that come
+    with verdict OUTCOME_UNKNOWN, one that had not with UnavailableError. Calls that come
     while it starts wait for it, up to 5 s.
     """
 
@@ -99,11 +100,11 @@ class ForkRunner:
         if self._process is None:
             raise UnavailableError("the fork server is being restarted")
 
-    async def run(self, call: ToolCall) -> ToolOutcome:
+    async def run(self, call: ToolCall, watcher: CallWatcher | None = None) -> ToolOutcome:
         """Runs a tool in a child process; see ToolRunner."""
         process = await self._running()
         number = next(self._numbers)
-        forked = ForkCall(call, lambda: self._kill(number))
+        forked = ForkCall(call, lambda: self._kill(number), watcher)
         try:
             process.run(number, *forked.theirs)
         except OSError as error:

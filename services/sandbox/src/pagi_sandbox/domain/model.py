@@ -26,6 +26,13 @@ class Verdict(enum.Enum):
     OUTCOME_UNKNOWN = "outcome_unknown"
 
 
+class Stream(enum.Enum):
+    """Where a tool prints."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one call; 0 in a request stands for the default.

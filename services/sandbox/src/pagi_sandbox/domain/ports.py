@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pagi_sandbox.domain.model import Isolation, Note, SearchHit, ToolCall, ToolOutcome, ToolSpec
+from pagi_sandbox.domain.model import Isolation, Note, SearchHit, Stream, ToolCall, ToolOutcome, ToolSpec, Verdict
+
+
+class CallWatcher(Protocol):
+    """Follows one call while it runs. What it is told comes in the event loop, so it must be quick."""
+
+    def began(self, stop: Callable[[Verdict, str], None]) -> None:
+        """The tool is about to run; `stop` ends it with a verdict and a reason, with everything that it started."""
+
+    def printed(self, stream: Stream, data: bytes) -> None:
+        """What the tool printed, up to the limit on output."""
 
 
 class ToolRunner(Protocol):
@@ -15,10 +25,11 @@ class ToolRunner(Protocol):
     def tools(self) -> Sequence[ToolSpec]:
         """The tools that it can run; known once it has started."""
 
-    async def run(self, call: ToolCall) -> ToolOutcome:
+    async def run(self, call: ToolCall, watcher: CallWatcher | None = None) -> ToolOutcome:
         """Runs one call to its end within its limits.
 
-        A cancelled run stops the tool at once, with everything it started.
+        A cancelled run stops the tool at once, with everything it started. A tool that prints nothing and cannot be
+        stopped from outside leaves the watcher alone.
 
         Raises:
             UnavailableError: the runner is not there; the tool was not started.

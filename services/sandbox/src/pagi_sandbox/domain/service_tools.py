@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 
 from pagi_sandbox.domain.model import ToolCall, ToolOutcome, ToolSpec, Verdict
+from pagi_sandbox.domain.ports import CallWatcher
 from pagi_sandbox.domain.tool import ServiceTool, ToolContext, ToolFailedError
 
 MAX_ANSWER_BYTES = 4 * 2**20
@@ -27,7 +28,7 @@ class ServiceToolRunner:
             for tool in self._tools.values()
         ]
 
-    async def run(self, call: ToolCall) -> ToolOutcome:
+    async def run(self, call: ToolCall, watcher: CallWatcher | None = None) -> ToolOutcome:
         """Runs one call; see ToolRunner. What a tool raises besides ToolFailedError is a fault of the service."""
         began = time.perf_counter()
         verdict, output, error = await self._verdict(call)
