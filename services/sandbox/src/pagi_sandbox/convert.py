@@ -71,4 +71,8 @@ def spec_to_proto(spec: ToolSpec) -> pb.Tool:
         description=spec.description,
         parameters_schema_json=json.dumps(dict(spec.parameters)),
         effects=EFFECTS[spec.effects],
+        permissions=spec.permissions,
+        requires_approval=spec.requires_approval,
+        minimum_profile=spec.minimum_profile,
+        version=spec.version,
     )

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pagi_sandbox.domain.describing import describe
 from pagi_sandbox.domain.model import Note, SearchHit, Stream, ToolCall, ToolOutcome, ToolSpec, Verdict
 from pagi_sandbox.domain.ports import CallWatcher
 from pagi_sandbox.domain.tool import Effects, Tool, ToolContext, ToolFailedError
@@ -30,10 +31,7 @@ class InProcessRunner:
 
     def tools(self) -> Sequence[ToolSpec]:
         """What it was given."""
-        return [
-            ToolSpec(tool.name, tool.description, tool.parameters, tool.effects, "test")
-            for tool in self._tools.values()
-        ]
+        return [describe(tool, "test") for tool in self._tools.values()]
 
     async def run(self, call: ToolCall, watcher: CallWatcher | None = None) -> ToolOutcome:
         """Runs one call."""

@@ -91,7 +91,7 @@ class ForkServerProcess:
         if not packet:
             raise UnavailableError("the fork server ended while it loaded the tools; its own output says why")
         told: dict[str, Any] = json.loads(packet[wire.HEADER.size :])
-        specs = [ToolSpec(**{**spec, "effects": Effects(spec["effects"])}) for spec in told["tools"]]
+        specs = [_spec(spec) for spec in told["tools"]]
         return specs, [LeftOut(**one) for one in told["left_out"]]
 
     async def end(self) -> None:
@@ -130,6 +130,10 @@ class ForkServerProcess:
             OSError: it is gone, or takes no more.
         """
         self.channel.send(wire.HEADER.pack(wire.KILL, number))
+
+
+def _spec(told: dict[str, Any]) -> ToolSpec:
+    return ToolSpec(**{**told, "effects": Effects(told["effects"]), "permissions": tuple(told["permissions"])})
 
 
 async def _readable(channel: socket.socket) -> None:

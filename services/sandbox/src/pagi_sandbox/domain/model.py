@@ -58,13 +58,24 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as ListTools shows it, and where it comes from."""
+    """A tool as ListTools shows it, and where it comes from.
+
+    Attributes:
+        permissions: what it needs beside a process, see Permission.
+        requires_approval: a person has to allow each call; asking is the caller's part.
+        minimum_profile: the least isolation under which it is run, "L0" to "L3".
+        version: changes when the tool's behaviour does.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     effects: Effects
     origin: str = "built in"
+    permissions: tuple[str, ...] = ()
+    requires_approval: bool = False
+    minimum_profile: str = "L0"
+    version: str = "1"
 
 
 @dataclass(frozen=True, slots=True)

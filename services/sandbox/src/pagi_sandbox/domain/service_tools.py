@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 
+from pagi_sandbox.domain.describing import describe
 from pagi_sandbox.domain.model import ToolCall, ToolOutcome, ToolSpec, Verdict
 from pagi_sandbox.domain.ports import CallWatcher
 from pagi_sandbox.domain.tool import ServiceTool, ToolContext, ToolFailedError
@@ -23,10 +24,7 @@ class ServiceToolRunner:
 
     def tools(self) -> Sequence[ToolSpec]:
         """What it was given."""
-        return [
-            ToolSpec(tool.name, tool.description, tool.parameters, tool.effects, "pagi-sandbox")
-            for tool in self._tools.values()
-        ]
+        return [describe(tool, "pagi-sandbox") for tool in self._tools.values()]
 
     async def run(self, call: ToolCall, watcher: CallWatcher | None = None) -> ToolOutcome:
         """Runs one call; see ToolRunner. What a tool raises besides ToolFailedError is a fault of the service."""

@@ -17,6 +17,20 @@ class Effects(enum.Enum):
     EFFECTFUL = "effectful"
 
 
+class Permission(enum.Enum):
+    """What a tool may need beside a process of its own."""
+
+    WORKSPACE_READ = "workspace-read"
+    WORKSPACE_WRITE = "workspace-write"
+    NETWORK = "network"
+    SUBPROCESS = "subprocess"
+    # It runs in the service, or in a server of its own that the operator has configured.
+    SERVICE = "service"
+
+
+PROFILES = ("L0", "L1", "L2", "L3")
+
+
 class ToolFailedError(Exception):
     """A tool could not do what was asked. The caller gets a result with verdict FAILED, not an error.
 
@@ -44,7 +58,11 @@ class ToolContext:
 
 
 class Describes(Protocol):
-    """What every tool says of itself; ListTools shows exactly this."""
+    """What every tool says of itself; ListTools shows exactly this.
+
+    A tool may also say, as attributes: `permissions`, a tuple of Permission; `requires_approval`, where a person has
+    to allow each call; `minimum_profile`, one of PROFILES, "L1" where it says nothing; `version`, a text.
+    """
 
     @property
     def name(self) -> str:

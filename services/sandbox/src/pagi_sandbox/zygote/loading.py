@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import json
-import re
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pagi_sandbox.domain.describing import describe
 from pagi_sandbox.domain.model import LeftOut, ToolSpec
-from pagi_sandbox.domain.tool import Effects, Tool
+from pagi_sandbox.domain.tool import Tool
 from pagi_sandbox.domain.tools import BUILT_IN
-
-_NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 
 
 @dataclass(slots=True)
@@ -67,21 +64,6 @@ def _threads() -> int:
 
 
 def _take(loaded: LoadedTools, tool: Tool, origin: str) -> None:
-    spec = _spec(tool, origin)
+    spec = describe(tool, origin)
     loaded.specs.append(spec)
     loaded.by_name.setdefault(spec.name, tool)
-
-
-def _spec(tool: Tool, origin: str) -> ToolSpec:
-    for attribute in ("name", "description", "parameters", "effects", "run"):
-        if not hasattr(tool, attribute):
-            raise TypeError(f"{type(tool).__name__} has no {attribute!r}, which a tool needs")
-    if not isinstance(tool.name, str) or not _NAME.fullmatch(tool.name):
-        raise ValueError(f'a tool\'s name is lower case letters, digits, "_" and ".", at most 64: {tool.name!r}')
-    if not isinstance(tool.description, str) or not tool.description.strip():
-        raise ValueError(f"tool {tool.name!r} has no description")
-    if not isinstance(tool.effects, Effects):
-        raise TypeError(f"tool {tool.name!r}: effects is {tool.effects!r}, not one of pagi_sandbox.Effects")
-    if not callable(tool.run):
-        raise TypeError(f"tool {tool.name!r}: run cannot be called")
-    return ToolSpec(tool.name, tool.description, json.loads(json.dumps(dict(tool.parameters))), tool.effects, origin)

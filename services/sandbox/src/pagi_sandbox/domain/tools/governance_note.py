@@ -9,7 +9,7 @@ from typing import Any
 
 from pagi_sandbox.domain.model import Note
 from pagi_sandbox.domain.ports import NoteStore
-from pagi_sandbox.domain.tool import Effects, ToolContext, ToolFailedError
+from pagi_sandbox.domain.tool import Effects, Permission, ToolContext, ToolFailedError
 
 MAX_LISTED = 200
 
@@ -40,6 +40,8 @@ class GovernanceNote:
         "additionalProperties": False,
     }
     effects = Effects.IDEMPOTENT
+    permissions = (Permission.SERVICE,)
+    minimum_profile = "L0"
 
     def __init__(self, notes: NoteStore, now: Callable[[], datetime]) -> None:
         """`now` gives the time in UTC."""

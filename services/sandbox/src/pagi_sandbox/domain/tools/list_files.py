@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pagi_sandbox.domain.tool import Effects, ToolContext
+from pagi_sandbox.domain.tool import Effects, Permission, ToolContext
 from pagi_sandbox.domain.workspace_files import WorkspaceFiles
 
 MAX_ENTRIES = 1000
@@ -33,6 +33,8 @@ class ListFiles:
         "additionalProperties": False,
     }
     effects = Effects.READ_ONLY
+    permissions = (Permission.WORKSPACE_READ,)
+    minimum_profile = "L0"
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Mapping[str, Any]:
         """Answers {"path", "entries": [{"path", "kind", "size", "modified"}], "truncated"}."""

@@ -143,6 +143,7 @@ class Math:
         "additionalProperties": False,
     }
     effects = Effects.READ_ONLY
+    minimum_profile = "L0"
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Mapping[str, Any]:
         """Answers {"result": a number or a boolean, "expression": as it was given}."""

@@ -11,7 +11,7 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-from pagi_sandbox.domain.tool import Effects, ToolContext, ToolFailedError
+from pagi_sandbox.domain.tool import Effects, Permission, ToolContext, ToolFailedError
 
 MAX_CHARACTERS = 1_000_000
 MAX_VALUE = 20_000
@@ -41,6 +41,8 @@ class Python:
         "additionalProperties": False,
     }
     effects = Effects.EFFECTFUL
+    permissions = (Permission.WORKSPACE_READ, Permission.WORKSPACE_WRITE, Permission.SUBPROCESS)
+    minimum_profile = "L1"
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Mapping[str, Any]:
         """Answers {"value": repr of the final expression, or null}; an exception fails with its traceback."""

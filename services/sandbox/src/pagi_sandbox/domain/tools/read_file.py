@@ -7,7 +7,7 @@ import codecs
 from collections.abc import Mapping
 from typing import Any
 
-from pagi_sandbox.domain.tool import Effects, ToolContext
+from pagi_sandbox.domain.tool import Effects, Permission, ToolContext
 from pagi_sandbox.domain.workspace_files import WorkspaceFiles
 
 MAX_BYTES = 262_144
@@ -43,6 +43,8 @@ class ReadFile:
         "additionalProperties": False,
     }
     effects = Effects.READ_ONLY
+    permissions = (Permission.WORKSPACE_READ,)
+    minimum_profile = "L0"
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Mapping[str, Any]:
         """Answers {"path", "content", "encoding", "size", "offset", "next_offset"}.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pagi_sandbox.domain.ports import WebSearch as SearchPort
-from pagi_sandbox.domain.tool import Effects, ToolContext
+from pagi_sandbox.domain.tool import Effects, Permission, ToolContext
 
 
 class WebSearch:
@@ -24,6 +24,8 @@ class WebSearch:
         "additionalProperties": False,
     }
     effects = Effects.READ_ONLY
+    permissions = (Permission.SERVICE, Permission.NETWORK)
+    minimum_profile = "L0"
 
     def __init__(self, search: SearchPort) -> None:
         """Searches through the given provider."""

@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from pagi_sandbox.domain.tool import Effects, ToolContext, ToolFailedError
+from pagi_sandbox.domain.tool import Effects, Permission, ToolContext, ToolFailedError
 from pagi_sandbox.domain.workspace_files import WorkspaceFiles
 
 MAX_CHARACTERS = 2_000_000
@@ -40,6 +40,8 @@ class WriteFile:
         "additionalProperties": False,
     }
     effects = Effects.IDEMPOTENT
+    permissions = (Permission.WORKSPACE_READ, Permission.WORKSPACE_WRITE)
+    minimum_profile = "L0"
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Mapping[str, Any]:
         """Answers {"path", "size", "created"}; size in bytes."""
