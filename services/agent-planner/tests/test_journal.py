@@ -9,7 +9,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -203,3 +205,75 @@ async def test_what_was_synced_survives_kill_9(tmp_path):
     await journal.stop()
     assert len(seqs) >= synced >= 200
     assert seqs == list(range(1, len(seqs) + 1))
+
+
+async def test_a_value_that_sqlite_refuses_costs_only_its_run(sqlite_journal):
+    """Half a surrogate pair is not text: sqlite3 raises what is none of its own errors."""
+    sqlite_journal.append(event("bad", 1, session_id="\ud800"))
+    await begin(sqlite_journal, "good")
+    with pytest.raises(JournalError, match="surrogates"):
+        await sqlite_journal.sync("bad")
+    await begin(sqlite_journal, "later")
+    assert {run.run_id for run in await sqlite_journal.runs(limit=9)} == {"good", "later"}
+
+
+async def test_a_run_that_lost_an_event_goes_on_only_where_it_broke_off(tmp_path, sqlite_journal):
+    await begin(sqlite_journal, "r")
+    with closing(sqlite3.connect(tmp_path / "deep" / "audit.db")) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON audit_log BEGIN SELECT RAISE(ABORT, 'full'); END")
+        sqlite_journal.append(event("r", 2))
+        with pytest.raises(JournalError, match="full"):
+            await sqlite_journal.sync("r")
+        other.execute("DROP TRIGGER full")
+    for seq in (3, 4):
+        sqlite_journal.append(event("r", seq))
+        with pytest.raises(JournalError):
+            await sqlite_journal.sync("r")
+    sqlite_journal.append(event("r", 2, EventType.PLAN_ERROR, error="x", error_type="y"))
+    sqlite_journal.append(event("r", 3))
+    await sqlite_journal.sync("r")
+    assert [each.seq for each in await sqlite_journal.events("r")] == [1, 2, 3]
+
+
+async def test_a_cursor_that_could_not_be_stored_is_stored_the_next_time(tmp_path, sqlite_journal):
+    with closing(sqlite3.connect(tmp_path / "deep" / "audit.db")) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON journal_cursors BEGIN SELECT RAISE(ABORT, 'full'); END")
+        sqlite_journal.advance("reader", 5)
+        await begin(sqlite_journal, "r")
+        other.execute("DROP TRIGGER full")
+    sqlite_journal.advance("reader", 6)
+    await sqlite_journal.sync("r")
+    assert await sqlite_journal.cursor("reader") == 6
+
+
+async def test_a_file_that_somebody_holds_fails_every_run_after_one_wait(tmp_path, sqlite_journal, monkeypatch):
+    sqlite_journal._writer._connection.execute("PRAGMA busy_timeout = 50")
+    with closing(sqlite3.connect(tmp_path / "deep" / "audit.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        for number in range(100):
+            sqlite_journal.append(event(f"r{number}", 1))
+        faults = await asyncio.gather(*(sqlite_journal.sync(f"r{n}") for n in range(100)), return_exceptions=True)
+        assert time.monotonic() - began < 2
+        assert all("locked" in str(fault) for fault in faults)
+        other.execute("ROLLBACK")
+    await begin(sqlite_journal, "after")
+
+
+async def test_a_second_planner_is_kept_off(tmp_path, sqlite_journal):
+    second = SqliteJournal(tmp_path / "deep" / "audit.db")
+    with pytest.raises(JournalError, match=f"in use by process {os.getpid()}.*PAGI_AUDIT_DB_PATH"):
+        await second.start()
+    await second.stop()
+    await sqlite_journal.stop()
+    await second.start()
+    await second.stop()
+
+
+async def test_a_closed_journal_says_so(sqlite_journal):
+    await sqlite_journal.stop()
+    with pytest.raises(JournalError, match="closed"):
+        sqlite_journal.append(event("r", 1))
+    for call in (sqlite_journal.sync("r"), sqlite_journal.events("r"), sqlite_journal.unfinished()):
+        with pytest.raises(JournalError, match="closed"):
+            await call
