@@ -178,6 +178,25 @@ async def test_an_absent_peer_is_unavailable_at_once_unless_the_call_may_be_repe
     await late.stop()
 
 
+async def test_a_call_that_may_not_be_repeated_waits_for_a_peer_that_is_known_to_be_away():
+    server = GrpcServer("127.0.0.1", 0)
+    await server.start()
+    port = server.port
+    await server.stop()
+    client = GrpcClient(f"127.0.0.1:{port}")
+    with pytest.raises(errors.UnavailableError):
+        await execute(client)
+    waiting = asyncio.create_task(execute(client))
+    tools = Tools(lambda _: sandbox_pb2.ExecuteToolResponse(stdout="once"))
+    late = GrpcServer("127.0.0.1", port)
+    late.add(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, tools, SERVICE)
+    await late.start()
+    assert (await waiting).stdout == "once"
+    assert tools.calls == 1
+    await client.close()
+    await late.stop()
+
+
 async def test_a_call_that_began_is_not_repeated_unless_it_may_be():
     tools = Tools(raising(errors.UnavailableError("not now")))
     async with serving(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, tools, SERVICE) as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -19,6 +20,7 @@ Response = TypeVar("Response")
 # A repeat waits this long, then twice as long, …: a restarted process is reached within its first second.
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
+_AWAY = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.CONNECTING)
 
 
 class GrpcClient:
@@ -27,7 +29,8 @@ class GrpcClient:
     Args:
         address: `host:port`, or a gRPC name such as `dns:///memory:50052`, which balances over its addresses.
         tls: None: plaintext.
-        patience_s: How long a repeatable call keeps trying to reach a peer that is away (seconds).
+        patience_s: How long a call waits for a peer that is known to be away before it is sent, and how long a
+            repeatable one is tried again after that (seconds).
     """
 
     def __init__(self, address: str, *, tls: ClientTls | None = None, patience_s: float = 2.0) -> None:
@@ -65,6 +68,8 @@ class GrpcClient:
         loop = asyncio.get_running_loop()
         ends = loop.time() + deadline.within(timeout_s)
         give_up = min(ends, loop.time() + self._patience_s) if repeatable else 0.0
+        if self.channel.get_state() in _AWAY:
+            await self._wait_for_peer(ends)
         pause = _FIRST_PAUSE_S
         while True:
             left = ends - loop.time()
@@ -81,6 +86,18 @@ class GrpcClient:
                     raise from_rpc_error(error, self.address) from error
             await asyncio.sleep(wait_s)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    async def _wait_for_peer(self, ends: float) -> None:
+        """Waits for the connection to come back, so that a call that must not be sent twice need not be lost.
+
+        It is the call itself that then fails, with the reason, where the peer stays away.
+        """
+        loop = asyncio.get_running_loop()
+        patience_s = min(self._patience_s, 0.8 * (ends - loop.time()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while (state := self.channel.get_state(try_to_connect=True)) in _AWAY:
+                    await self.channel.wait_for_state_change(state)
 
     async def stream(
         self, method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, *, timeout_s: float
