@@ -26,7 +26,7 @@ from pagi_sandbox.domain.model import Limits, ToolOutcome, ToolRequest, ToolSpec
 from pagi_sandbox.domain.registry import ToolRegistry
 from pagi_sandbox.domain.session import check_session_id
 from pagi_sandbox.domain.tool import Effects
-from pagi_sandbox.domain.tools import BUILT_IN
+from pagi_sandbox.domain.tools import BuiltInOptions, built_in
 from pagi_sandbox.testing import AnyArguments, InProcessRunner, OneWorkspace, RecordingMeter, ScriptedRunner
 
 POLICY = LimitPolicy(
@@ -78,7 +78,7 @@ async def test_every_end_is_metered(tmp_path: Path) -> None:
 
 
 async def test_an_unknown_tool_names_its_neighbours(tmp_path: Path) -> None:
-    sandbox = make(tmp_path, InProcessRunner(BUILT_IN))
+    sandbox = make(tmp_path, InProcessRunner(built_in(BuiltInOptions())))
     with pytest.raises(UnknownToolError, match=r"no tool 'maths'; did you mean math\?"):
         await sandbox.execute(ToolRequest("maths", "{}", "s"))
     with pytest.raises(UnknownToolError, match="ListTools"):

@@ -17,7 +17,7 @@ from pagi_sandbox.adapters.fork_process import ForkServerOptions
 from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.domain.model import Limits, Stream, ToolCall, ToolOutcome, Verdict
 from pagi_sandbox.domain.ports import CallWatcher, ToolRunner
-from pagi_sandbox.domain.tools import BUILT_IN
+from pagi_sandbox.domain.tools import BuiltInOptions, built_in
 from pagi_sandbox.testing import InProcessRunner
 
 LIMITS = Limits(timeout_ms=10_000, memory_mb=512, output_bytes=100_000)
@@ -26,7 +26,7 @@ LIMITS = Limits(timeout_ms=10_000, memory_mb=512, output_bytes=100_000)
 @pytest.fixture(params=["fake", "real"])
 async def runner(request: pytest.FixtureRequest) -> AsyncIterator[ToolRunner]:
     if request.param == "fake":
-        yield InProcessRunner(BUILT_IN)
+        yield InProcessRunner(built_in(BuiltInOptions()))
         return
     real = ForkRunner(ForkServerOptions())
     await real.start()

@@ -232,6 +232,7 @@ def _request(call: ToolCall) -> bytes:
         "effect_id": call.effect_id,
         "tenant": call.tenant,
         "trace_id": call.trace_id,
+        "configuration": dict(call.configuration),
         "memory_bytes": call.limits.memory_mb * 2**20,
         # Every processor may be busy for the whole of the wall time.
         "cpu_seconds": math.ceil(call.limits.timeout_ms / 1000) * (os.cpu_count() or 1) + 1,

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pagi_chassis.errors import UnavailableError
@@ -19,10 +19,18 @@ from pagi_chassis.errors import UnavailableError
 from pagi_sandbox.adapters.entry_point_tools import ToolReference
 from pagi_sandbox.domain.model import LeftOut, ToolSpec
 from pagi_sandbox.domain.tool import Effects
+from pagi_sandbox.domain.tools import BuiltInOptions
 from pagi_sandbox.zygote import wire
 
-# Two arenas are enough for tools, and each costs address space, which is limited for a call.
-_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+# Two arenas are enough for tools, and each costs address space, which is limited for a call. One thread for the
+# mathematics libraries, for those that they start at their import would not live on in a child. Pictures go to files.
+_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "2",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MPLBACKEND": "Agg",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +40,14 @@ class ForkServerOptions:
     Attributes:
         references: the tools of packages.
         path: directories to import them from besides the interpreter's own.
+        built_in: what the operator chose of the built-in tools.
         max_file_bytes: the largest file that a tool may write.
         start_timeout_s: how long loading the tools may take, in seconds.
     """
 
     references: Sequence[ToolReference] = ()
     path: Sequence[str] = ()
+    built_in: BuiltInOptions = field(default_factory=BuiltInOptions)
     max_file_bytes: int = 64 * 2**20
     start_timeout_s: float = 20.0
 
@@ -56,6 +66,8 @@ class ForkServerProcess:
             arguments = {
                 "channel": theirs.fileno(),
                 "path": list(options.path),
+                "shell": options.built_in.shell,
+                "preload": list(options.built_in.preload),
                 "references": [[one.origin, one.reference] for one in options.references],
                 "max_file_bytes": options.max_file_bytes,
             }

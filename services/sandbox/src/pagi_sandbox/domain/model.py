@@ -101,7 +101,11 @@ class ToolRequest:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A request that was checked: the arguments fit the schema, the limits the operator's maxima."""
+    """A request that was checked: the arguments fit the schema, the limits the operator's maxima.
+
+    `configuration` is what the operator has set for the tool. It travels with the call, so that no other tool's
+    process ever holds it.
+    """
 
     tool: str
     arguments: Mapping[str, Any]
@@ -111,6 +115,7 @@ class ToolCall:
     effect_id: str = ""
     tenant: str = ""
     trace_id: str = ""
+    configuration: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

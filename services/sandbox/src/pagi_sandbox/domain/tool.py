@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +48,7 @@ class ToolContext:
         effect_id: names the effect, "<run_id>/<step>/<call>"; may be empty.
         tenant: whose call it is; empty where there is one tenant only.
         trace_id: joins what the tool stores with the run.
+        configuration: what the operator has set for this tool alone.
     """
 
     workspace: Path
@@ -55,6 +56,7 @@ class ToolContext:
     effect_id: str = ""
     tenant: str = ""
     trace_id: str = ""
+    configuration: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Describes(Protocol):

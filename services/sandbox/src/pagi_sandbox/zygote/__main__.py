@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from pagi_sandbox.domain.tools import BuiltInOptions
 from pagi_sandbox.zygote import child, wire
 from pagi_sandbox.zygote.loading import LoadedTools, load
 from pagi_sandbox.zygote.server import ForkServer
@@ -20,7 +21,8 @@ def main() -> None:
     options: dict[str, Any] = json.loads(sys.argv[1])
     sys.path.extend(options["path"])
     sys.argv[1:] = []
-    tools = load([(origin, reference) for origin, reference in options["references"]])
+    chosen = BuiltInOptions(shell=options["shell"], preload=tuple(options["preload"]))
+    tools = load([(origin, reference) for origin, reference in options["references"]], chosen)
     child.warm_up(tools.by_name)
     # Only now: a tool's import may have put something back. Children inherit nothing.
     os.environ.clear()

@@ -23,7 +23,7 @@ def warm_up(tools: Mapping[str, Tool]) -> None:
     measured, it takes a fifth off a call.
     """
     request = {"tool": "math", "arguments": {"expression": "(1 + 2) * 3"}}
-    request |= dict.fromkeys(("session_id", "effect_id", "tenant", "trace_id"), "")
+    request |= dict.fromkeys(("session_id", "effect_id", "tenant", "trace_id"), "") | {"configuration": {}}
     for _ in range(16):
         _answer(tools, json.loads(json.dumps(request)))
 
@@ -81,6 +81,7 @@ def _answer(tools: Mapping[str, Tool], request: dict[str, Any]) -> bytes:
         effect_id=request["effect_id"],
         tenant=request["tenant"],
         trace_id=request["trace_id"],
+        configuration=request["configuration"],
     )
     try:
         output = tools[request["tool"]].run(request["arguments"], context)

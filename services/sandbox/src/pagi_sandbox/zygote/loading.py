@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import traceback
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pagi_sandbox.domain.describing import describe
 from pagi_sandbox.domain.model import LeftOut, ToolSpec
 from pagi_sandbox.domain.tool import Tool
-from pagi_sandbox.domain.tools import BUILT_IN
+from pagi_sandbox.domain.tools import BuiltInOptions, built_in
 
 
 @dataclass(slots=True)
@@ -27,27 +28,48 @@ class LoadedTools:
     left_out: list[LeftOut] = field(default_factory=list)
 
 
-def load(references: Iterable[tuple[str, str]]) -> LoadedTools:
+def load(references: Iterable[tuple[str, str]], options: BuiltInOptions | None = None) -> LoadedTools:
     """The built-in tools, and those that packages register.
 
     Args:
         references: pairs of origin (for people) and "module:attribute" (entry point syntax).
+        options: what the operator chose of the built-in ones; their defaults where it is None.
     """
     loaded = LoadedTools()
-    for tool in BUILT_IN:
+    options = options or BuiltInOptions()
+    preloaded = tuple(module for module in options.preload if _preload(loaded, module))
+    for tool in built_in(replace(options, preload=preloaded)):
         _take(loaded, tool, "pagi-sandbox")
     for origin, reference in references:
-        threads = _threads()
         try:
-            tool = _resolve(reference)
-            if _threads() > threads:
-                raise RuntimeError("its import starts threads, which a fork does not carry over")
+            with _no_new_threads():
+                tool = _resolve(reference)
             _take(loaded, tool, origin)
         except Exception as error:  # noqa: BLE001 whatever a package does at import, the others go on
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{last.filename}:{last.lineno}"
             loaded.left_out.append(LeftOut(origin, f"{type(error).__name__}: {error} ({reference}, {where})"))
     return loaded
+
+
+def _preload(loaded: LoadedTools, module: str) -> bool:
+    """Imports a module once for all children; False where it cannot be had."""
+    try:
+        with _no_new_threads():
+            importlib.import_module(module)
+    except Exception as error:  # noqa: BLE001 whatever a module does at import, the tools go on
+        reason = f"{type(error).__name__}: {error}; `python` runs without it being preloaded"
+        loaded.left_out.append(LeftOut(f"SANDBOX_PRELOAD={module}", reason))
+        return False
+    return True
+
+
+@contextmanager
+def _no_new_threads() -> Iterator[None]:
+    threads = _threads()
+    yield
+    if _threads() > threads:
+        raise RuntimeError("its import starts threads, which a fork does not carry over")
 
 
 def _resolve(reference: str) -> Any:

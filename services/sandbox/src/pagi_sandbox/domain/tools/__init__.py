@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pagi_sandbox.domain.tool import Tool
 from pagi_sandbox.domain.tools.list_files import ListFiles
 from pagi_sandbox.domain.tools.math import Math
 from pagi_sandbox.domain.tools.python import Python
 from pagi_sandbox.domain.tools.read_file import ReadFile
+from pagi_sandbox.domain.tools.shell import Shell
 from pagi_sandbox.domain.tools.write_file import WriteFile
 
-BUILT_IN: tuple[Tool, ...] = (ListFiles(), Math(), Python(), ReadFile(), WriteFile())
+
+@dataclass(frozen=True, slots=True)
+class BuiltInOptions:
+    """What the operator may choose of them. No secret: every tool's process can read it in its own memory.
+
+    Attributes:
+        shell: whether there is `shell`.
+        preload: modules that the fork server imports for `python`.
+    """
+
+    shell: bool = False
+    preload: tuple[str, ...] = ()
+
+
+def built_in(options: BuiltInOptions) -> tuple[Tool, ...]:
+    """The built-in tools."""
+    shell = (Shell(),) if options.shell else ()
+    return (ListFiles(), Math(), Python(options.preload), ReadFile(), WriteFile(), *shell)

@@ -8,7 +8,7 @@ import linecache
 import sys
 import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pagi_sandbox.domain.tool import Effects, Permission, ToolContext, ToolFailedError
@@ -22,11 +22,6 @@ class Python:
     """Runs Python code."""
 
     name = "python"
-    description = (
-        "Run Python code in a fresh interpreter state with the standard library. What it prints is captured; the "
-        "value of a final expression comes back as value. Files are read and written in this conversation's "
-        "workspace, the current directory. Nothing else is kept between calls."
-    )
     parameters: Mapping[str, Any] = {
         "type": "object",
         "properties": {
@@ -43,6 +38,16 @@ class Python:
     effects = Effects.EFFECTFUL
     permissions = (Permission.WORKSPACE_READ, Permission.WORKSPACE_WRITE, Permission.SUBPROCESS)
     minimum_profile = "L1"
+
+    def __init__(self, preloaded: Sequence[str] = ()) -> None:
+        """`preloaded` modules are there at once, and the model is told of them."""
+        libraries = f"the standard library and {', '.join(preloaded)}" if preloaded else "the standard library"
+        self.description = (
+            f"Run Python code in a fresh interpreter state with {libraries}. What it prints is captured; the value of "
+            "a final expression comes back as value. Files are read and written in this conversation's workspace, the "
+            "current directory; those that it makes or changes are reported. There is no network and no input; "
+            "nothing else is kept between calls. For arithmetic alone, math is faster."
+        )
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Mapping[str, Any]:
         """Answers {"value": repr of the final expression, or null}; an exception fails with its traceback."""
