@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pagi_chassis.errors import PagiError
+from pagi_chassis.errors import NotFoundError, PagiError
 
 from pagi_planner.domain.errors import UnknownPersonaError
 from pagi_planner.domain.events import Event
@@ -128,6 +128,8 @@ class RecordingTools:
 
     async def execute(self, call: ToolCall, *, session_id: str, effect_id: str, repeatable: bool) -> ToolOutcome:
         """Calls the function; an error that it returns is raised."""
+        if call.name not in self._behaviours:
+            raise NotFoundError(f"there is no tool named {call.name!r}")
         self.executed.append((call, effect_id))
         outcome = self._behaviours[call.name](json.loads(call.arguments_json))
         if isinstance(outcome, Exception):
