@@ -21,6 +21,7 @@ from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
 from pagi_sandbox.adapters.prometheus_calls import PrometheusCallMeter, count_restart
 from pagi_sandbox.adapters.searxng_search import SearxngSearch
 from pagi_sandbox.adapters.sqlite_notes import SqliteNoteStore
+from pagi_sandbox.adapters.sqlite_todos import SqliteTodoStore
 from pagi_sandbox.domain.admission import Admission
 from pagi_sandbox.domain.errors import DuplicateToolError
 from pagi_sandbox.domain.execution import Sandbox
@@ -28,7 +29,9 @@ from pagi_sandbox.domain.ports import WebSearch
 from pagi_sandbox.domain.registry import ToolRegistry
 from pagi_sandbox.domain.search import NoWebSearch
 from pagi_sandbox.domain.service_tools import ServiceToolRunner
+from pagi_sandbox.domain.tools import BuiltInOptions
 from pagi_sandbox.domain.tools.governance_note import GovernanceNote
+from pagi_sandbox.domain.tools.todo import Todo
 from pagi_sandbox.domain.tools.web_search import WebSearch as WebSearchTool
 from pagi_sandbox.servicer import SERVICE, ToolServicer
 from pagi_sandbox.settings import SandboxSettings
@@ -46,7 +49,10 @@ async def build(
     notes = notes or SqliteNoteStore(settings.sandbox_db_path)
     searxng = SearxngSearch(settings.searxng_url) if settings.web_search_provider == "searxng" else None
     search = search or searxng or NoWebSearch()
-    service_tools = ServiceToolRunner([GovernanceNote(notes, lambda: datetime.now(UTC)), WebSearchTool(search)])
+    todos = SqliteTodoStore(settings.sandbox_db_path)
+    service_tools = ServiceToolRunner(
+        [GovernanceNote(notes, lambda: datetime.now(UTC)), Todo(todos), WebSearchTool(search)]
+    )
     sandbox = Sandbox(
         runners=(fork_runner, service_tools),
         schemas=JsonSchemaArguments(),
@@ -54,7 +60,7 @@ async def build(
         workspaces=DirectoryWorkspaces(settings.sandbox_workspaces_dir),
         admission=Admission(settings.sandbox_max_concurrent_calls, settings.sandbox_max_waiting_calls),
         meter=PrometheusCallMeter(),
-        registry=ToolRegistry(),
+        registry=ToolRegistry(approval=settings.sandbox_approval_tools),
     )
     grpc_server = GrpcServer(
         settings.bind_host, settings.sandbox_grpc_port, tls=settings.server_tls, port_variable="SANDBOX_GRPC_PORT"
@@ -65,13 +71,16 @@ async def build(
         health_app(health), settings.bind_host, settings.sandbox_port, port_variable="SANDBOX_PORT"
     )
     clients = [searxng] if searxng is not None else []
-    return [fork_runner, notes, *clients, _Registration(sandbox), http_server, grpc_server, health]
+    return [fork_runner, notes, todos, *clients, _Registration(sandbox), http_server, grpc_server, health]
 
 
 def _fork_runner(settings: SandboxSettings) -> ForkRunner:
     path = settings.sandbox_tools_path
     options = ForkServerOptions(
-        references=find_tools(path), path=path, max_file_bytes=settings.sandbox_max_file_mb * 2**20
+        references=find_tools(path),
+        path=path,
+        built_in=BuiltInOptions(shell=settings.sandbox_enable_shell, preload=settings.sandbox_preload),
+        max_file_bytes=settings.sandbox_max_file_mb * 2**20,
     )
     return ForkRunner(options, on_restart=count_restart)
 

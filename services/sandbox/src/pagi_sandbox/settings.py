@@ -39,6 +39,19 @@ class SandboxSettings(ServiceSettings):
         description="More directories with packages that bring tools, separated as in PATH. "
         "Packages installed beside the sandbox are found without it.",
     )
+    sandbox_enable_shell: bool = Field(
+        default=False, description="Whether there is a tool that runs command lines, in the same jail as python."
+    )
+    sandbox_preload: tuple[str, ...] = Field(
+        default=(),
+        description="Modules that python finds loaded, separated by commas, for example numpy,pandas; "
+        "install them beside the sandbox. Each makes every call a little slower and its first use at once.",
+    )
+    sandbox_approval_tools: tuple[str, ...] = Field(
+        default=(),
+        description="Tools of which a person has to allow each call, separated by commas; "
+        "* stands for anything, for example shell,github.*",
+    )
     sandbox_default_timeout_ms: int = Field(default=10_000, description="Wall time of a tool call, in milliseconds.")
     sandbox_max_timeout_ms: int = Field(default=120_000, description="The most that a call may ask for.")
     sandbox_default_memory_mb: int = Field(default=512, description="Address space of a tool's process, in MiB.")
@@ -72,6 +85,11 @@ class SandboxSettings(ServiceSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("sandbox_preload", "sandbox_approval_tools", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -15,6 +15,7 @@ from typing import Any
 from pagi_sandbox.domain.describing import describe
 from pagi_sandbox.domain.model import Note, SearchHit, Stream, ToolCall, ToolOutcome, ToolSpec, Verdict
 from pagi_sandbox.domain.ports import CallWatcher
+from pagi_sandbox.domain.todo_list import TodoItem, TodoListKey
 from pagi_sandbox.domain.tool import Effects, Tool, ToolContext, ToolFailedError
 
 
@@ -170,6 +171,43 @@ class InMemoryNotes:
         return [note for (whose, which, _), note in self._notes.items() if (whose, which) == (tenant, proposal_id)][
             -limit:
         ]
+
+
+class InMemoryTodos:
+    """A TodoStore."""
+
+    def __init__(self) -> None:
+        """Starts empty."""
+        self._lists: dict[TodoListKey, list[tuple[TodoItem, bool]]] = {}
+
+    async def start(self) -> None:
+        """Has nothing to open."""
+
+    async def stop(self) -> None:
+        """Has nothing to close."""
+
+    async def items(self, key: TodoListKey) -> Sequence[TodoItem]:
+        """The list; see TodoStore."""
+        return [item for item, removed in self._lists.get(key, []) if not removed]
+
+    async def add(self, key: TodoListKey, texts: Sequence[str], most: int) -> bool:
+        """Adds items; see TodoStore."""
+        there = await self.items(key)
+        is_open = {item.text for item in there if not item.done}
+        new = [text for text in dict.fromkeys(texts) if text not in is_open]
+        if len(there) + len(new) > most:
+            return False
+        kept = self._lists.setdefault(key, [])
+        kept.extend((TodoItem(number, text, False), False) for number, text in enumerate(new, len(kept) + 1))
+        return True
+
+    async def set_state(self, key: TodoListKey, number: int, state: str) -> bool:
+        """Changes an item; see TodoStore."""
+        kept = self._lists.get(key, [])
+        if not 0 < number <= len(kept) or (kept[number - 1][1] and state != "removed"):
+            return False
+        kept[number - 1] = replace(kept[number - 1][0], done=state == "done"), state == "removed"
+        return True
 
 
 class ScriptedSearch:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from pagi_sandbox.domain.errors import DuplicateToolError, SchemaError, UnknownToolError
 from pagi_sandbox.domain.model import LeftOut, ToolSpec
@@ -26,9 +27,15 @@ class RegisteredTool:
 class ToolRegistry:
     """Every tool by its name."""
 
-    def __init__(self) -> None:
-        """Starts empty."""
+    def __init__(self, *, approval: Sequence[str] = ()) -> None:
+        """Starts empty.
+
+        Args:
+            approval: names of tools of which a person has to allow each call, whatever they say of themselves;
+                "*" stands for any characters.
+        """
         self._tools: dict[str, RegisteredTool] = {}
+        self._approval = approval
 
     def add_all(self, runners: Iterable[ToolRunner], schemas: ArgumentSchemas) -> Sequence[LeftOut]:
         """Takes the tools of every runner; one whose schema is broken is logged and left out.
@@ -58,7 +65,8 @@ class ToolRegistry:
         taken = self._tools.get(spec.name)
         if taken is not None:
             raise DuplicateToolError(spec.name, taken.spec.origin, spec.origin)
-        self._tools[spec.name] = RegisteredTool(spec, arguments, runner)
+        asked = spec.requires_approval or any(fnmatchcase(spec.name, pattern) for pattern in self._approval)
+        self._tools[spec.name] = RegisteredTool(replace(spec, requires_approval=asked), arguments, runner)
 
     def find(self, name: str) -> RegisteredTool:
         """The tool of that name.
