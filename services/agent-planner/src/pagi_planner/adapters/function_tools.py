@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ArgsKwargs, to_json
+from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
 
 from pagi_planner.domain import json_text
 from pagi_planner.domain.model import Effects, ToolCall, ToolOutcome, ToolSpec
 
 # What model providers take as the name of a function.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_bytes="base64", ser_json_inf_nan="null"))
 
 
 class FunctionTools:
@@ -71,8 +71,8 @@ class _FunctionTool:
 
         # Validates as a call of the function would, and returns the arguments in place of calling it.
         capture: Any = functools.wraps(function)(lambda *args, **kwargs: (args, kwargs))
-        self._arguments: TypeAdapter[Any] = TypeAdapter(capture)
-        schema = self._arguments.json_schema()
+        self._arguments = validate_call(capture)
+        schema = TypeAdapter(capture).json_schema()
         if schema.get("type") != "object":
             raise ValueError(f"{name} cannot be a tool: some of its parameters cannot be given by name")
         self._function = function
@@ -94,9 +94,7 @@ class _FunctionTool:
             arguments = json_text.parse(arguments_json or "{}")
             if not isinstance(arguments, dict):
                 raise InvalidArgumentError("the arguments are not a JSON object")
-            checked: tuple[tuple[Any, ...], Mapping[str, Any]] = self._arguments.validate_python(
-                ArgsKwargs((), arguments)
-            )
+            checked: tuple[tuple[Any, ...], Mapping[str, Any]] = self._arguments(**arguments)
         except ValidationError as error:
             faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors(include_url=False)]
             message = "; ".join(f"{place}: {said}" for place, said in faults)
@@ -108,4 +106,4 @@ class _FunctionTool:
 
 def _as_json(value: Any) -> Any:
     """The value as JSON has it: models and dataclasses as objects, dates as texts, anything unknown by its `str`."""
-    return json_text.parse(to_json(value, fallback=str, inf_nan_mode="null", bytes_mode="base64").decode())
+    return json_text.parse(_ANYTHING.dump_json(value, fallback=str).decode())
