@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from pagi_sandbox.testing import AnyArguments, InProcessRunner
 class Plain:
     name = "plain"
     description = "Does nothing."
-    parameters: dict[str, Any] = {"type": "object"}
+    parameters: Mapping[str, Any] = {"type": "object"}
     effects = Effects.READ_ONLY
 
     def run(self, arguments: Any, context: Any) -> Any:
