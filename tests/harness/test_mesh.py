@@ -10,6 +10,7 @@ import time
 import pytest
 from dev_mesh import launch, status
 from dev_mesh.console import Console
+from dev_mesh.processes import children, command_line
 from dev_mesh.state import harness_of
 
 
@@ -19,6 +20,10 @@ def state_of(harness):
 
 def pid_of(harness, name):
     return next(one["process"][0] for one in state_of(harness)["services"] if one["name"] == name)
+
+
+def guards_of(harness):
+    return [pid for pid in children(harness.process.pid) if "dev_mesh.guard" in command_line(pid)]
 
 
 def test_it_shows_progress_then_the_addresses_and_prefixes_what_services_say(harness):
@@ -116,7 +121,7 @@ def test_nothing_survives_a_killed_harness(harness, wait_until):
 def test_what_a_killed_harness_and_a_killed_guard_leave_is_ended_by_stop(harness):
     mesh = harness(alpha="child")
     mesh.says("The mesh is ready")
-    guards = [pid for pid in children_of(mesh.process.pid) if b"dev_mesh.guard" in command_of(pid)]
+    guards = guards_of(mesh)
     assert len(guards) == 1
     mesh.process.send_signal(signal.SIGSTOP)  # or it would start another guard
     os.kill(guards[0], signal.SIGKILL)
@@ -135,12 +140,9 @@ def test_a_killed_guard_is_replaced(harness, wait_until):
     mesh = harness(alpha="")
     mesh.says("The mesh is ready")
 
-    def guards():
-        return [pid for pid in children_of(mesh.process.pid) if b"dev_mesh.guard" in command_of(pid)]
-
-    first = guards()
+    first = guards_of(mesh)
     os.kill(first[0], signal.SIGKILL)
-    wait_until(lambda: (now := guards()) and now != first)
+    wait_until(lambda: (now := guards_of(mesh)) and now != first)
     mesh.process.kill()
     wait_until(lambda: mesh.alive() == [])
 
@@ -191,15 +193,3 @@ def test_status_shows_a_service_that_hangs(harness):
     row = next(line for line in said.getvalue().splitlines() if line.startswith("beta"))
     assert row.split()[2] == "no"
     os.kill(pid_of(mesh, "beta"), signal.SIGCONT)
-
-
-def children_of(pid):
-    from dev_mesh.processes import children
-
-    return children(pid)
-
-
-def command_of(pid):
-    from pathlib import Path
-
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
