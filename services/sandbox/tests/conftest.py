@@ -6,15 +6,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pagi_sandbox.adapters.directory_census import DirectoryCensus
+from pagi_sandbox.adapters.directory_files import DirectoryFiles
 from pagi_sandbox.adapters.directory_workspaces import DirectoryWorkspaces
 from pagi_sandbox.adapters.fork_process import ForkServerOptions
 from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
+from pagi_sandbox.adapters.sqlite_effects import SqliteEffectLedger
 from pagi_sandbox.domain.admission import Admission
+from pagi_sandbox.domain.disk import DiskGuard, DiskPolicy
 from pagi_sandbox.domain.execution import Sandbox
 from pagi_sandbox.domain.limits import LimitPolicy
 from pagi_sandbox.domain.model import Limits
+from pagi_sandbox.domain.once import OnceByEffect
 from pagi_sandbox.domain.registry import ToolRegistry
+from pagi_sandbox.domain.session_files import SessionFiles
 from pagi_sandbox.testing import RecordingMeter
 
 POLICY = LimitPolicy(
@@ -32,17 +38,57 @@ async def fork_runner() -> AsyncIterator[ForkRunner]:
     await runner.stop()
 
 
+DISK = DiskPolicy(quota_bytes=64 * 2**20)
+
+
 @pytest.fixture
-def sandbox(fork_runner: ForkRunner, tmp_path: Path) -> Sandbox:
+def workspaces(tmp_path: Path) -> DirectoryWorkspaces:
+    """Below the test's directory."""
+    return DirectoryWorkspaces(tmp_path / "workspaces")
+
+
+@pytest.fixture
+async def census() -> AsyncIterator[DirectoryCensus]:
+    """Of at most 500 files."""
+    census = DirectoryCensus(500)
+    await census.start()
+    yield census
+    await census.stop()
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[SqliteEffectLedger]:
+    """In a file of its own."""
+    ledger = SqliteEffectLedger(tmp_path / "effects.db", max_age_s=3600, max_bytes=10 * 2**20)
+    await ledger.start()
+    yield ledger
+    await ledger.stop()
+
+
+@pytest.fixture
+def sandbox(
+    fork_runner: ForkRunner, workspaces: DirectoryWorkspaces, census: DirectoryCensus, ledger: SqliteEffectLedger
+) -> Sandbox:
     """A sandbox with the built-in tools on a real fork server."""
     sandbox = Sandbox(
         runners=[fork_runner],
         schemas=JsonSchemaArguments(),
         limits=POLICY,
-        workspaces=DirectoryWorkspaces(tmp_path / "workspaces"),
+        workspaces=workspaces,
         admission=Admission(running=4, waiting=100),
         meter=RecordingMeter(),
         registry=ToolRegistry(),
+        once=OnceByEffect(ledger),
+        disk=DiskGuard(DISK, census),
     )
     sandbox.register()
     return sandbox
+
+
+@pytest.fixture
+async def files(workspaces: DirectoryWorkspaces, census: DirectoryCensus) -> AsyncIterator[SessionFiles]:
+    """Hands out what is in them."""
+    reader = DirectoryFiles()
+    await reader.start()
+    yield SessionFiles(workspaces, reader, census, DISK)
+    await reader.stop()

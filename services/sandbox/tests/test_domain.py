@@ -11,6 +11,7 @@ from pagi_chassis.errors import UnavailableError
 from pagi_sandbox.adapters.directory_workspaces import DirectoryWorkspaces
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
 from pagi_sandbox.domain.admission import Admission
+from pagi_sandbox.domain.disk import DiskGuard, DiskPolicy
 from pagi_sandbox.domain.errors import (
     ArgumentsError,
     DuplicateToolError,
@@ -23,11 +24,20 @@ from pagi_sandbox.domain.errors import (
 from pagi_sandbox.domain.execution import Sandbox
 from pagi_sandbox.domain.limits import LimitPolicy
 from pagi_sandbox.domain.model import Limits, ToolOutcome, ToolRequest, ToolSpec, Verdict
+from pagi_sandbox.domain.once import OnceByEffect
 from pagi_sandbox.domain.registry import ToolRegistry
 from pagi_sandbox.domain.session import check_session_id
 from pagi_sandbox.domain.tool import Effects
 from pagi_sandbox.domain.tools import BuiltInOptions, built_in
-from pagi_sandbox.testing import AnyArguments, InProcessRunner, OneWorkspace, RecordingMeter, ScriptedRunner
+from pagi_sandbox.testing import (
+    AnyArguments,
+    InMemoryLedger,
+    InProcessRunner,
+    OneWorkspace,
+    RecordingMeter,
+    ScriptedCensus,
+    ScriptedRunner,
+)
 
 POLICY = LimitPolicy(
     default=Limits(1000, 256, 5000, cpu_ms=1500, disk_mb=20, processes=10),
@@ -44,6 +54,8 @@ def make(tmp_path: Path, *runners: ScriptedRunner | InProcessRunner, admission: 
         admission=admission or Admission(4, 4),
         meter=RecordingMeter(),
         registry=ToolRegistry(),
+        once=OnceByEffect(InMemoryLedger()),
+        disk=DiskGuard(DiskPolicy(2**30), ScriptedCensus()),
     )
     sandbox.register()
     return sandbox

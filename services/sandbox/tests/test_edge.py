@@ -29,6 +29,7 @@ from pagi_sandbox.domain.admission import Admission
 from pagi_sandbox.domain.execution import Sandbox
 from pagi_sandbox.domain.model import ToolOutcome, Verdict
 from pagi_sandbox.domain.registry import ToolRegistry
+from pagi_sandbox.domain.session_files import SessionFiles
 from pagi_sandbox.domain.tool import Effects
 from pagi_sandbox.servicer import SERVICE, ToolServicer
 from pagi_sandbox.testing import AnyArguments, RecordingMeter, ScriptedRunner
@@ -58,9 +59,9 @@ class Client:
 
 
 @pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
+async def client(sandbox: Sandbox, files: SessionFiles) -> AsyncIterator[Client]:
     async with serving(
-        sandbox_pb2_grpc.add_ToolServiceServicer_to_server, ToolServicer(sandbox), SERVICE
+        sandbox_pb2_grpc.add_ToolServiceServicer_to_server, ToolServicer(sandbox, files), SERVICE
     ) as connection:
         yield Client(connection)
 
@@ -171,14 +172,16 @@ async def test_too_many_calls_are_refused_with_when_to_come_back(client: Client,
 @pytest.mark.parametrize(
     ("fault", "error"), [(UnavailableError("away"), UnavailableError), (KeyError("a bug"), InternalError)]
 )
-async def test_a_sandbox_that_fails_is_an_error(tmp_path: Path, sandbox: Sandbox, fault: Exception, error: Any) -> None:
+async def test_a_sandbox_that_fails_is_an_error(
+    sandbox: Sandbox, files: SessionFiles, fault: Exception, error: Any
+) -> None:
     sandbox.registry = ToolRegistry()
     sandbox.runners = [ScriptedRunner("echo", [fault, fault, fault])]
     sandbox.schemas = AnyArguments()
     sandbox.meter = RecordingMeter()
     sandbox.register()
     async with serving(
-        sandbox_pb2_grpc.add_ToolServiceServicer_to_server, ToolServicer(sandbox), SERVICE
+        sandbox_pb2_grpc.add_ToolServiceServicer_to_server, ToolServicer(sandbox, files), SERVICE
     ) as connection:
         with pytest.raises(error) as caught:
             await Client(connection).execute("echo", {})

@@ -503,8 +503,12 @@ class ListFilesResponse(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     USED_BYTES_FIELD_NUMBER: _builtins.int
     QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
     used_bytes: _builtins.int
+    """Of the whole workspace, as the disk counts them."""
     quota_bytes: _builtins.int
+    truncated: _builtins.bool
+    """There are more files than are listed."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]: ...
     def __init__(
@@ -513,10 +517,11 @@ class ListFilesResponse(_message.Message):
         files: _abc.Iterable[Global___Artifact] | None = ...,
         used_bytes: _builtins.int = ...,
         quota_bytes: _builtins.int = ...,
+        truncated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "quota_bytes", b"quota_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "quota_bytes", b"quota_bytes", "truncated", b"truncated", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,9 @@ from pagi_chassis.health import Health
 from pagi_chassis.http_server import HttpServer, health_app
 from pagi_chassis.lifecycle import Component, StartError
 
+from pagi_sandbox.adapters.directory_census import DirectoryCensus
+from pagi_sandbox.adapters.directory_files import DirectoryFiles
+from pagi_sandbox.adapters.directory_removal import DirectoryRemoval
 from pagi_sandbox.adapters.directory_workspaces import DirectoryWorkspaces
 from pagi_sandbox.adapters.entry_point_tools import find_tools
 from pagi_sandbox.adapters.fork_process import ForkServerOptions
@@ -20,15 +23,19 @@ from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
 from pagi_sandbox.adapters.prometheus_calls import PrometheusCallMeter, count_restart
 from pagi_sandbox.adapters.searxng_search import SearxngSearch
+from pagi_sandbox.adapters.sqlite_effects import SqliteEffectLedger
 from pagi_sandbox.adapters.sqlite_notes import SqliteNoteStore
 from pagi_sandbox.adapters.sqlite_todos import SqliteTodoStore
 from pagi_sandbox.domain.admission import Admission
+from pagi_sandbox.domain.disk import DiskGuard, DiskPolicy
 from pagi_sandbox.domain.errors import DuplicateToolError
 from pagi_sandbox.domain.execution import Sandbox
+from pagi_sandbox.domain.once import OnceByEffect
 from pagi_sandbox.domain.ports import WebSearch
 from pagi_sandbox.domain.registry import ToolRegistry
 from pagi_sandbox.domain.search import NoWebSearch
 from pagi_sandbox.domain.service_tools import ServiceToolRunner
+from pagi_sandbox.domain.session_files import SessionFiles
 from pagi_sandbox.domain.tools import BuiltInOptions
 from pagi_sandbox.domain.tools.governance_note import GovernanceNote
 from pagi_sandbox.domain.tools.todo import Todo
@@ -53,25 +60,37 @@ async def build(
     service_tools = ServiceToolRunner(
         [GovernanceNote(notes, lambda: datetime.now(UTC)), Todo(todos), WebSearchTool(search)]
     )
+    workspaces = DirectoryWorkspaces(settings.sandbox_workspaces_dir)
+    census, reader = DirectoryCensus(settings.sandbox_workspace_max_files), DirectoryFiles()
+    policy = DiskPolicy(settings.sandbox_workspace_quota_mb * 2**20)
+    disk = DiskGuard(policy, census)
+    ledger = _ledger(settings)
     sandbox = Sandbox(
         runners=(fork_runner, service_tools),
         schemas=JsonSchemaArguments(),
         limits=settings.limit_policy,
-        workspaces=DirectoryWorkspaces(settings.sandbox_workspaces_dir),
+        workspaces=workspaces,
         admission=Admission(settings.sandbox_max_concurrent_calls, settings.sandbox_max_waiting_calls),
         meter=PrometheusCallMeter(),
         registry=ToolRegistry(approval=settings.sandbox_approval_tools),
+        once=OnceByEffect(ledger),
+        disk=disk,
     )
+    files = SessionFiles(workspaces, reader, census, policy)
     grpc_server = GrpcServer(
         settings.bind_host, settings.sandbox_grpc_port, tls=settings.server_tls, port_variable="SANDBOX_GRPC_PORT"
     )
-    grpc_server.add(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, ToolServicer(sandbox), SERVICE)
+    grpc_server.add(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, ToolServicer(sandbox, files), SERVICE)
     health = _health(fork_runner)
     http_server = HttpServer(
         health_app(health), settings.bind_host, settings.sandbox_port, port_variable="SANDBOX_PORT"
     )
     clients = [searxng] if searxng is not None else []
-    return [fork_runner, notes, todos, *clients, _Registration(sandbox), http_server, grpc_server, health]
+    removal = DirectoryRemoval(
+        workspaces, max_age_s=settings.sandbox_workspace_max_age_hours * 3600, removed=disk.forget
+    )
+    stores: list[Component] = [notes, todos, ledger, census, reader]
+    return [fork_runner, *stores, removal, *clients, _Registration(sandbox), http_server, grpc_server, health]
 
 
 def _fork_runner(settings: SandboxSettings) -> ForkRunner:
@@ -83,6 +102,14 @@ def _fork_runner(settings: SandboxSettings) -> ForkRunner:
         max_file_bytes=settings.sandbox_max_file_mb * 2**20,
     )
     return ForkRunner(options, on_restart=count_restart)
+
+
+def _ledger(settings: SandboxSettings) -> SqliteEffectLedger:
+    return SqliteEffectLedger(
+        settings.sandbox_ledger_path,
+        max_age_s=settings.sandbox_ledger_max_age_hours * 3600,
+        max_bytes=settings.sandbox_ledger_max_mb * 2**20,
+    )
 
 
 def _health(fork_runner: ForkRunner) -> Health:

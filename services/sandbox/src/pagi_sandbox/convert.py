@@ -8,7 +8,8 @@ from pagi.sandbox.v1 import sandbox_pb2 as pb
 from pagi_chassis.correlation import Correlation
 
 from pagi_sandbox.domain.limits import NAMES
-from pagi_sandbox.domain.model import Artifact, Limits, ToolOutcome, ToolRequest, ToolSpec, Verdict
+from pagi_sandbox.domain.live import OutputDelta
+from pagi_sandbox.domain.model import Artifact, FileList, Limits, Stream, ToolOutcome, ToolRequest, ToolSpec, Verdict
 from pagi_sandbox.domain.tool import Effects
 
 VERDICTS = {
@@ -23,6 +24,7 @@ VERDICTS = {
     Verdict.DENIED: pb.VERDICT_DENIED,
     Verdict.OUTCOME_UNKNOWN: pb.VERDICT_OUTCOME_UNKNOWN,
 }
+_VERDICTS_BY_WIRE = {wire: verdict for verdict, wire in VERDICTS.items()}
 EFFECTS = {
     Effects.READ_ONLY: pb.EFFECTS_READ_ONLY,
     Effects.IDEMPOTENT: pb.EFFECTS_IDEMPOTENT,
@@ -59,9 +61,44 @@ def outcome_to_proto(outcome: ToolOutcome) -> pb.ExecuteToolResponse:
     )
 
 
+def outcome_from_proto(response: pb.ExecuteToolResponse) -> ToolOutcome:
+    """The outcome, as outcome_to_proto gave it."""
+    return ToolOutcome(
+        verdict=_VERDICTS_BY_WIRE[response.verdict],
+        output_json=response.output_json,
+        stdout=response.stdout,
+        stderr=response.stderr,
+        error=response.error,
+        duration_ms=response.duration_ms,
+        truncated=response.truncated,
+        profile=response.profile,
+        artifacts=tuple(Artifact(one.path, one.media_type, one.size_bytes) for one in response.artifacts),
+        replayed=response.replayed,
+    )
+
+
 def artifact_to_proto(artifact: Artifact) -> pb.Artifact:
     """A file of a workspace."""
     return pb.Artifact(path=artifact.path, media_type=artifact.media_type, size_bytes=artifact.size_bytes)
+
+
+def stream_event_to_proto(event: OutputDelta | ToolOutcome) -> pb.StreamToolResponse:
+    """What was printed next, or the outcome."""
+    if isinstance(event, ToolOutcome):
+        return pb.StreamToolResponse(response=outcome_to_proto(event))
+    if event.stream is Stream.STDOUT:
+        return pb.StreamToolResponse(stdout_delta=event.text)
+    return pb.StreamToolResponse(stderr_delta=event.text)
+
+
+def file_list_to_proto(files: FileList) -> pb.ListFilesResponse:
+    """The files of a workspace."""
+    return pb.ListFilesResponse(
+        files=map(artifact_to_proto, files.files),
+        used_bytes=files.used_bytes,
+        quota_bytes=files.quota_bytes,
+        truncated=files.truncated,
+    )
 
 
 def spec_to_proto(spec: ToolSpec) -> pb.Tool:

@@ -71,6 +71,23 @@ class SandboxSettings(ServiceSettings):
     sandbox_max_disk_mb: int = Field(default=1024, description="The most that a call may ask for.")
     sandbox_default_processes: int = Field(default=64, description="Processes and threads of a tool call at once.")
     sandbox_max_processes: int = Field(default=256, description="The most that a call may ask for.")
+    sandbox_workspace_quota_mb: int = Field(
+        default=256, ge=1, description="What a session's workspace may hold, in MiB."
+    )
+    sandbox_workspace_max_files: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Files and directories that a session's workspace may hold."
+    )
+    sandbox_workspace_max_age_hours: float = Field(
+        default=720.0, ge=0, description="A workspace that was not used for so long is deleted; 0: never."
+    )
+    sandbox_ledger_path: Path = Field(
+        default=Path("data/sandbox_effects.db"),
+        description="SQLite file with the results of calls, by which a repeat is recognised.",
+    )
+    sandbox_ledger_max_age_hours: float = Field(default=24.0, gt=0, description="How long results are kept.")
+    sandbox_ledger_max_mb: int = Field(
+        default=128, ge=1, description="What all results may take together, in MiB; the oldest go first."
+    )
     sandbox_max_file_mb: int = Field(default=64, ge=1, description="The largest file that a tool may write, in MiB.")
     sandbox_max_concurrent_calls: int = Field(default=8, ge=1, description="Tool calls that run at once.")
     sandbox_max_waiting_calls: int = Field(

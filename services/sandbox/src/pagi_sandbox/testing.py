@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from pagi_sandbox.domain.describing import describe
-from pagi_sandbox.domain.model import Note, SearchHit, Stream, ToolCall, ToolOutcome, ToolSpec, Verdict
+from pagi_sandbox.domain.model import (
+    Artifact,
+    Census,
+    EffectName,
+    KnownEffect,
+    Note,
+    SearchHit,
+    Stream,
+    ToolCall,
+    ToolOutcome,
+    ToolSpec,
+    Verdict,
+)
 from pagi_sandbox.domain.ports import CallWatcher
 from pagi_sandbox.domain.todo_list import TodoItem, TodoListKey
 from pagi_sandbox.domain.tool import Effects, Tool, ToolContext, ToolFailedError
@@ -173,6 +185,42 @@ class InMemoryNotes:
         ]
 
 
+class InMemoryLedger:
+    """An EffectLedger."""
+
+    def __init__(self) -> None:
+        """Starts empty."""
+        self.effects: dict[EffectName, KnownEffect] = {}
+
+    async def start(self) -> None:
+        """Has nothing to open."""
+
+    async def stop(self) -> None:
+        """Has nothing to close."""
+
+    async def find(self, name: EffectName) -> KnownEffect | None:
+        """See EffectLedger."""
+        return self.effects.get(name)
+
+    async def begin(self, name: EffectName, fingerprint: str) -> None:
+        """See EffectLedger."""
+        self.effects[name] = KnownEffect(fingerprint)
+        await asyncio.sleep(0)
+
+    async def finish(self, name: EffectName, fingerprint: str, outcome: ToolOutcome) -> None:
+        """See EffectLedger."""
+        self.finish_soon(name, fingerprint, outcome)
+        await asyncio.sleep(0)
+
+    def finish_soon(self, name: EffectName, fingerprint: str, outcome: ToolOutcome) -> None:
+        """See EffectLedger."""
+        self.effects[name] = KnownEffect(fingerprint, outcome)
+
+    def forget(self, name: EffectName) -> None:
+        """See EffectLedger."""
+        self.effects.pop(name, None)
+
+
 class InMemoryTodos:
     """A TodoStore."""
 
@@ -226,6 +274,25 @@ class ScriptedSearch:
         return self._hits[:max_results]
 
 
+class ScriptedCensus:
+    """A WorkspaceCensus that counts what it is told; the last count stands for all that follow."""
+
+    def __init__(self, counts: Sequence[Census] = (Census(0, {}),), artifacts: Sequence[Artifact] = ()) -> None:
+        """One count for each time that a workspace is measured, in order."""
+        self._counts = list(counts)
+        self._artifacts = tuple(artifacts)
+        self.taken = 0
+
+    async def take(self, workspace: Path) -> Census:
+        """The next count."""
+        self.taken += 1
+        return self._counts.pop(0) if len(self._counts) > 1 else self._counts[0]
+
+    async def take_after(self, workspace: Path, before: Census) -> tuple[Census, tuple[Artifact, ...]]:
+        """The next count, and the artifacts."""
+        return await self.take(workspace), self._artifacts
+
+
 class OneWorkspace:
     """Workspaces below a directory of the test."""
 
@@ -238,6 +305,11 @@ class OneWorkspace:
         path = self._top / f"{tenant}-{session_id}"
         path.mkdir(exist_ok=True)
         return path
+
+    def find(self, tenant: str, session_id: str) -> Path | None:
+        """See Workspaces."""
+        path = self._top / f"{tenant}-{session_id}"
+        return path if path.is_dir() else None
 
 
 class RecordingMeter:

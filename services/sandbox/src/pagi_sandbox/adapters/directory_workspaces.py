@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 # 255 bytes is what file systems take; longer names keep their beginning, for people, and get a hash.
@@ -25,10 +27,64 @@ class DirectoryWorkspaces:
 
     def directory(self, tenant: str, session_id: str) -> Path:
         """The session's directory; see Workspaces. Nothing below it is ever touched from here."""
-        path = self._top / f"t-{_encode(tenant)}" / f"s-{_encode(session_id)}"
-        if not path.is_dir():
+        path = self._path(tenant, session_id)
+        try:
+            # Marks it as used, for the removal by age.
+            os.utime(path)
+        except FileNotFoundError:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except PermissionError:
+            pass  # it belongs to another user; whether the tool may use it is the jail's to say
         return path
+
+    def find(self, tenant: str, session_id: str) -> Path | None:
+        """The session's directory, where there is one; see Workspaces."""
+        path = self._path(tenant, session_id)
+        return path if path.is_dir() else None
+
+    def unused_since(self, moment: float) -> list[Path]:
+        """The workspaces that nothing has used after a time (seconds since 1970).
+
+        A directory's change time tells: `directory` moves it, so does every new name, and no tool can set it.
+        """
+        return [
+            session
+            for tenant in _directories(self._top, "t-")
+            for session in _directories(tenant, "s-")
+            if _changed_at(session) < moment
+        ]
+
+    def take_away(self, workspace: Path, moment: float) -> bool:
+        """Moves a workspace out of reach in one step, unless it was used after that time; then False.
+
+        What is moved waits in `removed`.
+        """
+        if _changed_at(workspace) >= moment:
+            return False
+        self.removed.mkdir(mode=0o700, exist_ok=True)
+        workspace.rename(self.removed / os.urandom(12).hex())
+        return True
+
+    @property
+    def removed(self) -> Path:
+        """Where workspaces go that were taken away, to be deleted."""
+        return self._top / ".removed"
+
+    def _path(self, tenant: str, session_id: str) -> Path:
+        return self._top / f"t-{_encode(tenant)}" / f"s-{_encode(session_id)}"
+
+
+def _directories(parent: Path, prefix: str) -> list[Path]:
+    with suppress(FileNotFoundError), os.scandir(parent) as entries:
+        return [Path(one) for one in entries if one.name.startswith(prefix) and one.is_dir(follow_symlinks=False)]
+    return []
+
+
+def _changed_at(directory: Path) -> float:
+    try:
+        return directory.stat().st_ctime
+    except FileNotFoundError:
+        return float("inf")  # gone since: nothing to take away
 
 
 def _encode(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pagi_chassis.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
+from pagi_chassis.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError, UnavailableError
 
 
 class UnknownToolError(NotFoundError):
@@ -47,6 +47,34 @@ class SessionIdError(InvalidArgumentError):
         )
 
 
+class FilePathError(InvalidArgumentError):
+    """A path that names no file that may be handed out."""
+
+    def __init__(self, path: str, fault: str) -> None:
+        """Says what is wrong with it."""
+        super().__init__(f"{_quoted(path)} {fault}", field="path")
+
+
+class NoSuchFileError(NotFoundError):
+    """A path that names nothing."""
+
+    def __init__(self, path: str) -> None:
+        """Names it."""
+        super().__init__(f"{_quoted(path)} does not exist in the workspace")
+
+
+class EffectIdError(InvalidArgumentError):
+    """An effect id that cannot name this call."""
+
+    def __init__(self, fault: str) -> None:
+        """Says what is wrong with it."""
+        super().__init__(f"effect_id {fault}", field="effect_id")
+
+
+class LedgerError(UnavailableError):
+    """The effect ledger cannot be read or written."""
+
+
 class TooManyCallsError(ResourceExhaustedError):
     """More calls wait than the sandbox keeps waiting."""
 
@@ -65,3 +93,7 @@ class DuplicateToolError(Exception):
 
 class SchemaError(ValueError):
     """A tool's own parameters are no JSON Schema."""
+
+
+def _quoted(path: str) -> str:
+    return repr(path.encode("utf-8", "backslashreplace").decode("utf-8")[:200])

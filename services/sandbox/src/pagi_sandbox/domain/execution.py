@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from pagi_sandbox.domain.admission import Admission
+from pagi_sandbox.domain.disk import DiskGuard
 from pagi_sandbox.domain.limits import LimitPolicy
-from pagi_sandbox.domain.model import ToolCall, ToolOutcome, ToolRequest, ToolSpec
-from pagi_sandbox.domain.ports import ArgumentSchemas, CallMeter, ToolRunner, Workspaces
-from pagi_sandbox.domain.registry import ToolRegistry
+from pagi_sandbox.domain.model import ToolCall, ToolOutcome, ToolRequest, ToolSpec, Verdict
+from pagi_sandbox.domain.once import OnceByEffect
+from pagi_sandbox.domain.ports import ArgumentSchemas, CallMeter, CallWatcher, ToolRunner, Workspaces
+from pagi_sandbox.domain.registry import RegisteredTool, ToolRegistry
 from pagi_sandbox.domain.session import check_session_id
+from pagi_sandbox.domain.tool import Effects, Permission
 
 
 @dataclass(slots=True)
@@ -25,6 +28,8 @@ class Sandbox:
     admission: Admission
     meter: CallMeter
     registry: ToolRegistry
+    once: OnceByEffect
+    disk: DiskGuard
 
     def register(self) -> None:
         """Registers the tools, once the runners have started.
@@ -38,8 +43,8 @@ class Sandbox:
         """Every tool, by name."""
         return self.registry.specs()
 
-    async def execute(self, request: ToolRequest) -> ToolOutcome:
-        """Runs one tool.
+    async def execute(self, request: ToolRequest, watcher: CallWatcher | None = None) -> ToolOutcome:
+        """Runs one tool, or gives the outcome of an earlier call with the same effect id.
 
         Returns:
             How it ended; a tool that fails, times out or crashes is an outcome.
@@ -49,6 +54,7 @@ class Sandbox:
             ArgumentsError: the arguments do not fit its schema.
             LimitError: a limit is over the operator's maximum.
             SessionIdError: the session id cannot name a workspace.
+            EffectIdError: the effect id names another call already.
             TooManyCallsError: too many calls wait already.
             UnavailableError: the tool could not be started.
         """
@@ -56,26 +62,50 @@ class Sandbox:
         check_session_id(request.session_id)
         limits = self.limits.resolve(request.limits)
         arguments = tool.arguments.parse(request.arguments_json)
-        async with self.admission.place():
-            call = ToolCall(
-                tool=request.tool,
-                arguments=arguments,
-                limits=limits,
-                workspace=self.workspaces.directory(request.tenant, request.session_id),
-                session_id=request.session_id,
-                effect_id=request.effect_id,
-                tenant=request.tenant,
-                trace_id=request.trace_id,
-            )
-            return await self._metered(tool.runner, call)
 
-    async def _metered(self, runner: ToolRunner, call: ToolCall) -> ToolOutcome:
+        async def work(begin: Callable[[], Awaitable[None]]) -> ToolOutcome:
+            async with self.admission.place():
+                call = ToolCall(
+                    tool=request.tool,
+                    arguments=arguments,
+                    limits=limits,
+                    workspace=self.workspaces.directory(request.tenant, request.session_id),
+                    session_id=request.session_id,
+                    effect_id=request.effect_id,
+                    tenant=request.tenant,
+                    trace_id=request.trace_id,
+                )
+                await begin()
+                return await self._metered(tool, call, watcher)
+
+        if not request.effect_id:
+            return await work(_nothing)
+        return await self.once.run(request, tool.spec.effects, work)
+
+    async def _metered(self, tool: RegisteredTool, call: ToolCall, watcher: CallWatcher | None) -> ToolOutcome:
         # "error" stands until there is an outcome: a cancelled call and a runner that is away end so too.
         verdict, began = "error", time.perf_counter()
         self.meter.started()
         try:
-            outcome = await runner.run(call)
+            outcome = await self._run(tool, call, watcher)
+            if outcome.verdict is Verdict.OUTCOME_UNKNOWN and tool.spec.effects is not Effects.EFFECTFUL:
+                # The runner died under it. Such a tool may simply run again.
+                outcome = await self._run(tool, call, watcher)
             verdict = outcome.verdict.value
             return outcome
         finally:
             self.meter.ended(call.tool, verdict, time.perf_counter() - began)
+
+    async def _run(self, tool: RegisteredTool, call: ToolCall, watcher: CallWatcher | None) -> ToolOutcome:
+        if _may_write(tool.spec):
+            return await self.disk.run(tool.runner, call, watcher)
+        return await tool.runner.run(call, watcher)
+
+
+def _may_write(spec: ToolSpec) -> bool:
+    """Whether a call can change its workspace; what runs in the service has no hands there."""
+    return spec.effects is not Effects.READ_ONLY and Permission.SERVICE.value not in spec.permissions
+
+
+async def _nothing() -> None:
+    """A call without an effect id is not remembered."""

@@ -128,6 +128,23 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class FileList:
+    """Files of a workspace.
+
+    Attributes:
+        files: by path.
+        used_bytes: of the whole workspace, as the disk counts them.
+        quota_bytes: what it may hold.
+        truncated: there are more files than are listed.
+    """
+
+    files: tuple[Artifact, ...]
+    used_bytes: int
+    quota_bytes: int
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ToolOutcome:
     """How a call ended.
 
@@ -154,6 +171,46 @@ class ToolOutcome:
     profile: str = ""
     artifacts: tuple[Artifact, ...] = ()
     replayed: bool = False
+
+
+# What tells one state of a file from another: inode, bytes, time of the last change to its content and to itself.
+Stamp = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What a workspace holds.
+
+    Attributes:
+        used_bytes: as the disk counts them.
+        files: the regular files, by path below the workspace.
+        fault: why it was not counted whole, for people; empty where it was.
+    """
+
+    used_bytes: int
+    files: Mapping[str, Stamp]
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectName:
+    """Whose effect it is, and which."""
+
+    tenant: str
+    effect_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEffect:
+    """What is known of an effect.
+
+    Attributes:
+        fingerprint: of the call that it was first used for.
+        outcome: how that ended; None where it began and nothing more is known.
+    """
+
+    fingerprint: str
+    outcome: ToolOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from pagi_sandbox.domain.model import Isolation, Note, SearchHit, Stream, ToolCall, ToolOutcome, ToolSpec, Verdict
+from pagi_sandbox.domain.model import (
+    Artifact,
+    Census,
+    EffectName,
+    Isolation,
+    KnownEffect,
+    Note,
+    SearchHit,
+    Stream,
+    ToolCall,
+    ToolOutcome,
+    ToolSpec,
+    Verdict,
+)
 
 
 class CallWatcher(Protocol):
@@ -69,7 +83,64 @@ class Workspaces(Protocol):
     """One directory for each tenant and session."""
 
     def directory(self, tenant: str, session_id: str) -> Path:
-        """The session's directory, absolute; made where it is missing."""
+        """The session's directory, absolute; made where it is missing. It counts as used now."""
+
+    def find(self, tenant: str, session_id: str) -> Path | None:
+        """The session's directory; None where there is none."""
+
+
+class WorkspaceReader(Protocol):
+    """Opens what is in workspaces. Paths come as their parts: none is empty, "." or "..", or holds "/" or NUL."""
+
+    async def files(self, workspace: Path, parts: Sequence[str]) -> tuple[Sequence[Artifact], bool]:
+        """The regular files below a folder, by path, and whether there are more than these.
+
+        Raises:
+            FilePathError: it is no folder, or the path passes a link.
+            NoSuchFileError: it is not there.
+        """
+
+    def open(
+        self, workspace: Path, parts: Sequence[str]
+    ) -> AbstractAsyncContextManager[tuple[Artifact, AsyncIterator[bytes]]]:
+        """A regular file and its pieces, as long as the context is held.
+
+        Raises:
+            FilePathError: it is no regular file, or the path passes a link.
+            NoSuchFileError: it is not there.
+        """
+
+
+class WorkspaceCensus(Protocol):
+    """Counts what workspaces hold, in bounded time, whatever is in them."""
+
+    async def take(self, workspace: Path) -> Census:
+        """What is there now."""
+
+    async def take_after(self, workspace: Path, before: Census) -> tuple[Census, tuple[Artifact, ...]]:
+        """What is there now, and the files that are new or changed since then, by path; at most 100 of them."""
+
+
+class EffectLedger(Protocol):
+    """Remembers which effects began and how they ended, for a bounded time and up to a bounded size.
+
+    Every method raises LedgerError where it cannot do its work, unless it says otherwise.
+    """
+
+    async def find(self, name: EffectName) -> KnownEffect | None:
+        """What is known of an effect. For one that never was, it answers without waiting for anything."""
+
+    async def begin(self, name: EffectName, fingerprint: str) -> None:
+        """Notes that it begins. Once this returns, the death of this process does not lose it."""
+
+    async def finish(self, name: EffectName, fingerprint: str, outcome: ToolOutcome) -> None:
+        """Notes how it ended, as durably. A failure is logged, not raised: the outcome is still to reach its caller."""
+
+    def finish_soon(self, name: EffectName, fingerprint: str, outcome: ToolOutcome) -> None:
+        """Notes how it ended, without waiting: the death of this process may lose it. Raises nothing."""
+
+    def forget(self, name: EffectName) -> None:
+        """It did not begin after all. Raises nothing."""
 
 
 class CallMeter(Protocol):

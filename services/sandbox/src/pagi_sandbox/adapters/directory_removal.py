@@ -1,0 +1,112 @@
+"""Deletes workspaces that nothing uses any more, in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pagi_sandbox.adapters.directory_workspaces import DirectoryWorkspaces
+from pagi_sandbox.adapters.openat2_files import DIRECTORY
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_S = 3600.0
+
+
+class DirectoryRemoval:
+    """A component: looks for old workspaces at its start and from time to time."""
+
+    def __init__(
+        self,
+        workspaces: DirectoryWorkspaces,
+        *,
+        max_age_s: float,
+        removed: Callable[[Path], None] = lambda _: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """A workspace goes when nothing has used it for `max_age_s`, 0: never; `removed` hears which."""
+        self._workspaces = workspaces
+        self._max_age_s = max_age_s
+        self._removed = removed
+        self._now = now
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to look."""
+        self._task = asyncio.create_task(self._go_on())
+
+    async def stop(self) -> None:
+        """Ends; what is half deleted is deleted at the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def sweep(self) -> int:
+        """Deletes what is too old now, and what an earlier sweep did not get to the end of.
+
+        Returns:
+            How many workspaces it took away.
+        """
+        taken = 0
+        if self._max_age_s:
+            moment = self._now() - self._max_age_s
+            for workspace in await asyncio.to_thread(self._workspaces.unused_since, moment):
+                # Here in the event loop, where calls get their workspace: none can get this one in between.
+                if self._workspaces.take_away(workspace, moment):
+                    self._removed(workspace)
+                    taken += 1
+        await asyncio.to_thread(delete_below, self._workspaces.removed)
+        return taken
+
+    async def _go_on(self) -> None:
+        while True:
+            try:
+                if taken := await self.sweep():
+                    log.info("removed %d workspaces that were not used for %g s", taken, self._max_age_s)
+            except OSError as error:
+                log.error("workspaces cannot be removed, next try later: %s", error)
+            await asyncio.sleep(min(_LONGEST_PAUSE_S, self._max_age_s / 10 or _LONGEST_PAUSE_S))
+
+
+def delete_below(place: Path) -> None:
+    """Deletes everything in a directory of ours.
+
+    Directories are first moved up beside each other, so that no depth of nesting needs a stack, descriptors or a long
+    path; one that was closed to its owner is opened. No link is followed.
+    """
+    try:
+        top = os.open(place, DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        while names := os.listdir(top):  # noqa: PTH208 of a descriptor
+            for name in names:
+                _delete(top, name)
+    finally:
+        os.close(top)
+
+
+def _delete(top: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=top)
+        return
+    except (IsADirectoryError, PermissionError):
+        pass  # Linux says the first of a directory, POSIX the second
+    os.chmod(name, 0o700, dir_fd=top)
+    directory = os.open(name, DIRECTORY, dir_fd=top)
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    # To move a directory is to write to it.
+                    os.chmod(entry.name, 0o700, dir_fd=directory)
+                    os.rename(entry.name, os.urandom(12).hex(), src_dir_fd=directory, dst_dir_fd=top)
+                else:
+                    os.unlink(entry.name, dir_fd=directory)
+    finally:
+        os.close(directory)
+    os.rmdir(name, dir_fd=top)
