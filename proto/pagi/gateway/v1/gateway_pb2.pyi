@@ -42,6 +42,52 @@ ROLE_TOOL: Role.ValueType  # 4
 """The result of a tool call; tool_call_id names the call."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
+class _OnUnsupported:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnUnsupportedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnUnsupported.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_UNSUPPORTED_UNSPECIFIED: _OnUnsupported.ValueType  # 0
+    """Refuse."""
+    ON_UNSUPPORTED_REFUSE: _OnUnsupported.ValueType  # 1
+    """FAILED_PRECONDITION before anything is sent."""
+    ON_UNSUPPORTED_LEAVE_OUT: _OnUnsupported.ValueType  # 2
+    """Asked without it, and a note in the response says so."""
+
+class OnUnsupported(_OnUnsupported, metaclass=_OnUnsupportedEnumTypeWrapper): ...
+
+ON_UNSUPPORTED_UNSPECIFIED: OnUnsupported.ValueType  # 0
+"""Refuse."""
+ON_UNSUPPORTED_REFUSE: OnUnsupported.ValueType  # 1
+"""FAILED_PRECONDITION before anything is sent."""
+ON_UNSUPPORTED_LEAVE_OUT: OnUnsupported.ValueType  # 2
+"""Asked without it, and a note in the response says so."""
+Global___OnUnsupported: _TypeAlias = OnUnsupported  # noqa: Y015
+
+class _ReasoningEffort:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReasoningEffortEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasoningEffort.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REASONING_EFFORT_UNSPECIFIED: _ReasoningEffort.ValueType  # 0
+    """The provider's own."""
+    REASONING_EFFORT_NONE: _ReasoningEffort.ValueType  # 1
+    REASONING_EFFORT_LOW: _ReasoningEffort.ValueType  # 2
+    REASONING_EFFORT_MEDIUM: _ReasoningEffort.ValueType  # 3
+    REASONING_EFFORT_HIGH: _ReasoningEffort.ValueType  # 4
+
+class ReasoningEffort(_ReasoningEffort, metaclass=_ReasoningEffortEnumTypeWrapper): ...
+
+REASONING_EFFORT_UNSPECIFIED: ReasoningEffort.ValueType  # 0
+"""The provider's own."""
+REASONING_EFFORT_NONE: ReasoningEffort.ValueType  # 1
+REASONING_EFFORT_LOW: ReasoningEffort.ValueType  # 2
+REASONING_EFFORT_MEDIUM: ReasoningEffort.ValueType  # 3
+REASONING_EFFORT_HIGH: ReasoningEffort.ValueType  # 4
+Global___ReasoningEffort: _TypeAlias = ReasoningEffort  # noqa: Y015
+
 class _FinishReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -67,6 +113,29 @@ FINISH_REASON_OTHER: FinishReason.ValueType  # 5
 """The provider gave a reason that this contract does not know."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
+class _Support:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SupportEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Support.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUPPORT_UNSPECIFIED: _Support.ValueType  # 0
+    """Not known: the provider is asked and may refuse."""
+    SUPPORT_NO: _Support.ValueType  # 1
+    SUPPORT_YES: _Support.ValueType  # 2
+    SUPPORT_EMULATED: _Support.ValueType  # 3
+    """By other means than the provider's own, checked by the gateway."""
+
+class Support(_Support, metaclass=_SupportEnumTypeWrapper): ...
+
+SUPPORT_UNSPECIFIED: Support.ValueType  # 0
+"""Not known: the provider is asked and may refuse."""
+SUPPORT_NO: Support.ValueType  # 1
+SUPPORT_YES: Support.ValueType  # 2
+SUPPORT_EMULATED: Support.ValueType  # 3
+"""By other means than the provider's own, checked by the gateway."""
+Global___Support: _TypeAlias = Support  # noqa: Y015
+
 @_typing.final
 class Message(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -75,13 +144,29 @@ class Message(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
+    IS_ERROR_FIELD_NUMBER: _builtins.int
     role: Global___Role.ValueType
     text: _builtins.str
     tool_call_id: _builtins.str
     """Only on tool messages: the call that this is the result of."""
+    cache: _builtins.bool
+    """The conversation up to and with this message will be asked again: a provider that caches on request shall cache it."""
+    is_error: _builtins.bool
+    """Only on tool messages: the tool failed, and the text says how."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
         """Only on assistant messages."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
+        """What follows `text`: images, files, more text. Not on system messages; on assistant messages only text."""
+
+    @_builtins.property
+    def reasoning(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reasoning]:
+        """Only on assistant messages: their reasoning, as an earlier response gave it. Providers that sign it want it back."""
 
     def __init__(
         self,
@@ -90,14 +175,116 @@ class Message(_message.Message):
         text: _builtins.str = ...,
         tool_calls: _abc.Iterable[Global___ToolCall] | None = ...,
         tool_call_id: _builtins.str = ...,
+        parts: _abc.Iterable[Global___ContentPart] | None = ...,
+        reasoning: _abc.Iterable[Global___Reasoning] | None = ...,
+        cache: _builtins.bool = ...,
+        is_error: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role", "text", b"text", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "is_error", b"is_error", "parts", b"parts", "reasoning", b"reasoning", "role", b"role", "text", b"text", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Message: _TypeAlias = Message  # noqa: Y015
+
+@_typing.final
+class ContentPart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    @_builtins.property
+    def image(self) -> Global___Media: ...
+    @_builtins.property
+    def file(self) -> Global___Media: ...
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        image: Global___Media | None = ...,
+        file: Global___Media | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "file", b"file", "image", b"image", "text", b"text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "file", b"file", "image", b"image", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "image", "file"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___ContentPart: _TypeAlias = ContentPart  # noqa: Y015
+
+@_typing.final
+class Media(_message.Message):
+    """An image or a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    url: _builtins.str
+    """https, fetched by the provider and never by the gateway."""
+    media_type: _builtins.str
+    """"image/png", "application/pdf". May be empty where data shows it: PNG, JPEG, GIF, WebP, PDF."""
+    name: _builtins.str
+    """The file's name, for the model to read."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        url: _builtins.str = ...,
+        media_type: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "source", b"source", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "media_type", b"media_type", "name", b"name", "source", b"source", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["data", "url"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+
+Global___Media: _TypeAlias = Media  # noqa: Y015
+
+@_typing.final
+class Reasoning(_message.Message):
+    """How a model came to its answer; never a part of the answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REDACTED_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """May be empty: some providers give only the signature."""
+    signature: _builtins.str
+    """Made by the provider, opaque: proves the text, or carries it encrypted. Valid only there."""
+    id: _builtins.str
+    """The provider's name for this piece, where it has one."""
+    redacted: _builtins.bool
+    """The text was withheld by the provider; the signature carries it."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        signature: _builtins.str = ...,
+        id: _builtins.str = ...,
+        redacted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "redacted", b"redacted", "signature", b"signature", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reasoning: _TypeAlias = Reasoning  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):
@@ -186,18 +373,44 @@ class GetPlanRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     EFFECT_ID_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    RESPONSE_FORMAT_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    ON_UNSUPPORTED_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
+    REASONING_EFFORT_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A model's name, or empty for the gateway's default."""
     effect_id: _builtins.str
     """"<run_id>/<step>/<call>": names the effect, so that a repeat can be recognised."""
     temperature: _builtins.float
     """Unset: the provider's own."""
+    seed: _builtins.int
+    top_p: _builtins.float
+    """Unset: the provider's own."""
+    on_unsupported: Global___OnUnsupported.ValueType
+    """What happens where the model cannot do what is asked."""
+    reasoning_effort: Global___ReasoningEffort.ValueType
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]: ...
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolSpec]: ...
     @_builtins.property
     def limits(self) -> Global___GenerationLimits: ...
+    @_builtins.property
+    def response_format(self) -> Global___ResponseFormat:
+        """The answer's text shall be JSON of this form. Checked by the gateway."""
+
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The model stops before it writes any of these."""
+
+    @_builtins.property
+    def cache(self) -> Global___CacheHints: ...
+    @_builtins.property
+    def tool_choice(self) -> Global___ToolChoice: ...
     def __init__(
         self,
         *,
@@ -207,16 +420,128 @@ class GetPlanRequest(_message.Message):
         limits: Global___GenerationLimits | None = ...,
         effect_id: _builtins.str = ...,
         temperature: _builtins.float | None = ...,
+        response_format: Global___ResponseFormat | None = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
+        seed: _builtins.int | None = ...,
+        top_p: _builtins.float | None = ...,
+        on_unsupported: Global___OnUnsupported.ValueType = ...,
+        cache: Global___CacheHints | None = ...,
+        reasoning_effort: Global___ReasoningEffort.ValueType = ...,
+        tool_choice: Global___ToolChoice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "limits", b"limits", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "_top_p", b"_top_p", "cache", b"cache", "limits", b"limits", "response_format", b"response_format", "seed", b"seed", "temperature", b"temperature", "tool_choice", b"tool_choice", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "effect_id", b"effect_id", "limits", b"limits", "messages", b"messages", "model", b"model", "temperature", b"temperature", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "_top_p", b"_top_p", "cache", b"cache", "effect_id", b"effect_id", "limits", b"limits", "messages", b"messages", "model", b"model", "on_unsupported", b"on_unsupported", "reasoning_effort", b"reasoning_effort", "response_format", b"response_format", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
 
 Global___GetPlanRequest: _TypeAlias = GetPlanRequest  # noqa: Y015
+
+@_typing.final
+class CacheHints(_message.Message):
+    """What a provider may keep of this request, so that the next one with the same beginning costs less."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOLS_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    tools: _builtins.bool
+    """The tools will be the same in the next request."""
+    key: _builtins.str
+    """Requests with the same key are sent where the beginning is cached, at providers that know such a key."""
+    def __init__(
+        self,
+        *,
+        tools: _builtins.bool = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "tools", b"tools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheHints: _TypeAlias = CacheHints  # noqa: Y015
+
+@_typing.final
+class ResponseFormat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    schema_json: _builtins.str
+    """JSON Schema (2020-12) of the answer; its root is an object."""
+    name: _builtins.str
+    """Empty: "answer". Letters, digits, _ and -."""
+    def __init__(
+        self,
+        *,
+        schema_json: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "schema_json", b"schema_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResponseFormat: _TypeAlias = ResponseFormat  # noqa: Y015
+
+@_typing.final
+class ToolChoice(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Mode:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ToolChoice._Mode.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MODE_UNSPECIFIED: ToolChoice._Mode.ValueType  # 0
+        """The model decides."""
+        MODE_AUTO: ToolChoice._Mode.ValueType  # 1
+        MODE_NONE: ToolChoice._Mode.ValueType  # 2
+        """No tool may be called."""
+        MODE_REQUIRED: ToolChoice._Mode.ValueType  # 3
+        """At least one tool must be called; `name` says which, where it is set."""
+
+    class Mode(_Mode, metaclass=_ModeEnumTypeWrapper): ...
+    MODE_UNSPECIFIED: ToolChoice.Mode.ValueType  # 0
+    """The model decides."""
+    MODE_AUTO: ToolChoice.Mode.ValueType  # 1
+    MODE_NONE: ToolChoice.Mode.ValueType  # 2
+    """No tool may be called."""
+    MODE_REQUIRED: ToolChoice.Mode.ValueType  # 3
+    """At least one tool must be called; `name` says which, where it is set."""
+
+    MODE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    mode: Global___ToolChoice.Mode.ValueType
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        mode: Global___ToolChoice.Mode.ValueType = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolChoice: _TypeAlias = ToolChoice  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
@@ -226,12 +551,21 @@ class Usage(_message.Message):
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     COST_USD_FIELD_NUMBER: _builtins.int
     REPORTED_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_TOKENS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     output_tokens: _builtins.int
     cost_usd: _builtins.float
     """Unset: the price is not known."""
     reported: _builtins.bool
     """False where the provider sent no usage and the numbers are zero."""
+    cached_input_tokens: _builtins.int
+    """Of input_tokens: read from the provider's cache."""
+    cache_write_tokens: _builtins.int
+    """Of input_tokens: written to the provider's cache."""
+    reasoning_tokens: _builtins.int
+    """Of output_tokens: spent on reasoning."""
     def __init__(
         self,
         *,
@@ -239,16 +573,66 @@ class Usage(_message.Message):
         output_tokens: _builtins.int = ...,
         cost_usd: _builtins.float | None = ...,
         reported: _builtins.bool = ...,
+        cached_input_tokens: _builtins.int = ...,
+        cache_write_tokens: _builtins.int = ...,
+        reasoning_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd", "cost_usd", b"cost_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd", "cost_usd", b"cost_usd", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reported", b"reported"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd", "cache_write_tokens", b"cache_write_tokens", "cached_input_tokens", b"cached_input_tokens", "cost_usd", b"cost_usd", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "reported", b"reported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_usd: _TypeAlias = _typing.Literal["cost_usd"]  # noqa: Y015
     _WhichOneofArgType__cost_usd: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd) -> _WhichOneofReturnType__cost_usd | None: ...
 
 Global___Usage: _TypeAlias = Usage  # noqa: Y015
+
+@_typing.final
+class Note(_message.Message):
+    """Something about the answer that the caller did not ask for and should know."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Note._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Note._Kind.ValueType  # 0
+        KIND_LEFT_OUT: Note._Kind.ValueType  # 1
+        """The model cannot do it, and the request said to leave it out."""
+        KIND_EMULATED: Note._Kind.ValueType  # 2
+        """Done, but in another way than by the provider's own means."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
+    KIND_UNSPECIFIED: Note.Kind.ValueType  # 0
+    KIND_LEFT_OUT: Note.Kind.ValueType  # 1
+    """The model cannot do it, and the request said to leave it out."""
+    KIND_EMULATED: Note.Kind.ValueType  # 2
+    """Done, but in another way than by the provider's own means."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    kind: Global___Note.Kind.ValueType
+    field: _builtins.str
+    """The field of the request, as in "messages[2].parts[0]"."""
+    message: _builtins.str
+    def __init__(
+        self,
+        *,
+        kind: Global___Note.Kind.ValueType = ...,
+        field: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "kind", b"kind", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Note: _TypeAlias = Note  # noqa: Y015
 
 @_typing.final
 class GetPlanResponse(_message.Message):
@@ -261,16 +645,28 @@ class GetPlanResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     LATENCY_MS_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_RAW_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     finish_reason: Global___FinishReason.ValueType
     model: _builtins.str
     """The model that answered, as the provider names it."""
     provider: _builtins.str
     latency_ms: _builtins.float
+    finish_reason_raw: _builtins.str
+    """Why the model stopped, in the provider's own word."""
+    first_token_ms: _builtins.float
+    """From the question to the first piece of the answer; 0 where it came whole."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]: ...
     @_builtins.property
     def usage(self) -> Global___Usage: ...
+    @_builtins.property
+    def reasoning(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reasoning]: ...
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Note]: ...
     def __init__(
         self,
         *,
@@ -281,10 +677,14 @@ class GetPlanResponse(_message.Message):
         model: _builtins.str = ...,
         provider: _builtins.str = ...,
         latency_ms: _builtins.float = ...,
+        reasoning: _abc.Iterable[Global___Reasoning] | None = ...,
+        notes: _abc.Iterable[Global___Note] | None = ...,
+        finish_reason_raw: _builtins.str = ...,
+        first_token_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "latency_ms", b"latency_ms", "model", b"model", "provider", b"provider", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "finish_reason_raw", b"finish_reason_raw", "first_token_ms", b"first_token_ms", "latency_ms", b"latency_ms", "model", b"model", "notes", b"notes", "provider", b"provider", "reasoning", b"reasoning", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -316,26 +716,66 @@ class StreamPlanResponse(_message.Message):
 
     TEXT_DELTA_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
+    REASONING_DELTA_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_DELTA_FIELD_NUMBER: _builtins.int
     text_delta: _builtins.str
+    reasoning_delta: _builtins.str
     @_builtins.property
     def response(self) -> Global___GetPlanResponse:
         """Ends the stream: the whole answer, text included."""
 
+    @_builtins.property
+    def tool_call_delta(self) -> Global___ToolCallDelta: ...
     def __init__(
         self,
         *,
         text_delta: _builtins.str = ...,
         response: Global___GetPlanResponse | None = ...,
+        reasoning_delta: _builtins.str = ...,
+        tool_call_delta: Global___ToolCallDelta | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "response", b"response", "text_delta", b"text_delta"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "reasoning_delta", b"reasoning_delta", "response", b"response", "text_delta", b"text_delta", "tool_call_delta", b"tool_call_delta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "response", b"response", "text_delta", b"text_delta"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "reasoning_delta", b"reasoning_delta", "response", b"response", "text_delta", b"text_delta", "tool_call_delta", b"tool_call_delta"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["text_delta", "response"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["text_delta", "response", "reasoning_delta", "tool_call_delta"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___StreamPlanResponse: _TypeAlias = StreamPlanResponse  # noqa: Y015
+
+@_typing.final
+class ToolCallDelta(_message.Message):
+    """A piece of a tool call. The whole calls are in the response; only they may be run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Joins the pieces of one call; counts from 0."""
+    id: _builtins.str
+    """Set in a call's first piece."""
+    name: _builtins.str
+    arguments_json: _builtins.str
+    """The next piece of the arguments' JSON."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        arguments_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_json", b"arguments_json", "id", b"id", "index", b"index", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCallDelta: _TypeAlias = ToolCallDelta  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -379,21 +819,134 @@ class ModelInfo(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     provider: _builtins.str
     is_default: _builtins.bool
     """Used where a request names no model."""
+    @_builtins.property
+    def capabilities(self) -> Global___Capabilities: ...
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """Unset: not known."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         provider: _builtins.str = ...,
         is_default: _builtins.bool = ...,
+        capabilities: Global___Capabilities | None = ...,
+        price: Global___Price | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_default", b"is_default", "name", b"name", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "is_default", b"is_default", "name", b"name", "price", b"price", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
+
+@_typing.final
+class Capabilities(_message.Message):
+    """What a model can do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOLS_FIELD_NUMBER: _builtins.int
+    PARALLEL_TOOLS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    IMAGE_URLS_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    RESPONSE_FORMAT_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    CACHE_HINTS_FIELD_NUMBER: _builtins.int
+    STREAMING_FIELD_NUMBER: _builtins.int
+    CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    tools: Global___Support.ValueType
+    parallel_tools: Global___Support.ValueType
+    images: Global___Support.ValueType
+    image_urls: Global___Support.ValueType
+    files: Global___Support.ValueType
+    response_format: Global___Support.ValueType
+    reasoning: Global___Support.ValueType
+    temperature: Global___Support.ValueType
+    top_p: Global___Support.ValueType
+    stop: Global___Support.ValueType
+    seed: Global___Support.ValueType
+    cache_hints: Global___Support.ValueType
+    """Caches what a request marks; a provider that caches by itself needs no mark and says UNSPECIFIED."""
+    streaming: Global___Support.ValueType
+    context_tokens: _builtins.int
+    """0: not known."""
+    max_output_tokens: _builtins.int
+    def __init__(
+        self,
+        *,
+        tools: Global___Support.ValueType = ...,
+        parallel_tools: Global___Support.ValueType = ...,
+        images: Global___Support.ValueType = ...,
+        image_urls: Global___Support.ValueType = ...,
+        files: Global___Support.ValueType = ...,
+        response_format: Global___Support.ValueType = ...,
+        reasoning: Global___Support.ValueType = ...,
+        temperature: Global___Support.ValueType = ...,
+        top_p: Global___Support.ValueType = ...,
+        stop: Global___Support.ValueType = ...,
+        seed: Global___Support.ValueType = ...,
+        cache_hints: Global___Support.ValueType = ...,
+        streaming: Global___Support.ValueType = ...,
+        context_tokens: _builtins.int = ...,
+        max_output_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hints", b"cache_hints", "context_tokens", b"context_tokens", "files", b"files", "image_urls", b"image_urls", "images", b"images", "max_output_tokens", b"max_output_tokens", "parallel_tools", b"parallel_tools", "reasoning", b"reasoning", "response_format", b"response_format", "seed", b"seed", "stop", b"stop", "streaming", b"streaming", "temperature", b"temperature", "tools", b"tools", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Capabilities: _TypeAlias = Capabilities  # noqa: Y015
+
+@_typing.final
+class Price(_message.Message):
+    """US dollars for a million tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_USD_FIELD_NUMBER: _builtins.int
+    OUTPUT_USD_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_USD_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_USD_FIELD_NUMBER: _builtins.int
+    input_usd: _builtins.float
+    output_usd: _builtins.float
+    cached_input_usd: _builtins.float
+    """Unset: as input."""
+    cache_write_usd: _builtins.float
+    def __init__(
+        self,
+        *,
+        input_usd: _builtins.float = ...,
+        output_usd: _builtins.float = ...,
+        cached_input_usd: _builtins.float | None = ...,
+        cache_write_usd: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_write_usd", b"_cache_write_usd", "_cached_input_usd", b"_cached_input_usd", "cache_write_usd", b"cache_write_usd", "cached_input_usd", b"cached_input_usd"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_write_usd", b"_cache_write_usd", "_cached_input_usd", b"_cached_input_usd", "cache_write_usd", b"cache_write_usd", "cached_input_usd", b"cached_input_usd", "input_usd", b"input_usd", "output_usd", b"output_usd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cache_write_usd: _TypeAlias = _typing.Literal["cache_write_usd"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_usd: _TypeAlias = _typing.Literal["_cache_write_usd", b"_cache_write_usd"]  # noqa: Y015
+    _WhichOneofReturnType__cached_input_usd: _TypeAlias = _typing.Literal["cached_input_usd"]  # noqa: Y015
+    _WhichOneofArgType__cached_input_usd: _TypeAlias = _typing.Literal["_cached_input_usd", b"_cached_input_usd"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_usd) -> _WhichOneofReturnType__cache_write_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_input_usd) -> _WhichOneofReturnType__cached_input_usd | None: ...
+
+Global___Price: _TypeAlias = Price  # noqa: Y015
