@@ -69,3 +69,9 @@ async def planner(journal: SqliteJournal) -> AsyncIterator[Planner]:
     planner = Planner(journal)
     yield planner
     await planner.runs.stop(0)
+
+
+@pytest.fixture(scope="session")
+def planner_over() -> type[Planner]:
+    """For a test that needs one in another thread."""
+    return Planner

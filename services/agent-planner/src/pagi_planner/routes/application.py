@@ -57,7 +57,7 @@ def _add_health(app: FastAPI, route: Route) -> None:
     """Adds one of the chassis's routes, described in the OpenAPI document as every other path."""
     endpoint = _endpoint(route)
     told = description.OPERATIONS[route.path]
-    app.add_api_route(route.path, endpoint, methods=["GET"], tags=["operations"], name=route.path, **told)
+    app.add_api_route(route.path, endpoint, methods=["GET"], tags=[description.OPERATIONS_TAG], **told)
     app.add_api_route(route.path, endpoint, methods=["HEAD"], include_in_schema=False)
 
 

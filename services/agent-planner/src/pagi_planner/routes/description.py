@@ -11,27 +11,47 @@ from pagi_planner.schemas import Bounds, HealthBody, Problem, StateBody
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+OPERATIONS_TAG = "operations"
 # The routes that every service has, by path.
 OPERATIONS: dict[str, dict[str, Any]] = {
     "/health": {
+        "operation_id": "health",
         "summary": "The service and what it depends on",
         "responses": {200: {"model": HealthBody}, 503: {"model": HealthBody, "description": "Unavailable"}},
     },
-    "/health/live": {"summary": "Whether the process lives", "responses": {200: {"model": StateBody}}},
+    "/health/live": {
+        "operation_id": "live",
+        "summary": "Whether the process lives",
+        "responses": {200: {"model": StateBody}},
+    },
     "/health/ready": {
+        "operation_id": "ready",
         "summary": "Whether traffic is welcome",
         "responses": {200: {"model": StateBody}, 503: {"model": StateBody, "description": "Not now"}},
     },
     "/metrics": {
+        "operation_id": "metrics",
         "summary": "Prometheus metrics",
         "responses": {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
         "response_class": Response,
     },
 }
 
+_TRACE_ID_PARAMETER = {
+    "name": "X-Trace-ID",
+    "in": "header",
+    "required": False,
+    "description": "Names it on each log line, audit row, span and notification; absent or empty: one is made.",
+    "schema": {"type": "string", "pattern": r"^[\x20-\x7e]{0,128}$"},
+}
+_TRACE_ID_HEADER = {
+    "description": "The trace id of the request",
+    "schema": {"type": "string", "pattern": r"^[\x20-\x7e]{1,128}$"},
+}
+
 
 def complete(app: FastAPI, bounds: Bounds) -> None:
-    """Adds the operator's bounds and the schema of problem documents to the application's description."""
+    """Adds the operator's bounds, the trace id and the schema of problem documents to the application's description."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -40,6 +60,7 @@ def complete(app: FastAPI, bounds: Bounds) -> None:
         if not is_made:
             _add_problem(document)
             _add_bounds(document, bounds)
+            _add_trace_id(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -58,3 +79,13 @@ def _add_bounds(document: dict[str, Any], bounds: Bounds) -> None:
     limits = schemas["LimitsBody"]["properties"]
     limits["max_steps"]["maximum"] = bounds.most.max_steps
     limits["timeout_s"]["maximum"] = bounds.most.timeout_s
+
+
+def _add_trace_id(document: dict[str, Any]) -> None:
+    """What HttpEdge does for every request."""
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    for operation in operations:
+        if OPERATIONS_TAG not in operation["tags"]:
+            operation.setdefault("parameters", []).append(_TRACE_ID_PARAMETER)
+        for response in operation["responses"].values():
+            response.setdefault("headers", {})["X-Trace-ID"] = _TRACE_ID_HEADER

@@ -34,7 +34,16 @@ def router(runs: Runs, bounds: Bounds) -> APIRouter:
         correlation.adopt(correlation.current()._replace(run_id=begun.run_id))
         return RunBody.from_domain(await begun.result())
 
-    responses = problems(400, 401, 412, 413, 415, 422, 429, 499, 500, 503, 504)
-    for path, summary in (("/plan", "Ask the agent"), ("/run", "Alias of /plan")):
-        routes.add_api_route(path, plan, methods=["POST"], summary=summary, response_model=RunBody, responses=responses)
+    responses = problems(401, 412, 413, 415, 422, 429, 499, 500, 503, 504)
+    for name, summary in (("plan", "Ask the agent"), ("run", "Alias of /plan")):
+        routes.add_api_route(
+            f"/{name}",
+            plan,
+            methods=["POST"],
+            operation_id=name,
+            summary=summary,
+            response_model=RunBody,
+            response_description="The run has ended; `status` says how",
+            responses=responses,
+        )
     return routes

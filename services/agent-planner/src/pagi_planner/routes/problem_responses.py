@@ -7,7 +7,6 @@ from typing import Any
 from pagi_planner.schemas import Problem
 
 _DESCRIPTIONS = {
-    400: "The request cannot be read",
     401: "The API key is absent or wrong",
     404: "There is no such run",
     412: "The model gateway is set up wrongly, or the run of this Idempotency-Key was cut off",

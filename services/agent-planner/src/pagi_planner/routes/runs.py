@@ -15,7 +15,7 @@ def router(runs: Runs) -> APIRouter:
     """The routes that read runs."""
     routes = APIRouter(prefix="/runs", tags=["runs"])
 
-    @routes.get("", summary="The newest runs", responses=problems(401, 422, 500, 503))
+    @routes.get("", operation_id="list_runs", summary="The newest runs", responses=problems(401, 422, 500, 503))
     async def find(
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         before: Annotated[str, Query(max_length=200, description="`next` of the page before")] = "",
@@ -25,7 +25,12 @@ def router(runs: Runs) -> APIRouter:
         page = await runs.find(limit=limit, before=before, session_id=session_id)
         return RunListBody(runs=[RunSummaryBody.from_domain(each) for each in page.runs], next=page.next or None)
 
-    @routes.get("/{run_id}", summary="One run, finished or not", responses=problems(401, 404, 422, 500, 503))
+    @routes.get(
+        "/{run_id}",
+        operation_id="get_run",
+        summary="One run, finished or not",
+        responses=problems(401, 404, 422, 500, 503),
+    )
     async def get(run_id: str) -> RunBody:
         """Shows a run as `POST /plan` answers it, with what it has reached so far where it has not ended."""
         return RunBody.from_domain(await runs.get(run_id))
