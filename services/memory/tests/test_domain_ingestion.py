@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
-from pagi_memory.domain.ingestion import IngestionReport
+from pagi_memory.domain.errors import StoreUnavailableError
+from pagi_memory.domain.following import Following
+from pagi_memory.domain.indexing import Indexing
+from pagi_memory.domain.ingestion import Ingestion, IngestionReport, IngestPhase
 from pagi_memory.domain.model import KnowledgeBase, Shelf
-from pagi_memory.testing import HashingEmbedder
+from pagi_memory.testing import InMemoryPassageStore, ParagraphSplitter
 
 DOMAIN = Shelf("default", KnowledgeBase.DOMAIN)
 
@@ -58,13 +62,97 @@ async def test_a_document_that_cannot_be_read_now_stays_as_it_was(mind) -> None:
     assert await mind.recall.search("green tea steeps")
 
 
-async def test_another_model_embeds_everything_anew(mind) -> None:
+async def test_only_what_changed_of_a_document_is_embedded(mind) -> None:
     await mind.ingestion.run()
-    mind.embedder.identity = "hashing-2"
+    before = {p.piece.text: p.id for p in (await mind.store.document("Domain-KB/tea.md"))[2]}
+    mind.embedder.embedded.clear()
+    told = mind.index.told
+    mind.files.texts["Domain-KB/tea.md"] = "White tea is new here.\n\n" + mind.files.texts["Domain-KB/tea.md"]
+    await mind.ingestion.run()
+    assert mind.embedder.embedded == ["White tea is new here."]
+    assert mind.index.told == told + 1
+    after = {p.piece.text: p for p in (await mind.store.document("Domain-KB/tea.md"))[2]}
+    # What only moved is the same passage in another place.
+    assert before.items() <= {text: p.id for text, p in after.items()}.items()
+    assert [p.piece.index for p in after.values()] == [0, 1, 2]
+    assert await in_step(mind)
+
+
+async def test_a_rebuild_takes_in_everything_anew(mind) -> None:
+    await mind.ingestion.run()
+    before = [(s.passage.id, s.score) for s in await mind.recall.search("tea", top_k=100)]
+    mind.embedder.embedded.clear()
+    report = await mind.ingestion.run(rebuild=True)
+    assert (report.stored, report.unchanged, report.removed) == (6, 0, 0)
+    assert len(mind.embedder.embedded) == 5
+    assert [(s.passage.id, s.score) for s in await mind.recall.search("tea", top_k=100)] == before
+    assert await in_step(mind)
+
+
+async def test_progress_is_told_and_ends_with_what_was_skipped(mind) -> None:
+    mind.files.damaged.add("Domain-KB/dogs.md")
+    mind.files.unreadable.add("Body-KB/kettle.md")
+    told = []
+    report = await mind.ingestion.run(tell=told.append)
+    assert [progress.phase for progress in told if progress.phase is not IngestPhase.STORING] == [
+        IngestPhase.LOOKING,
+        IngestPhase.INDEXING,
+        IngestPhase.DONE,
+    ]
+    assert [(p.done, p.total) for p in told if p.phase is IngestPhase.STORING] == [(n, 5) for n in range(6)]
+    assert told[-1].report == report
+    assert report.skipped == {"Domain-KB/dogs.md": "it is damaged", "Body-KB/kettle.md": "it cannot be read"}
+    assert (report.stored, report.unchanged) == (4, 0)
+
+
+async def test_what_could_not_be_read_is_tried_again_when_it_changes(mind) -> None:
+    mind.files.damaged.add("Domain-KB/dogs.md")
+    await mind.ingestion.run()
+    mind.files.damaged.clear()
+    assert (await mind.ingestion.run()).skipped == {"Domain-KB/dogs.md": "it is damaged"}
+    mind.files.texts["Domain-KB/dogs.md"] = "A dog barks again."
     report = await mind.ingestion.run()
-    # The two Souls do not depend on it.
-    assert (report.stored, report.unchanged) == (4, 2)
-    assert isinstance(mind.embedder, HashingEmbedder)
+    assert (report.stored, report.skipped) == (1, {})
+
+
+async def test_two_runs_at_once_come_one_after_the_other(mind) -> None:
+    first, second = await asyncio.gather(mind.ingestion.run(), mind.ingestion.run())
+    assert (first.stored, second.stored, second.unchanged) == (6, 0, 6)
+
+
+async def test_a_failure_is_told_as_it_is_and_the_next_run_goes_on(mind) -> None:
+    class Full(InMemoryPassageStore):
+        async def replace(self, document) -> None:
+            raise StoreUnavailableError("disk full")
+
+    ingestion = Ingestion(
+        mind.files, ParagraphSplitter(), mind.serving, Full(), Indexing(mind.store, mind.index), mind.personas
+    )
+    with pytest.raises(StoreUnavailableError, match="disk full"):
+        await ingestion.run()
+    assert (await mind.ingestion.run()).stored == 6
+
+
+async def test_changes_are_followed_and_failures_survived(mind) -> None:
+    following = Following(mind.files, mind.ingestion, retry_s=0.01)
+    await following.start()
+    mind.index.down = True
+    mind.files.touched.set()
+    await until(lambda: not mind.ingestion.in_step and mind.ingestion.skipped is not None)
+    mind.index.down = False
+    await until(lambda: mind.ingestion.in_step)
+    mind.files.texts["Domain-KB/new.md"] = "Oolong is new."
+    mind.files.touched.set()
+    await until(lambda: "Oolong is new." in mind.embedder.embedded and mind.ingestion.in_step)
+    [found, *_] = await mind.recall.search("oolong")
+    assert found.passage.source == "Domain-KB/new.md"
+    await following.stop()
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 async def test_what_the_index_missed_reaches_it_at_the_next_run(mind) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from pathlib import Path
 
 import pytest
+from pagi_chassis.errors import InvalidArgumentError
 from pagi_memory.adapters.folder_knowledge import FolderKnowledge
-from pagi_memory.domain.errors import NoKnowledgeFolderError
+from pagi_memory.domain.errors import NoKnowledgeFolderError, UnknownDocumentError, UnreadableDocumentError
 
 
 def write(root: Path, files: dict[str, str | bytes]) -> None:
@@ -29,17 +31,20 @@ async def test_finds_the_folders_of_every_persona(tmp_path: Path) -> None:
             "Domain-KB/.hidden.md": "x",
         },
     )
-    found = await FolderKnowledge(tmp_path, max_bytes=100).look()
-    assert {text.source: (text.shelf.collection, text.text) for text in found.texts} == {
+    folder = FolderKnowledge(tmp_path, max_bytes=100)
+    found = await folder.look()
+    texts = [await folder.read(file.source) for file in found.files]
+    assert [(t.shelf, t.content_hash) for t in texts] == [(f.shelf, f.content_hash) for f in found.files]
+    assert {text.source: (text.shelf.collection, text.text) for text in texts} == {
         "Soul-KB/me.md": ("Soul-KB", "I"),
         "Domain-KB/deep/er/tea.MD": ("Domain-KB", "tea"),
         "Body-KB/kettle.txt": ("Body-KB", "kettle"),
         "personas/dog/Domain-KB/walks.markdown": ("dog.Domain-KB", "walks"),
     }
-    assert found.unreadable == frozenset()
+    assert found.unreadable == {}
 
 
-async def test_what_cannot_be_read_is_named_and_the_rest_goes_in(tmp_path: Path, caplog) -> None:
+async def test_what_cannot_be_read_is_named_and_the_rest_goes_in(tmp_path: Path) -> None:
     write(
         tmp_path,
         {
@@ -51,22 +56,113 @@ async def test_what_cannot_be_read_is_named_and_the_rest_goes_in(tmp_path: Path,
         },
     )
     os.symlink(tmp_path / "nowhere", tmp_path / "Domain-KB" / "dangling.md")
-    with caplog.at_level(logging.WARNING):
-        found = await FolderKnowledge(tmp_path, max_bytes=100).look()
-    assert [text.source for text in found.texts] == ["Domain-KB/good.md"]
-    assert found.unreadable == {f"Domain-KB/{n}.md" for n in ("latin1", "huge", "dangling")} | {"Domain-KB/nul.txt"}
-    for name in [*found.unreadable, "Domain-KB/picture.png", "MAX_DOCUMENT_BYTES"]:
-        assert name in caplog.text
+    folder = FolderKnowledge(tmp_path, max_bytes=100)
+    found = await folder.look()
+    assert [f.source for f in found.files] == [f"Domain-KB/{name}" for name in ("good.md", "latin1.md", "nul.txt")]
+    assert found.unreadable.keys() == {f"Domain-KB/{name}" for name in ("huge.md", "dangling.md", "picture.png")}
+    assert "MAX_DOCUMENT_BYTES" in found.unreadable["Domain-KB/huge.md"]
+    assert ".png is not read; known are .md" in found.unreadable["Domain-KB/picture.png"]
+    for name, reason in {"latin1.md": "not UTF-8 text", "nul.txt": "NUL"}.items():
+        with pytest.raises(UnreadableDocumentError, match=reason):
+            await folder.read(f"Domain-KB/{name}")
 
 
 @pytest.mark.parametrize("name", ["default", "a b", "-x", "ü"])
 async def test_a_folder_that_cannot_be_a_persona_is_named(tmp_path: Path, name: str, caplog) -> None:
     write(tmp_path, {f"personas/{name}/Domain-KB/a.md": "x"})
     with caplog.at_level(logging.WARNING):
-        assert (await FolderKnowledge(tmp_path, max_bytes=100).look()).texts == []
+        assert (await FolderKnowledge(tmp_path, max_bytes=100).look()).files == []
     assert f"personas/{name}" in caplog.text
 
 
 async def test_a_missing_folder_names_the_variable(tmp_path: Path) -> None:
     with pytest.raises(NoKnowledgeFolderError, match="KNOWLEDGE_BASES_DIR"):
         await FolderKnowledge(tmp_path / "none", max_bytes=100).look()
+
+
+async def test_a_changed_file_is_another_one_and_an_unchanged_one_is_not_read_again(tmp_path: Path) -> None:
+    write(tmp_path, {"Domain-KB/a.md": "one", "Domain-KB/b.md": "two"})
+    folder = FolderKnowledge(tmp_path, max_bytes=100)
+    first = {f.source: f.content_hash for f in (await folder.look()).files}
+    write(tmp_path, {"Domain-KB/a.md": "ONE!"})
+    # Nobody may read it any more, and nobody has to.
+    content = (tmp_path / "Domain-KB/b.md").stat()
+    (tmp_path / "Domain-KB/b.md").write_bytes(b"TWO")
+    os.utime(tmp_path / "Domain-KB/b.md", ns=(content.st_atime_ns, content.st_mtime_ns))
+    second = {f.source: f.content_hash for f in (await folder.look()).files}
+    assert second["Domain-KB/a.md"] != first["Domain-KB/a.md"]
+    assert second["Domain-KB/b.md"] == first["Domain-KB/b.md"]
+
+
+async def test_a_document_is_written_whole_and_deleted(tmp_path: Path) -> None:
+    folder = FolderKnowledge(tmp_path, max_bytes=100)
+    assert await folder.write("personas/dog/Domain-KB/deep/a.md", b"one") is True
+    assert await folder.write("personas/dog/Domain-KB/deep/a.md", b"two") is False
+    assert (tmp_path / "personas/dog/Domain-KB/deep/a.md").read_bytes() == b"two"
+    assert [path.name for path in (tmp_path / "personas/dog/Domain-KB/deep").iterdir()] == ["a.md"]
+    await folder.delete("personas/dog/Domain-KB/deep/a.md")
+    assert (await folder.look()).files == []
+    with pytest.raises(UnknownDocumentError):
+        await folder.delete("personas/dog/Domain-KB/deep/a.md")
+
+
+@pytest.mark.parametrize(
+    ("source", "content"),
+    [
+        ("", b"x"),
+        ("a.md", b"x"),
+        ("/etc/passwd", b"x"),
+        ("Domain-KB/../../a.md", b"x"),
+        ("Domain-KB/.hidden.md", b"x"),
+        ("Domain-KB/a\\b.md", b"x"),
+        ("Domain-KB/a\nb.md", b"x"),
+        ("Domain-KB//a.md", b"x"),
+        ("Domain-KB/" + "a" * 300 + ".md", b"x"),
+        ("Domain-KB/" + "a/" * 300 + "a.md", b"x"),
+        ("Domain-KB/a\udc80.md", b"x"),
+        ("Mind-KB/a.md", b"x"),
+        ("personas/default/Domain-KB/a.md", b"x"),
+        ("personas/../Domain-KB/a.md", b"x"),
+        ("Domain-KB/a.exe", b"x"),
+        ("Domain-KB/a.md", b"x" * 101),
+        ("Domain-KB/a.md", b"\xff\xfe"),
+        ("Domain-KB/a.pdf", b"no pdf"),
+    ],
+)
+async def test_what_cannot_be_a_document_is_not_written(tmp_path: Path, source: str, content: bytes) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    with pytest.raises(InvalidArgumentError):
+        await FolderKnowledge(root, max_bytes=100).write(source, content)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_nothing_is_written_or_deleted_through_a_link_that_leads_out(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    write(outside, {"a.md": "theirs"})
+    root = tmp_path / "root"
+    (root / "Domain-KB").mkdir(parents=True)
+    (root / "Domain-KB" / "link").symlink_to(outside)
+    folder = FolderKnowledge(root, max_bytes=100)
+    with pytest.raises(InvalidArgumentError, match="leads out"):
+        await folder.write("Domain-KB/link/a.md", b"mine")
+    with pytest.raises(InvalidArgumentError, match="leads out"):
+        await folder.delete("Domain-KB/link/a.md")
+    assert (outside / "a.md").read_text() == "theirs"
+
+
+async def test_a_change_in_the_folders_is_noticed(tmp_path: Path) -> None:
+    write(tmp_path, {"Domain-KB/a.md": "one"})
+    changes = FolderKnowledge(tmp_path, max_bytes=100).changes()
+    noticed = asyncio.ensure_future(anext(changes))
+
+    async def touch() -> None:
+        number = 0
+        while not noticed.done():
+            # Until the watch has begun there is nothing to notice.
+            write(tmp_path, {"personas/dog/Domain-KB/b.md": str(number := number + 1)})
+            await asyncio.sleep(0.1)
+
+    await asyncio.wait_for(touch(), timeout=20)
+    assert await noticed is None
+    await changes.aclose()

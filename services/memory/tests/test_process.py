@@ -130,7 +130,10 @@ def stored_documents(folder: Path) -> int:
 def dump(folder: Path) -> list[tuple[object, ...]]:
     connection = sqlite3.connect(folder / "data" / "memory.db")
     try:
-        rows = connection.execute("SELECT source, id, title, body, char_offset, vector FROM passages ORDER BY id")
+        rows = connection.execute(
+            "SELECT source, id, title, body, char_offset, model, vector FROM passages "
+            "LEFT JOIN vectors ON vectors.number = passages.number ORDER BY id"
+        )
         documents = connection.execute("SELECT source, fingerprint FROM documents ORDER BY source")
         pending = connection.execute("SELECT id FROM unindexed")
         connection.execute("INSERT INTO passage_words (passage_words) VALUES ('integrity-check')")

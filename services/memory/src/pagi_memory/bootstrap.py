@@ -14,20 +14,27 @@ from prometheus_client import Gauge
 
 from pagi_memory.adapters.chroma_clients import ChromaServer, EmbeddedChroma
 from pagi_memory.adapters.chroma_index import ChromaIndex
+from pagi_memory.adapters.embedding_backends import EmbeddingStart, RunningEmbedder, embedder_of
 from pagi_memory.adapters.folder_knowledge import FolderKnowledge
-from pagi_memory.adapters.onnx_embedder import OnnxEmbedder
+from pagi_memory.adapters.matrix_index import MatrixIndex
 from pagi_memory.adapters.semantic_splitter import SemanticSplitter
 from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
 from pagi_memory.adapters.sqlite_sessions import SqliteSessionStore
+from pagi_memory.adapters.wordpiece_tokens import WordPieceTokens
 from pagi_memory.domain.context import ContextAssembly
+from pagi_memory.domain.documents import Documents
+from pagi_memory.domain.following import Following
 from pagi_memory.domain.history import History
 from pagi_memory.domain.indexing import Indexing
 from pagi_memory.domain.ingestion import Ingestion
 from pagi_memory.domain.limits import Defaults
+from pagi_memory.domain.model import KnowledgeBase
 from pagi_memory.domain.personas import Personas
 from pagi_memory.domain.ports import PassageStore
 from pagi_memory.domain.query_vectors import QueryVectors
 from pagi_memory.domain.recall import Recall, Weighing
+from pagi_memory.domain.reembedding import Reembedding
+from pagi_memory.domain.serving_model import ServingModel
 from pagi_memory.routes.application import application
 from pagi_memory.servicer import SERVICE_NAME, MemoryServicer
 from pagi_memory.settings import MemorySettings
@@ -39,7 +46,7 @@ INGESTION_SECONDS = Gauge("pagi_memory_ingestion_duration_seconds", "Time that t
 async def build(
     settings: MemorySettings,
     *,
-    embedder: OnnxEmbedder | None = None,
+    embedder: RunningEmbedder | None = None,
     index: ChromaIndex | None = None,
     passages: SqlitePassageStore | None = None,
     sessions: SqliteSessionStore | None = None,
@@ -49,28 +56,29 @@ async def build(
     The HTTP port comes first, so that a long first ingestion can be seen to live; gRPC comes when all is there.
     """
     index = index or ChromaIndex(_chroma(settings))
-    embedder = embedder or OnnxEmbedder()
-    passages = passages or SqlitePassageStore(settings.memory_db_path)
+    embedder = embedder or embedder_of(settings)
+    passages = passages or SqlitePassageStore(settings.memory_db_path, title_weight=settings.retrieval_title_weight)
     sessions = sessions or SqliteSessionStore(settings.heart_db_path)
     defaults = Defaults(top_k=settings.retrieval_top_k, max_turns=settings.history_max_turns)
     personas = Personas(passages)
     history = History(sessions, defaults=defaults)
+    serving = ServingModel(embedder)
+    searched = MatrixIndex(index, passages)
     recall = Recall(
         passages,
-        index,
-        QueryVectors(embedder, size=settings.query_cache_size),
+        searched,
+        QueryVectors(serving, size=settings.query_cache_size),
+        serving,
         personas,
         weighing=_weighing(settings),
         defaults=defaults,
     )
-    ingestion = Ingestion(
-        FolderKnowledge(settings.knowledge_bases_dir, max_bytes=settings.max_document_bytes),
-        SemanticSplitter(embedder.count_tokens, capacity=settings.chunk_tokens),
-        embedder,
-        passages,
-        Indexing(passages, index),
-        personas,
-    )
+    indexing = Indexing(passages, searched)
+    files = FolderKnowledge(settings.knowledge_bases_dir, max_bytes=settings.max_document_bytes)
+    splitter = SemanticSplitter(WordPieceTokens().count, capacity=settings.chunk_tokens)
+    ingestion = Ingestion(files, splitter, serving, passages, indexing, personas)
+    reembedding = Reembedding(passages, serving, ingestion, indexing)
+    documents = Documents(files, passages, ingestion, personas, reembedding, editors=settings.editors)
     health = Health("memory")
     health.depends_on("chroma", index.check_health)
     http = HttpServer(
@@ -82,11 +90,13 @@ async def build(
         tls=settings.server_tls,
         port_variable="MEMORY_GRPC_PORT",
     )
-    servicer = MemoryServicer(ContextAssembly(personas, history, recall), recall, history)
+    servicer = MemoryServicer(ContextAssembly(personas, history, recall), recall, history, documents)
     grpc.add(memory_pb2_grpc.add_MemoryServicer_to_server, servicer, SERVICE_NAME)
     # The index comes before the stores: it holds the lock that keeps a second process out.
-    stores: list[Component] = [index, passages, sessions, embedder]
-    return [http, *stores, StartUpIngestion(ingestion, passages), grpc, health]
+    models = EmbeddingStart(settings, embedder, passages, serving, reembedding)
+    stores: list[Component] = [index, passages, sessions, models]
+    following = [Following(files, ingestion)] if settings.knowledge_bases_watch else []
+    return [http, *stores, StartUpIngestion(ingestion, passages), *following, grpc, health]
 
 
 def _chroma(settings: MemorySettings) -> ChromaServer | EmbeddedChroma:
@@ -100,6 +110,8 @@ def _weighing(settings: MemorySettings) -> Weighing:
         lexical_weight=settings.retrieval_lexical_weight,
         candidates=settings.retrieval_candidates,
         least_similarity=settings.retrieval_min_similarity,
+        max_tokens=settings.retrieval_max_tokens,
+        quotas={KnowledgeBase(name): most for name, most in settings.quotas.items()},
     )
 
 

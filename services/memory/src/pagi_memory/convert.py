@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from pagi.memory.v1 import memory_pb2 as pb
 from pagi_chassis.errors import InvalidArgumentError
 
-from pagi_memory.domain.model import Context, KnowledgeBase, ScoredPassage, Turn, TurnRole
+from pagi_memory.domain.documents import Overview
+from pagi_memory.domain.ingestion import IngestPhase, IngestProgress
+from pagi_memory.domain.model import (
+    Context,
+    DocumentInfo,
+    KnowledgeBase,
+    Narrowing,
+    Passage,
+    ScoredPassage,
+    Turn,
+    TurnRole,
+)
 
 _KNOWLEDGE_BASES: dict[int, KnowledgeBase] = {
     pb.KNOWLEDGE_BASE_SOUL: KnowledgeBase.SOUL,
@@ -75,18 +86,122 @@ def turn_to_proto(turn: Turn) -> pb.Turn:
 
 def passage_to_proto(scored: ScoredPassage) -> pb.Passage:
     """A passage with its scores."""
-    passage, piece = scored.passage, scored.passage.piece
+    hit = scored.hit
+    message = stored_passage_to_proto(scored.passage)
+    message.score = scored.score
+    message.merged = scored.merged
+    message.score_parts.CopyFrom(
+        pb.ScoreParts(
+            dense=hit.dense,
+            lexical=hit.lexical,
+            cosine=hit.cosine,
+            bm25=hit.bm25,
+            dense_rank=hit.dense_rank,
+            lexical_rank=hit.lexical_rank,
+        )
+    )
+    return message
+
+
+def stored_passage_to_proto(passage: Passage) -> pb.Passage:
+    """A passage without scores."""
+    piece = passage.piece
     return pb.Passage(
         id=passage.id,
         text=piece.text,
-        score=scored.score,
         knowledge_base=_KNOWLEDGE_BASES_TO_PROTO[passage.shelf.knowledge_base],
         source=passage.source,
         headings=piece.headings,
         offset=piece.offset,
         index=piece.index,
-        score_parts=pb.ScoreParts(dense=scored.dense, lexical=scored.lexical),
+        metadata=passage.metadata,
+        tokens=piece.tokens,
+        merged=1,
     )
+
+
+def narrowing_from_proto(request: pb.GetRAGContextRequest) -> Narrowing:
+    """Which documents a search is about."""
+    return Narrowing(tuple(request.sources), dict(request.metadata))
+
+
+def quotas_from_proto(quotas: Iterable[pb.KnowledgeBaseQuota]) -> dict[KnowledgeBase, int]:
+    """How many passages of a knowledge base.
+
+    Raises:
+        InvalidArgumentError: A knowledge base is unspecified or unknown, or the number is not positive.
+    """
+    found = {}
+    for quota in quotas:
+        [base] = knowledge_bases_from_proto([quota.knowledge_base])
+        if quota.max_passages < 1:
+            raise InvalidArgumentError("quotas: max_passages must be at least 1.", field="quotas")
+        found[base] = quota.max_passages
+    return found
+
+
+def document_to_proto(info: DocumentInfo) -> pb.DocumentInfo:
+    """What a list tells of a document."""
+    message = pb.DocumentInfo(
+        source=info.source,
+        knowledge_base=_KNOWLEDGE_BASES_TO_PROTO[info.shelf.knowledge_base],
+        persona=info.shelf.persona,
+        passages=info.passages,
+        characters=info.characters,
+        metadata=info.metadata,
+    )
+    message.updated_at.FromDatetime(info.updated_at)
+    return message
+
+
+def overview_to_proto(overview: Overview) -> pb.GetKnowledgeStatisticsResponse:
+    """What there is."""
+    shelves = [
+        pb.ShelfStatistics(
+            persona=found.shelf.persona,
+            knowledge_base=_KNOWLEDGE_BASES_TO_PROTO[found.shelf.knowledge_base],
+            documents=found.documents,
+            passages=found.passages,
+            characters=found.characters,
+        )
+        for found in overview.shelves
+    ]
+    return pb.GetKnowledgeStatisticsResponse(
+        shelves=shelves,
+        embedding_model=overview.model,
+        next_embedding_model=overview.next_model,
+        reembedded=overview.reembedded,
+        skipped=skipped_to_proto(overview.skipped),
+    )
+
+
+_PHASES = {
+    IngestPhase.LOOKING: pb.INGEST_PHASE_LOOKING,
+    IngestPhase.STORING: pb.INGEST_PHASE_STORING,
+    IngestPhase.INDEXING: pb.INGEST_PHASE_INDEXING,
+    IngestPhase.DONE: pb.INGEST_PHASE_DONE,
+}
+
+
+def progress_to_proto(progress: IngestProgress) -> pb.IngestKnowledgeBasesResponse:
+    """How far an ingestion is; what was skipped stands in the last message only."""
+    report = progress.report
+    done = progress.phase is IngestPhase.DONE
+    return pb.IngestKnowledgeBasesResponse(
+        phase=_PHASES[progress.phase],
+        total=progress.total,
+        done=progress.done,
+        source=progress.source,
+        unchanged=report.unchanged,
+        stored=report.stored,
+        removed=report.removed,
+        skipped=skipped_to_proto(report.skipped) if done else [],
+    )
+
+
+def skipped_to_proto(skipped: Mapping[str, str]) -> list[pb.SkippedDocument]:
+    """What could not be taken in, and why."""
+    return [pb.SkippedDocument(source=source, reason=reason) for source, reason in sorted(skipped.items())]
 
 
 def context_to_proto(context: Context) -> pb.GetContextResponse:

@@ -1,10 +1,11 @@
 """The variables of the memory service."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
 from pagi_chassis.settings import ServiceSettings
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 ONNX_MODEL = "all-MiniLM-L6-v2"
 
@@ -17,7 +18,7 @@ class MemorySettings(ServiceSettings):
     )
     memory_grpc_port: int = Field(default=50052, ge=0, le=65535, description="gRPC port of memory.")
     knowledge_bases_dir: Path = Field(
-        default=Path("knowledge_bases"), description="Folder of the knowledge bases, read at every start."
+        default=Path("knowledge_bases"), description="Folder of the knowledge bases, read at every start and watched."
     )
     heart_db_path: Path = Field(
         default=Path("data/heart.db"), description="SQLite file of sessions and turns (Heart-KB)."
@@ -34,12 +35,26 @@ class MemorySettings(ServiceSettings):
         default=Path("data/chroma"),
         description="Folder of the Chroma that runs inside the memory service; made again when lost.",
     )
-    embedding_backend: Literal["onnx"] = Field(
-        default="onnx", description="What computes embeddings: onnx (carried in the package, works offline)."
+    knowledge_bases_watch: bool = Field(
+        default=True, description="Take in what changes in the folders while the service runs."
+    )
+    knowledge_bases_editors: str = Field(
+        default="",
+        description="Tenants that may change documents, with commas; * for all. Who has no tenant always may.",
+    )
+    embedding_backend: Literal["onnx", "sentence-transformers", "openai"] = Field(
+        default="onnx",
+        description="What computes embeddings: onnx (carried in the package, works offline), sentence-transformers "
+        "(an extra of the package), openai (any endpoint of that form).",
     )
     embedding_model_name: str = Field(
-        default=ONNX_MODEL, description=f"Embedding model. The onnx backend carries {ONNX_MODEL}."
+        default=ONNX_MODEL,
+        description=f"Embedding model. The onnx backend carries {ONNX_MODEL}. A change embeds anew in the background.",
     )
+    embedding_base_url: str = Field(
+        default="", description="Endpoint of EMBEDDING_BACKEND=openai, e.g. http://localhost:11434/v1."
+    )
+    embedding_api_key: str = Field(default="", description="Key of the embedding endpoint. Empty: none is sent.")
     chunk_tokens: int = Field(
         default=254,
         ge=32,
@@ -58,6 +73,18 @@ class MemorySettings(ServiceSettings):
     retrieval_candidates: int = Field(
         default=50, ge=1, le=1000, description="Candidates of each kind of search that are joined, 1 to 1000."
     )
+    retrieval_title_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=10,
+        description="Weight of a word in the headings against one in the text (BM25), 0 to 10.",
+    )
+    retrieval_max_tokens: int = Field(
+        default=8_000, ge=1, le=1_000_000, description="Most tokens of all passages of an answer together."
+    )
+    retrieval_quotas: str = Field(
+        default="", description="Most passages of a knowledge base in an answer, e.g. Body-KB=2,Mind-KB=1. Empty: any."
+    )
     retrieval_min_similarity: float = Field(
         default=0.2,
         ge=-1,
@@ -71,9 +98,30 @@ class MemorySettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _known_model(self) -> Self:
-        if self.embedding_model_name != ONNX_MODEL:
+        if self.embedding_backend == "onnx" and self.embedding_model_name != ONNX_MODEL:
             raise ValueError(
                 f"EMBEDDING_MODEL_NAME: EMBEDDING_BACKEND=onnx carries {ONNX_MODEL} only "
                 f"(it is {self.embedding_model_name!r})"
             )
+        if self.embedding_backend == "openai" and not self.embedding_base_url.startswith(("http://", "https://")):
+            raise ValueError("EMBEDDING_BASE_URL: EMBEDDING_BACKEND=openai needs a URL that starts with http(s)://")
         return self
+
+    @field_validator("retrieval_quotas")
+    @classmethod
+    def _readable_quotas(cls, value: str) -> str:
+        for part in filter(None, value.split(",")):
+            if not re.fullmatch(r"\s*(Domain|Body|Mind)-KB=[1-9][0-9]{0,2}\s*", part):
+                raise ValueError("give knowledge bases with numbers, such as Body-KB=2,Mind-KB=1")
+        return value
+
+    @property
+    def quotas(self) -> dict[str, int]:
+        """`RETRIEVAL_QUOTAS` by the names of the knowledge bases."""
+        parts = [part.strip().split("=") for part in self.retrieval_quotas.split(",") if part.strip()]
+        return {name: int(most) for name, most in parts}
+
+    @property
+    def editors(self) -> list[str]:
+        """`KNOWLEDGE_BASES_EDITORS` one by one."""
+        return [tenant.strip() for tenant in self.knowledge_bases_editors.split(",") if tenant.strip()]

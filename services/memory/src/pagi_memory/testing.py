@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pagi_memory.domain.errors import IndexUnavailableError
+from pagi_memory.domain.errors import IndexUnavailableError, UnknownDocumentError, UnreadableDocumentError
 from pagi_memory.domain.model import (
-    DEFAULT_PERSONA,
     Document,
+    DocumentInfo,
     Found,
+    FoundFile,
     Hit,
     KnowledgeBase,
+    Narrowing,
     Passage,
     Piece,
-    SessionKey,
     Shelf,
+    ShelfStatistics,
     SourceText,
-    Turn,
 )
+from pagi_memory.domain.ports import EVERYTHING
+from pagi_memory.domain.sources import shelf_of
+from pagi_memory.domain.standalone import InMemorySessionStore as InMemorySessionStore
 
 if TYPE_CHECKING:
-    from pagi_memory.domain.model import Vector
+    from pagi_memory.domain.model import Matrix, Vector
 
 _DIMENSIONS = 64
 
@@ -71,19 +77,48 @@ class InMemoryKnowledgeFiles:
 
     def __init__(self, texts: Mapping[str, str] | None = None) -> None:
         self.texts = dict(texts or {})
+        self.metadata: dict[str, dict[str, str]] = {}
+        # Found and not readable; found and readable until they are read.
         self.unreadable: set[str] = set()
+        self.damaged: set[str] = set()
+        self.touched = asyncio.Event()
 
     async def look(self) -> Found:
-        """All but the unreadable ones."""
-        readable = sorted(self.texts.keys() - self.unreadable)
-        return Found([source_text(source, self.texts[source]) for source in readable], frozenset(self.unreadable))
+        """All of them."""
+        texts = [source_text(source, self.texts[source]) for source in sorted(self.texts.keys() - self.unreadable)]
+        files = [FoundFile(text.shelf, text.source, text.content_hash) for text in texts]
+        return Found(files, dict.fromkeys(self.unreadable, "it cannot be read"))
+
+    async def read(self, source: str) -> SourceText:
+        """See `KnowledgeFiles.read`."""
+        if source in self.damaged or source not in self.texts:
+            raise UnreadableDocumentError("it is damaged")
+        return source_text(source, self.texts[source], self.metadata.get(source))
+
+    async def write(self, source: str, content: bytes) -> bool:
+        """See `KnowledgeFiles.write`."""
+        shelf_of(source)
+        is_new = source not in self.texts
+        self.texts[source] = content.decode()
+        return is_new
+
+    async def delete(self, source: str) -> None:
+        """See `KnowledgeFiles.delete`."""
+        if self.texts.pop(source, None) is None:
+            raise UnknownDocumentError(source)
+
+    async def changes(self) -> AsyncIterator[None]:
+        """Whenever `touched` is set."""
+        while True:
+            await self.touched.wait()
+            self.touched.clear()
+            yield None
 
 
-def source_text(source: str, text: str) -> SourceText:
+def source_text(source: str, text: str, metadata: Mapping[str, str] | None = None) -> SourceText:
     """A document as the folders would give it."""
-    parts = source.split("/")
-    persona, base = (parts[1], parts[2]) if parts[0] == "personas" else (DEFAULT_PERSONA, parts[0])
-    return SourceText(Shelf(persona, KnowledgeBase(base)), source, text, hashlib.sha256(text.encode()).hexdigest())
+    content_hash = hashlib.sha256(text.encode()).hexdigest()
+    return SourceText(shelf_of(source), source, text, content_hash, dict(metadata or {}))
 
 
 class InMemoryPassageStore:
@@ -92,6 +127,8 @@ class InMemoryPassageStore:
     def __init__(self) -> None:
         self._documents: dict[str, Document] = {}
         self._unindexed: dict[str, Shelf] = {}
+        self._vectors: dict[str, dict[str, Vector]] = {"": {}}
+        self._model = ""
 
     async def fingerprints(self) -> dict[str, str]:
         """See `PassageStore.fingerprints`."""
@@ -99,14 +136,26 @@ class InMemoryPassageStore:
 
     async def replace(self, document: Document) -> None:
         """See `PassageStore.replace`."""
-        await self.remove(document.source_text.source)
+        old = self._documents.get(document.source_text.source)
+        before = {passage.id: passage.shelf for passage in (old.passages if old else [])}
+        after = {passage.id: passage.shelf for passage in document.passages}
         self._documents[document.source_text.source] = document
-        self._unindexed |= {passage.id: passage.shelf for passage in document.passages}
+        self._unindexed |= {i: s for i, s in (before | after).items() if (i in before) != (i in after)}
+        for vectors in self._vectors.values():
+            for passage_id in before.keys() - after.keys():
+                vectors.pop(passage_id, None)
+        ids = [passage.id for passage in document.passages]
+        self._vectors[self._model] |= dict(zip(ids, document.vectors, strict=True))
 
     async def remove(self, source: str) -> None:
         """See `PassageStore.remove`."""
         if document := self._documents.pop(source, None):
             self._unindexed |= {passage.id: passage.shelf for passage in document.passages}
+
+    async def forget_documents(self) -> None:
+        """See `PassageStore.forget_documents`."""
+        for source in list(self._documents):
+            await self.remove(source)
 
     async def souls(self) -> dict[str, str]:
         """See `PassageStore.souls`."""
@@ -117,15 +166,29 @@ class InMemoryPassageStore:
             texts[shelf.persona] += [document.source_text.text.strip()] if soul else []
         return {persona: "\n\n".join(bodies) for persona, bodies in texts.items()}
 
-    async def search_words(self, words: Sequence[str], shelves: Sequence[Shelf], limit: int) -> list[Hit]:
+    async def search_words(
+        self, words: Sequence[str], shelves: Sequence[Shelf], limit: int, only: Narrowing = EVERYTHING
+    ) -> list[Hit]:
         """See `PassageStore.search_words`; the score is how often the words occur."""
         hits = []
         for passage in self._passages().values():
             text = f"{passage.piece.title} {passage.piece.text}".casefold()
             found = re.findall(r"\w+", text)
             count = sum(found.count(word) for word in words)
-            if count and passage.shelf in shelves:
+            if count and passage.shelf in shelves and _concerns(only, passage):
                 hits.append(Hit(passage.id, float(count)))
+        return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+    async def nearest(
+        self, vector: Vector, shelves: Sequence[Shelf], limit: int, only: Narrowing = EVERYTHING
+    ) -> list[Hit]:
+        """See `PassageStore.nearest`."""
+        known = self._vectors[self._model]
+        hits = [
+            Hit(passage.id, float(vector @ known[passage.id]))
+            for passage in self._passages().values()
+            if passage.shelf in shelves and passage.id in known and _concerns(only, passage)
+        ]
         return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
     async def passages(self, ids: Sequence[str]) -> dict[str, Passage]:
@@ -133,23 +196,42 @@ class InMemoryPassageStore:
         known = self._passages()
         return {passage_id: known[passage_id] for passage_id in ids if passage_id in known}
 
+    async def documents(
+        self, *, after: str = "", limit: int, persona: str = "", bases: Sequence[str] = ()
+    ) -> list[DocumentInfo]:
+        """See `PassageStore.documents`."""
+        found = [_info(document) for source, document in sorted(self._documents.items()) if source > after]
+        return [
+            info
+            for info in found
+            if persona in ("", info.shelf.persona) and (not bases or info.shelf.knowledge_base in bases)
+        ][:limit]
+
+    async def document(self, source: str) -> tuple[DocumentInfo, str, list[Passage]] | None:
+        """See `PassageStore.document`."""
+        document = self._documents.get(source)
+        return (_info(document), document.source_text.text, list(document.passages)) if document else None
+
+    async def statistics(self) -> list[ShelfStatistics]:
+        """See `PassageStore.statistics`."""
+        shelves = sorted({d.source_text.shelf for d in self._documents.values()}, key=lambda shelf: shelf.collection)
+        of_shelf = {s: [_info(d) for d in self._documents.values() if d.source_text.shelf == s] for s in shelves}
+        return [
+            ShelfStatistics(shelf, len(infos), sum(i.passages for i in infos), sum(i.characters for i in infos))
+            for shelf, infos in of_shelf.items()
+        ]
+
     async def counts(self) -> dict[Shelf, int]:
         """See `PassageStore.counts`."""
-        counts: defaultdict[Shelf, int] = defaultdict(int)
-        for passage in self._passages().values():
-            counts[passage.shelf] += 1
-        return dict(counts)
+        return dict(Counter(passage.shelf for passage in self._passages().values()))
 
     async def unindexed(self, limit: int) -> dict[Shelf, dict[str, Vector | None]]:
         """See `PassageStore.unindexed`."""
-        vectors = {
-            passage.id: vector
-            for document in self._documents.values()
-            for passage, vector in zip(document.passages, document.vectors, strict=True)
-        }
+        known = self._passages()
+        vectors = self._vectors[self._model]
         changes: defaultdict[Shelf, dict[str, Vector | None]] = defaultdict(dict)
         for passage_id, shelf in sorted(self._unindexed.items(), key=lambda item: item[0])[:limit]:
-            changes[shelf][passage_id] = vectors.get(passage_id)
+            changes[shelf][passage_id] = vectors.get(passage_id) if passage_id in known else None
         return dict(changes)
 
     async def mark_indexed(self, ids: Sequence[str]) -> None:
@@ -161,8 +243,60 @@ class InMemoryPassageStore:
         """See `PassageStore.mark_unindexed`."""
         self._unindexed |= {p.id: shelf for p in self._passages().values() if p.shelf == shelf}
 
+    async def vectors(self, shelf: Shelf) -> tuple[list[str], Matrix]:
+        """See `PassageStore.vectors`."""
+        import numpy as np
+
+        ids = [p.id for p in self._passages().values() if p.shelf == shelf]
+        vectors = self._vectors[self._model]
+        return ids, np.array([vectors[passage_id] for passage_id in ids], dtype=np.float32)
+
+    async def vectors_of(self, source: str) -> dict[str, Vector]:
+        """See `PassageStore.vectors_of`."""
+        document, vectors = self._documents.get(source), self._vectors[self._model]
+        passages = document.passages if document else []
+        return {passage.piece.embedded_text: vectors[passage.id] for passage in passages}
+
+    async def serving_model(self) -> str:
+        """See `PassageStore.serving_model`."""
+        return self._model
+
+    async def serve_model(self, model: str) -> None:
+        """See `PassageStore.serve_model`."""
+        self._vectors = {model: self._vectors.get(model, {})}
+        self._model = model
+        self._unindexed |= {p.id: p.shelf for p in self._passages().values()}
+
+    async def without_vector(self, model: str, limit: int) -> dict[str, str]:
+        """See `PassageStore.without_vector`."""
+        known = self._vectors.get(model, {})
+        missing = [p for p in self._passages().values() if p.id not in known]
+        return {p.id: p.piece.embedded_text for p in missing[:limit]}
+
+    async def add_vectors(self, model: str, vectors: Mapping[str, Vector]) -> None:
+        """See `PassageStore.add_vectors`."""
+        there = self._passages()
+        self._vectors.setdefault(model, {}).update({i: v for i, v in vectors.items() if i in there})
+
+    async def count_vectors(self, model: str) -> int:
+        """See `PassageStore.count_vectors`."""
+        return len(self._vectors.get(model, {}).keys() & self._passages().keys())
+
     def _passages(self) -> dict[str, Passage]:
         return {p.id: p for document in self._documents.values() for p in document.passages}
+
+
+def _concerns(only: Narrowing, passage: Passage) -> bool:
+    named = not only.sources or any(
+        re.fullmatch(".*".join(map(re.escape, source.split("*"))), passage.source) for source in only.sources
+    )
+    return named and only.metadata.items() <= passage.metadata.items()
+
+
+def _info(document: Document) -> DocumentInfo:
+    text = document.source_text
+    updated_at = datetime(2026, 1, 1, tzinfo=UTC)
+    return DocumentInfo(text.source, text.shelf, len(document.passages), len(text.text), text.metadata, updated_at)
 
 
 class InMemoryVectorIndex:
@@ -212,22 +346,3 @@ class InMemoryVectorIndex:
     def _check(self) -> None:
         if self.down:
             raise IndexUnavailableError("The vector index is down.")
-
-
-class InMemorySessionStore:
-    """`SessionStore` in a dict."""
-
-    def __init__(self) -> None:
-        self._turns: defaultdict[SessionKey, dict[tuple[str, int], Turn]] = defaultdict(dict)
-
-    async def append(self, key: SessionKey, persona: str, turns: Sequence[Turn]) -> int:
-        """See `SessionStore.append`."""
-        known = self._turns[key]
-        new = {(turn.run_id, turn.position): turn for turn in turns if (turn.run_id, turn.position) not in known}
-        known |= new
-        return len(new)
-
-    async def newest(self, key: SessionKey, limit: int) -> list[Turn]:
-        """See `SessionStore.newest`."""
-        turns = self._turns[key].values() if key in self._turns else ()
-        return sorted(turns, key=lambda turn: (turn.created_at, turn.run_id, turn.position))[-limit:]

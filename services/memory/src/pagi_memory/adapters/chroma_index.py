@@ -86,10 +86,7 @@ class ChromaIndex:
 
         def change(client: Client) -> None:
             if learned:
-                vectors: list[Any] = list(learned.values())  # narrower than what the package declares
-                collection = self._collection(client, shelf)
-                # upsert: add() leaves an id that it knows as it is, without a word.
-                collection.upsert(ids=list(learned), embeddings=vectors)
+                self._upsert(client, shelf, learned)
             if forgotten and shelf in self._collections:
                 self._collections[shelf].delete(ids=forgotten)
 
@@ -106,6 +103,18 @@ class ChromaIndex:
             return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
         return await self._ask(query)
+
+    def _upsert(self, client: Client, shelf: Shelf, learned: Mapping[str, Vector]) -> None:
+        vectors: list[Any] = list(learned.values())  # narrower than what the package declares
+        try:
+            # upsert: add() leaves an id that it knows as it is, without a word.
+            self._collection(client, shelf).upsert(ids=list(learned), embeddings=vectors)
+        except Exception as error:
+            # Of a model with vectors of another length: nothing in it can be of use any more.
+            if "dimension" not in str(error):
+                raise
+            client.delete_collection(self._collections.pop(shelf).name)
+            self._collection(client, shelf).upsert(ids=list(learned), embeddings=vectors)
 
     def _open(self) -> None:
         self._use(self._source.open())

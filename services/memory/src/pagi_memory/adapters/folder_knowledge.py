@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path, PurePosixPath
 
-from pagi_memory.domain.errors import NoKnowledgeFolderError
+from pagi_chassis.errors import InvalidArgumentError
+
+from pagi_memory.adapters.document_formats import CONVERTER_VERSION, FORMATS, convert
+from pagi_memory.domain.errors import NoKnowledgeFolderError, UnknownDocumentError, UnreadableDocumentError
 from pagi_memory.domain.limits import is_persona_name
-from pagi_memory.domain.model import DEFAULT_PERSONA, Found, KnowledgeBase, Shelf, SourceText
+from pagi_memory.domain.model import DEFAULT_PERSONA, Found, FoundFile, Shelf, SourceText
+from pagi_memory.domain.sources import FILED, shelf_of
 
 log = logging.getLogger(__name__)
 
-# Mind-KB is not among them: what an agent has learned comes from its runs.
-_FOLDERS = (KnowledgeBase.SOUL, KnowledgeBase.DOMAIN, KnowledgeBase.BODY)
-_SUFFIXES = frozenset({".md", ".markdown", ".txt"})
+# Size, time of the last change, inode: what tells that a file need not be read again.
+_Stamp = tuple[int, int, int]
 
 
 class FolderKnowledge:
@@ -30,36 +33,89 @@ class FolderKnowledge:
     def __init__(self, root: Path, *, max_bytes: int) -> None:
         self._root = root
         self._max_bytes = max_bytes
+        self._hashes: dict[str, tuple[_Stamp, str]] = {}
 
     async def look(self) -> Found:
-        """See `KnowledgeFiles.look`."""
+        """See `KnowledgeFiles.look`. A file is read only when its stamp is another than at the last look."""
         return await asyncio.to_thread(self._look)
+
+    async def read(self, source: str) -> SourceText:
+        """See `KnowledgeFiles.read`."""
+        return await asyncio.to_thread(self._read, source)
+
+    async def write(self, source: str, content: bytes) -> bool:
+        """See `KnowledgeFiles.write`."""
+        return await asyncio.to_thread(self._write, source, content)
+
+    async def delete(self, source: str) -> None:
+        """See `KnowledgeFiles.delete`."""
+        await asyncio.to_thread(self._delete, source)
+
+    async def changes(self) -> AsyncIterator[None]:
+        """See `KnowledgeFiles.changes`. What changed is not told: a rename comes as "added", and only a look is sure.
+
+        Raises:
+            OSError: The system does not watch (any more).
+        """
+        # Imported here: 4 MB that a service which does not watch need not load.
+        import watchfiles
+
+        # A short step: a change is noticed within some 20 ms; editors write more than once, hence the debounce.
+        async for _ in watchfiles.awatch(self._root, watch_filter=self._concerns, step=20, debounce=400):
+            yield None
+
+    def _concerns(self, _: object, path: str) -> bool:
+        parts = Path(path).parts[len(self._root.absolute().parts) :]
+        return not any(part.startswith(".") for part in parts)
 
     def _look(self) -> Found:
         if not self._root.is_dir():
             raise NoKnowledgeFolderError(
                 f"There is no folder {self._root}. Set KNOWLEDGE_BASES_DIR to the folder of the knowledge bases."
             )
-        texts: list[SourceText] = []
-        unreadable: set[str] = set()
-        skipped: Counter[str] = Counter()
+        files: list[FoundFile] = []
+        unreadable: dict[str, str] = {}
         for shelf, path in self._files():
             source = path.relative_to(self._root).as_posix()
-            if path.suffix.lower() not in _SUFFIXES:
-                skipped[source] += 1
-                continue
             try:
-                texts.append(self._read(shelf, source, path))
-            except (OSError, ValueError) as error:
-                unreadable.add(source)
-                log.warning("skipped %s: %s", source, error)
-        if skipped:
-            log.warning("skipped, only Markdown and text are read: %s", ", ".join(sorted(skipped)))
-        return Found(texts, frozenset(unreadable))
+                source.encode()
+                shelf_of(source)
+                files.append(FoundFile(shelf, source, self._hash(source, path)))
+            except (UnreadableDocumentError, InvalidArgumentError) as error:
+                unreadable[source] = error.message
+            except UnicodeEncodeError:
+                unreadable[source.encode("utf-8", "replace").decode()] = "its name is not UTF-8"
+            except OSError as error:
+                unreadable[source] = str(error)
+        self._hashes = {file.source: self._hashes[file.source] for file in files}
+        return Found(files, unreadable)
+
+    def _hash(self, source: str, path: Path) -> str:
+        self._check_format(source)
+        status = path.stat()
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
+        if (known := self._hashes.get(source)) and known[0] == stamp:
+            return known[1]
+        content_hash = _content_hash(self._content(path))
+        self._hashes[source] = (stamp, content_hash)
+        return content_hash
+
+    def _content(self, path: Path) -> bytes:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise UnreadableDocumentError("it is not a file")
+        if size > self._max_bytes:
+            raise UnreadableDocumentError(f"it has {size} bytes; MAX_DOCUMENT_BYTES allows {self._max_bytes}")
+        return path.read_bytes()
+
+    def _check_format(self, source: str) -> None:
+        suffix = PurePosixPath(source).suffix.lower()
+        if suffix not in FORMATS:
+            raise UnreadableDocumentError(f"{suffix or 'no suffix'} is not read; known are {', '.join(FORMATS)}")
 
     def _files(self) -> Iterator[tuple[Shelf, Path]]:
         for persona, folder in self._personas():
-            for knowledge_base in _FOLDERS:
+            for knowledge_base in FILED:
                 shelf = Shelf(persona, knowledge_base)
                 for path in _visible_files(folder / knowledge_base.value):
                     yield shelf, path
@@ -78,18 +134,59 @@ class FolderKnowledge:
                 continue
             yield folder.name, folder
 
-    def _read(self, shelf: Shelf, source: str, path: Path) -> SourceText:
-        size = path.stat().st_size
-        if size > self._max_bytes:
-            raise ValueError(f"it has {size} bytes; MAX_DOCUMENT_BYTES allows {self._max_bytes}")
-        content = path.read_bytes()
+    def _read(self, source: str) -> SourceText:
         try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"it is not UTF-8 text (byte {error.start})") from error
-        if "\0" in text:
-            raise ValueError("it holds NUL bytes: it is not text")
-        return SourceText(shelf, source, text, hashlib.sha256(content).hexdigest())
+            content = self._content(self._root / source)
+        except OSError as error:
+            raise UnreadableDocumentError(str(error)) from error
+        self._check_format(source)
+        text, metadata = convert(source, content, most_chars=self._max_bytes)
+        return SourceText(shelf_of(source), source, text, _content_hash(content), metadata)
+
+    def _write(self, source: str, content: bytes) -> bool:
+        path = self._place(source)
+        if len(content) > self._max_bytes:
+            raise InvalidArgumentError(
+                f"The document has {len(content)} bytes; MAX_DOCUMENT_BYTES allows {self._max_bytes}.", field="content"
+            )
+        try:
+            self._check_format(source)
+            convert(source, content, most_chars=self._max_bytes)
+        except UnreadableDocumentError as error:
+            raise InvalidArgumentError(f"{source}: {error.message}.", field="content") from error
+        is_new = not path.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Hidden, so that nobody takes a half-written one for a document.
+        part = path.with_name(f".{path.name[:80]}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        self._hashes.pop(source, None)
+        return is_new
+
+    def _delete(self, source: str) -> None:
+        try:
+            self._place(source).unlink()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise UnknownDocumentError(source) from error
+        self._hashes.pop(source, None)
+
+    def _place(self, source: str) -> Path:
+        shelf_of(source)
+        path = self._root / source
+        # Through a link that leads out of the folder nothing is written.
+        if not path.parent.resolve().is_relative_to(self._root.resolve()):
+            raise InvalidArgumentError(f"source {source!r} leads out of the knowledge bases.", field="source")
+        return path
+
+
+def _content_hash(content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()}/{CONVERTER_VERSION}"
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,17 +35,19 @@ class OnnxEmbedder:
     """`Embedder` with 384 dimensions.
 
     The weights are quantised (MatMul in blocks of 8 bits, the word table to int8), cosine to the float32 model
-    0.9993 at least. One thread: a second one does not help a short query and takes the core from the others.
+    0.9993 at least. A query has a thread of its own and runs on one core: a second one does not help a short text.
+    Many texts run as batches side by side, one on each core; the one session serves all of them.
     """
 
-    identity = f"all-MiniLM-L6-v2/onnx/{SHA256['model.onnx'][:12]}"
+    # The model and not this way to run it: others with the same weights give the same vectors.
+    identity = "all-MiniLM-L6-v2"
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
         self._weights = weights
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
+        self._crowd = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="embed-many")
         self._session: onnxruntime.InferenceSession | None = None
         self._tokenizer: Tokenizer | None = None
-        self._counter: Tokenizer | None = None
 
     async def start(self) -> None:
         """Loads the model.
@@ -57,30 +60,33 @@ class OnnxEmbedder:
     async def stop(self) -> None:
         """Finishes what was asked for and lets the model go."""
         await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.to_thread(self._crowd.shutdown, cancel_futures=True)
         self._session = None
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See `Embedder.embed`. What is longer than 256 tokens is cut."""
         loop = asyncio.get_running_loop()
-        vectors: dict[int, Vector] = {}
-        for batch in _batches(texts):
-            # One batch a job, so that a query gets its turn while a long document is embedded.
-            rows = await loop.run_in_executor(self._thread, self._run, [texts[i] for i in batch])
-            vectors.update(zip(batch, rows, strict=True))
+        threads = self._thread if len(texts) == 1 else self._crowd
+        batches = list(_batches(texts))
+        jobs = [loop.run_in_executor(threads, self._run, [texts[i] for i in batch]) for batch in batches]
+        try:
+            rows = await asyncio.gather(*jobs)
+        finally:
+            # Whoever asked may have gone: what has not begun need not.
+            for job in jobs:
+                job.cancel()
+        vectors = {
+            i: row for batch, found in zip(batches, rows, strict=True) for i, row in zip(batch, found, strict=True)
+        }
         return [vectors[i] for i in range(len(texts))]
-
-    def count_tokens(self, text: str) -> int:
-        """Tokens of a text without the special ones, however long it is."""
-        assert self._counter, "start() was not called"
-        return len(self._counter.encode(text, add_special_tokens=False).ids)
 
     def _load(self) -> None:
         # Imported here: 0.1 s of CPU that a process which only reads settings or fails early does not pay.
         import onnxruntime
         from tokenizers import Tokenizer
 
-        for name, sha256 in SHA256.items():
-            _check(self._weights / name, sha256)
+        for name in SHA256:
+            check_published(self._weights / name)
         tokenizer = str(self._weights / "tokenizer.json")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -96,9 +102,6 @@ class OnnxEmbedder:
         # The file says 128, for training; the model was made for 256.
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.enable_padding()
-        self._counter = Tokenizer.from_file(tokenizer)
-        self._counter.no_truncation()
-        self._counter.no_padding()
 
     def _run(self, texts: list[str]) -> list[Vector]:
         import numpy as np
@@ -121,7 +124,13 @@ def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
         yield order[begin : begin + _BATCH]
 
 
-def _check(path: Path, sha256: str) -> None:
+def check_published(path: Path) -> None:
+    """Does nothing where a file of the model is the one that was published.
+
+    Raises:
+        WeightsError: It is missing or another.
+    """
+    sha256 = SHA256[path.name]
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from pagi_memory.domain.front_matter import front_matter_end
 from pagi_memory.domain.model import Piece
 from pagi_memory.domain.sections import Section, sections_of
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 # Text, headings, offset.
 _Place = tuple[str, tuple[str, ...], int]
 
-_MARKDOWN = frozenset({".md", ".markdown"})
+# Everything else is Markdown, or was made Markdown when it was read.
+_PLAIN = frozenset({".txt", ".csv"})
+_FRONTED = frozenset({".md", ".markdown"})
 
 
 class SemanticSplitter:
@@ -40,18 +43,23 @@ class SemanticSplitter:
     @property
     def identity(self) -> str:
         """See `Splitter.identity`."""
-        return f"sections-1/{self._capacity}"
+        return f"sections-2/{self._capacity}"
 
     def split(self, source: str, text: str) -> list[Piece]:
-        """See `Splitter.split`. Markdown by suffix; everything else is plain text."""
+        """See `Splitter.split`."""
         # Imported here: the package is 18 MB of native code that only ingestion needs.
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-        if PurePosixPath(source).suffix.lower() in _MARKDOWN:
-            places = self._places(sections_of(text), MarkdownSplitter)
-        else:
+        suffix = PurePosixPath(source).suffix.lower()
+        begin = front_matter_end(text) if suffix in _FRONTED else 0
+        if suffix in _PLAIN:
             places = self._places([Section((), 0, text)], TextSplitter)
-        return [Piece(body, headings, offset, i) for i, (body, headings, offset) in enumerate(places)]
+        else:
+            places = self._places(sections_of(text[begin:]), MarkdownSplitter)
+        return [
+            Piece(body, headings, begin + offset, i, self._count_tokens(body))
+            for i, (body, headings, offset) in enumerate(places)
+        ]
 
     def _places(self, sections: Iterable[Section], splitter: Cutter) -> Iterator[_Place]:
         for section in sections:

@@ -3,99 +3,73 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pagi_memory.adapters import sqlite_passage_schema as sql
 from pagi_memory.adapters.sqlite_database import SqliteDatabase
-from pagi_memory.domain.model import Document, Hit, KnowledgeBase, Passage, Piece, Shelf
+from pagi_memory.adapters.vector_rows import best_rows, from_blob, stacked, to_blob
+from pagi_memory.domain.model import (
+    Document,
+    DocumentInfo,
+    Hit,
+    KnowledgeBase,
+    Narrowing,
+    Passage,
+    Piece,
+    Shelf,
+    ShelfStatistics,
+)
+from pagi_memory.domain.ports import EVERYTHING
 
 if TYPE_CHECKING:
-    from pagi_memory.domain.model import Vector
+    from pagi_memory.domain.model import Matrix, Vector
 
-# The words are an FTS5 table over `passages` (external content), kept by triggers, so that no code path can
-# forget them. Titles and texts are columns of their own: BM25 can weigh them apart.
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS documents (
-    source TEXT PRIMARY KEY,
-    persona TEXT NOT NULL,
-    knowledge_base TEXT NOT NULL,
-    fingerprint TEXT NOT NULL,
-    body TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS passages (
-    number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    source TEXT NOT NULL REFERENCES documents (source),
-    persona TEXT NOT NULL,
-    knowledge_base TEXT NOT NULL,
-    headings TEXT NOT NULL,
-    title TEXT NOT NULL,
-    body TEXT NOT NULL,
-    char_offset INTEGER NOT NULL,
-    piece_index INTEGER NOT NULL,
-    vector BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS passages_by_source ON passages (source);
-CREATE INDEX IF NOT EXISTS passages_by_shelf ON passages (persona, knowledge_base);
-CREATE TABLE IF NOT EXISTS unindexed (
-    id TEXT PRIMARY KEY,
-    persona TEXT NOT NULL,
-    knowledge_base TEXT NOT NULL
-);
-CREATE VIRTUAL TABLE IF NOT EXISTS passage_words USING fts5(
-    title, body, content='passages', content_rowid='number', tokenize='porter unicode61'
-);
-CREATE TRIGGER IF NOT EXISTS passage_inserted AFTER INSERT ON passages BEGIN
-    INSERT INTO passage_words (rowid, title, body) VALUES (new.number, new.title, new.body);
-    INSERT OR REPLACE INTO unindexed VALUES (new.id, new.persona, new.knowledge_base);
-END;
-CREATE TRIGGER IF NOT EXISTS passage_deleted AFTER DELETE ON passages BEGIN
-    INSERT INTO passage_words (passage_words, rowid, title, body)
-        VALUES ('delete', old.number, old.title, old.body);
-    INSERT OR REPLACE INTO unindexed VALUES (old.id, old.persona, old.knowledge_base);
-END;
+log = logging.getLogger(__name__)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INSERT_DOCUMENT = """
+INSERT INTO documents (source, persona, knowledge_base, fingerprint, body, metadata, updated_at_us)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (source) DO UPDATE SET persona = excluded.persona, knowledge_base = excluded.knowledge_base,
+    fingerprint = excluded.fingerprint, body = excluded.body, metadata = excluded.metadata,
+    updated_at_us = excluded.updated_at_us
 """
-
-_INSERT_DOCUMENT = "INSERT INTO documents (source, persona, knowledge_base, fingerprint, body) VALUES (?, ?, ?, ?, ?)"
 _INSERT_PASSAGE = """
 INSERT INTO passages
-    (id, source, persona, knowledge_base, headings, title, body, char_offset, piece_index, vector)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    (id, source, persona, knowledge_base, shelf, headings, title, body, char_offset, piece_index, tokens)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_SOULS = """
-SELECT persona, knowledge_base, CASE knowledge_base WHEN ? THEN body END FROM documents ORDER BY source
-"""
-_SEARCH_WORDS = """
-SELECT passages.id, -bm25(passage_words) FROM passage_words
-JOIN passages ON passages.number = passage_words.rowid
-WHERE passage_words MATCH ? AND passages.persona = ? AND passages.knowledge_base IN ({marks})
-ORDER BY bm25(passage_words) LIMIT ?
-"""
-_PASSAGES = """
-SELECT id, persona, knowledge_base, source, body, headings, char_offset, piece_index FROM passages
-WHERE id IN ({marks})
-"""
-_UNINDEXED = """
-SELECT unindexed.id, unindexed.persona, unindexed.knowledge_base, passages.vector
-FROM unindexed LEFT JOIN passages ON passages.id = unindexed.id ORDER BY unindexed.id LIMIT ?
-"""
+_MOVE_PASSAGE = "UPDATE passages SET char_offset = ?, piece_index = ? WHERE id = ?"
+_SOULS = "SELECT persona, knowledge_base, CASE knowledge_base WHEN ? THEN body END FROM documents ORDER BY source"
 _MARK_SHELF = """
 INSERT OR REPLACE INTO unindexed (id, persona, knowledge_base)
 SELECT id, persona, knowledge_base FROM passages WHERE persona = ? AND knowledge_base = ?
 """
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class SqlitePassageStore:
     """`PassageStore` on one file."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = SqliteDatabase(path, _SCHEMA)
+    def __init__(self, path: Path, *, title_weight: float = 1.0, now: Callable[[], datetime] = _utc_now) -> None:
+        self._path = path
+        self._database = SqliteDatabase(path, sql.SCHEMA)
+        self._title_weight = title_weight
+        self._now = now
 
     async def start(self) -> None:
-        """Opens the file."""
+        """Opens the file; one that an older version wrote is emptied, to be filled again from the folders."""
+        if self._path.exists() and _version(self._path) not in (0, sql.VERSION):
+            _empty(self._path)
         await self._database.start()
 
     async def stop(self) -> None:
@@ -109,21 +83,40 @@ class SqlitePassageStore:
         )
 
     async def replace(self, document: Document) -> None:
-        """See `PassageStore.replace`."""
+        """See `PassageStore.replace`. Passages that stay keep their row, and the index hears nothing of them."""
         text = document.source_text
-        row = (text.source, text.shelf.persona, text.shelf.knowledge_base.value, document.fingerprint, text.text)
-        passages = [_row(p, v) for p, v in zip(document.passages, document.vectors, strict=True)]
+        written = (self._now() - _EPOCH) // timedelta(microseconds=1)
+        metadata = json.dumps(dict(text.metadata), ensure_ascii=False)
+        place = (text.source, text.shelf.persona, text.shelf.knowledge_base.value)
+        row = (*place, document.fingerprint, text.text, metadata, written)
+        vectors = {p.id: to_blob(v) for p, v in zip(document.passages, document.vectors, strict=True)}
 
         def put(connection: sqlite3.Connection) -> None:
-            _delete(connection, text.source)
+            known = {row[0] for row in connection.execute("SELECT id FROM passages WHERE source = ?", (text.source,))}
+            gone = known - vectors.keys()
+            connection.executemany("DELETE FROM passages WHERE id = ?", [(passage_id,) for passage_id in gone])
             connection.execute(_INSERT_DOCUMENT, row)
-            connection.executemany(_INSERT_PASSAGE, passages)
+            new = [passage for passage in document.passages if passage.id not in known]
+            connection.executemany(_INSERT_PASSAGE, [_row(passage) for passage in new])
+            moved = [(p.piece.offset, p.piece.index, p.id) for p in document.passages if p.id in known]
+            connection.executemany(_MOVE_PASSAGE, moved)
+            model = _serving_model(connection)
+            connection.executemany(sql.ADD_VECTOR, [(model, vectors[p.id], p.id) for p in document.passages])
 
         await self._database.write(put)
 
     async def remove(self, source: str) -> None:
         """See `PassageStore.remove`."""
         await self._database.write(lambda connection: _delete(connection, source))
+
+    async def forget_documents(self) -> None:
+        """See `PassageStore.forget_documents`."""
+
+        def forget(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM passages")
+            connection.execute("DELETE FROM documents")
+
+        await self._database.write(forget)
 
     async def souls(self) -> dict[str, str]:
         """See `PassageStore.souls`."""
@@ -137,19 +130,34 @@ class SqlitePassageStore:
 
         return await self._database.read(select)
 
-    async def search_words(self, words: Sequence[str], shelves: Sequence[Shelf], limit: int) -> list[Hit]:
+    async def search_words(
+        self, words: Sequence[str], shelves: Sequence[Shelf], limit: int, only: Narrowing = EVERYTHING
+    ) -> list[Hit]:
         """See `PassageStore.search_words`."""
-        bases_by_persona: defaultdict[str, list[str]] = defaultdict(list)
-        for shelf in shelves:
-            bases_by_persona[shelf.persona].append(shelf.knowledge_base.value)
-        if not (expression := _match_expression(words)):
+        if not (expression := sql.match_expression(words, shelves)):
             return []
+        condition, values = sql.narrowing_condition(only)
+        statement = sql.WORDS_NARROWED if only else sql.WORDS
+        statement = statement.format(narrowing=condition, title_weight=float(self._title_weight))
+        bounds = (expression, *values, limit)
+        return await self._database.read(
+            lambda connection: [Hit(*row) for row in connection.execute(statement, bounds)]
+        )
+
+    async def nearest(
+        self, vector: Vector, shelves: Sequence[Shelf], limit: int, only: Narrowing = EVERYTHING
+    ) -> list[Hit]:
+        """See `PassageStore.nearest`."""
+        condition, values = sql.narrowing_condition(only)
+        statement = sql.VECTORS.format(narrowing=condition)
 
         def select(connection: sqlite3.Connection) -> list[Hit]:
-            hits = []
-            for persona, bases in bases_by_persona.items():
-                statement = _SEARCH_WORDS.format(marks=_marks(bases))
-                hits += [Hit(*row) for row in connection.execute(statement, (expression, persona, *bases, limit))]
+            hits: list[Hit] = []
+            for shelf in shelves:
+                rows = connection.execute(statement, (shelf.persona, shelf.knowledge_base.value, *values))
+                while some := rows.fetchmany(10_000):
+                    ids, matrix = stacked(some)
+                    hits += best_rows(ids, matrix, vector, limit)
             return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
         return await self._database.read(select)
@@ -158,8 +166,50 @@ class SqlitePassageStore:
         """See `PassageStore.passages`."""
 
         def select(connection: sqlite3.Connection) -> dict[str, Passage]:
-            rows = connection.execute(_PASSAGES.format(marks=_marks(ids)), tuple(ids))
+            rows = connection.execute(sql.PASSAGES.format(marks=_marks(ids)), tuple(ids))
             return {row[0]: _passage(*row) for row in rows}
+
+        return await self._database.read(select)
+
+    async def documents(
+        self, *, after: str = "", limit: int, persona: str = "", bases: Sequence[str] = ()
+    ) -> list[DocumentInfo]:
+        """See `PassageStore.documents`."""
+        condition, values = "source > ?", [after]
+        if persona:
+            condition, values = f"{condition} AND persona = ?", [*values, persona]
+        if bases:
+            condition, values = f"{condition} AND knowledge_base IN ({_marks(bases)})", [*values, *bases]
+        statement = sql.DOCUMENTS.format(condition=condition)
+        return await self._database.read(
+            lambda connection: [_info(*row) for row in connection.execute(statement, (*values, limit))]
+        )
+
+    async def document(self, source: str) -> tuple[DocumentInfo, str, list[Passage]] | None:
+        """See `PassageStore.document`."""
+
+        def select(connection: sqlite3.Connection) -> tuple[DocumentInfo, str, list[Passage]] | None:
+            statement = sql.DOCUMENTS.format(condition="source = ?")
+            # One transaction: the text and the passages of one moment.
+            connection.execute("BEGIN")
+            try:
+                row = connection.execute(statement, (source, 1)).fetchone()
+                body = connection.execute("SELECT body FROM documents WHERE source = ?", (source,)).fetchone()
+                passages = connection.execute(sql.PASSAGES_OF_SOURCE, (source,)).fetchall()
+            finally:
+                connection.execute("COMMIT")
+            return (_info(*row), body[0], [_passage(*found) for found in passages]) if row else None
+
+        return await self._database.read(select)
+
+    async def statistics(self) -> list[ShelfStatistics]:
+        """See `PassageStore.statistics`."""
+
+        def select(connection: sqlite3.Connection) -> list[ShelfStatistics]:
+            return [
+                ShelfStatistics(Shelf(persona, KnowledgeBase(base)), documents, passages, characters)
+                for persona, base, documents, characters, passages in connection.execute(sql.STATISTICS)
+            ]
 
         return await self._database.read(select)
 
@@ -176,12 +226,11 @@ class SqlitePassageStore:
 
     async def unindexed(self, limit: int) -> dict[Shelf, dict[str, Vector | None]]:
         """See `PassageStore.unindexed`."""
-        import numpy as np  # the embedder needs it anyway; not at import, to keep that quick
 
         def select(connection: sqlite3.Connection) -> dict[Shelf, dict[str, Vector | None]]:
             changes: defaultdict[Shelf, dict[str, Vector | None]] = defaultdict(dict)
-            for passage_id, persona, base, blob in connection.execute(_UNINDEXED, (limit,)):
-                vector = None if blob is None else np.frombuffer(blob, dtype="<f4")
+            for passage_id, persona, base, blob in connection.execute(sql.UNINDEXED, (limit,)):
+                vector = None if blob is None else from_blob(blob)
                 changes[Shelf(persona, KnowledgeBase(base))][passage_id] = vector
             return dict(changes)
 
@@ -204,34 +253,130 @@ class SqlitePassageStore:
 
         await self._database.write(insert)
 
+    async def vectors(self, shelf: Shelf) -> tuple[list[str], Matrix]:
+        """See `PassageStore.vectors`."""
+        statement = sql.VECTORS.format(narrowing="1")
+        place = (shelf.persona, shelf.knowledge_base.value)
+        return await self._database.read(lambda connection: stacked(connection.execute(statement, place).fetchall()))
+
+    async def vectors_of(self, source: str) -> dict[str, Vector]:
+        """See `PassageStore.vectors_of`."""
+
+        def select(connection: sqlite3.Connection) -> dict[str, Vector]:
+            rows = connection.execute(sql.VECTORS_OF_SOURCE, (source,))
+            return {_embedded_text(headings, body): from_blob(blob) for headings, body, blob in rows}
+
+        return await self._database.read(select)
+
+    async def serving_model(self) -> str:
+        """See `PassageStore.serving_model`."""
+        return await self._database.read(_serving_model)
+
+    async def serve_model(self, model: str) -> None:
+        """See `PassageStore.serve_model`."""
+
+        def switch(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES ('model', ?)", (model,))
+            connection.execute("DELETE FROM vectors WHERE model != ?", (model,))
+            connection.execute("INSERT OR REPLACE INTO unindexed SELECT id, persona, knowledge_base FROM passages")
+
+        await self._database.write(switch)
+
+    async def without_vector(self, model: str, limit: int) -> dict[str, str]:
+        """See `PassageStore.without_vector`."""
+
+        def select(connection: sqlite3.Connection) -> dict[str, str]:
+            rows = connection.execute(sql.WITHOUT_VECTOR, (model, limit))
+            return {passage_id: _embedded_text(headings, body) for passage_id, headings, body in rows}
+
+        return await self._database.read(select)
+
+    async def add_vectors(self, model: str, vectors: Mapping[str, Vector]) -> None:
+        """See `PassageStore.add_vectors`."""
+        rows = [(model, to_blob(vector), passage_id) for passage_id, vector in vectors.items()]
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.executemany(sql.ADD_VECTOR, rows)
+
+        await self._database.write(insert)
+
+    async def count_vectors(self, model: str) -> int:
+        """See `PassageStore.count_vectors`."""
+
+        def select(connection: sqlite3.Connection) -> int:
+            return int(connection.execute("SELECT count(*) FROM vectors WHERE model = ?", (model,)).fetchone()[0])
+
+        return await self._database.read(select)
+
+
+def _version(path: Path) -> int:
+    try:
+        connection = sqlite3.connect(path)
+        try:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'documents'").fetchone():
+                return 0
+            return int(connection.execute("PRAGMA user_version").fetchone()[0]) or 1
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        # Start says what is wrong with it.
+        return 0
+
+
+def _empty(path: Path) -> None:
+    log.warning("%s was written by another version: it is emptied and filled again from the folders", path)
+    connection = sqlite3.connect(path)
+    try:
+        connection.executescript(sql.DROP)
+    finally:
+        connection.close()
+
+
+def _serving_model(connection: sqlite3.Connection) -> str:
+    row = connection.execute("SELECT value FROM facts WHERE name = 'model'").fetchone()
+    return str(row[0]) if row else ""
+
 
 def _delete(connection: sqlite3.Connection, source: str) -> None:
     connection.execute("DELETE FROM passages WHERE source = ?", (source,))
     connection.execute("DELETE FROM documents WHERE source = ?", (source,))
 
 
-def _row(passage: Passage, vector: Vector) -> tuple[str | int | bytes, ...]:
+def _row(passage: Passage) -> tuple[str | int, ...]:
     piece, shelf = passage.piece, passage.shelf
     headings = json.dumps(piece.headings, ensure_ascii=False)
-    place = (piece.offset, piece.index)
-    words = (headings, piece.title, piece.text)
-    blob = vector.astype("<f4").tobytes()
-    return (passage.id, passage.source, shelf.persona, shelf.knowledge_base.value, *words, *place, blob)
+    place = (passage.source, shelf.persona, shelf.knowledge_base.value, sql.shelf_word(shelf))
+    return (passage.id, *place, headings, piece.title, piece.text, piece.offset, piece.index, piece.tokens)
 
 
 def _passage(
-    passage_id: str, persona: str, base: str, source: str, body: str, headings: str, offset: int, index: int
+    passage_id: str,
+    persona: str,
+    base: str,
+    source: str,
+    body: str,
+    headings: str,
+    offset: int,
+    index: int,
+    tokens: int,
+    metadata: str,
 ) -> Passage:
-    piece = Piece(body, tuple(json.loads(headings)), offset, index)
-    return Passage(passage_id, Shelf(persona, KnowledgeBase(base)), source, piece)
+    piece = Piece(body, tuple(json.loads(headings)), offset, index, tokens)
+    return Passage(passage_id, Shelf(persona, KnowledgeBase(base)), source, piece, json.loads(metadata))
+
+
+def _info(
+    source: str, persona: str, base: str, metadata: str, updated_at_us: int, characters: int, passages: int
+) -> DocumentInfo:
+    updated_at = _EPOCH + timedelta(microseconds=updated_at_us)
+    return DocumentInfo(
+        source, Shelf(persona, KnowledgeBase(base)), passages, characters, json.loads(metadata), updated_at
+    )
+
+
+def _embedded_text(headings: str, body: str) -> str:
+    return Piece(body, tuple(json.loads(headings)), 0, 0).embedded_text
 
 
 def _marks(values: Iterable[object]) -> str:
     return ", ".join("?" for _ in values)
-
-
-def _match_expression(words: Sequence[str]) -> str:
-    # A quoted string is a term whatever it holds: no operator, no column name, no syntax error. FTS5 ends its
-    # expression at a NUL.
-    quoted = ['"' + word.replace('"', '""').replace("\0", " ") + '"' for word in words]
-    return " OR ".join(quoted)

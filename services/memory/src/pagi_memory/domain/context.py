@@ -3,33 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from pagi_memory.domain.history import History
+from pagi_memory.domain.limits import checked_query
 from pagi_memory.domain.model import Context
 from pagi_memory.domain.personas import Personas
+from pagi_memory.domain.playbooks import Playbooks
 from pagi_memory.domain.recall import Recall
+
+# So many ways to do a task are enough to choose from.
+MOST_PLAYBOOKS = 3
 
 
 class ContextAssembly:
     """Soul, turns and passages in one answer."""
 
-    def __init__(self, personas: Personas, history: History, recall: Recall) -> None:
+    def __init__(self, personas: Personas, history: History, recall: Recall, playbooks: Playbooks) -> None:
         self._personas = personas
         self._history = history
         self._recall = recall
+        self._playbooks = playbooks
 
     async def gather(
-        self, tenant: str, session_id: str, *, query: str, persona: str = "", top_k: int = 0, max_turns: int = 0
+        self,
+        tenant: str,
+        session_id: str,
+        *,
+        query: str,
+        persona: str = "",
+        top_k: int = 0,
+        max_turns: int = 0,
+        max_passage_tokens: int = 0,
+        max_history_tokens: int = 0,
+        tool_versions: Mapping[str, str] | None = None,
     ) -> Context:
-        """Reads the three at once; see `History.newest` and `Recall.search` for the bounds.
+        """Reads all at once; see `History.recollect` and `Recall.search` for the bounds.
+
+        Playbooks that fit come beside the passages, at most `MOST_PLAYBOOKS`.
 
         Raises:
             InvalidArgumentError: An argument is outside of its bounds.
             UnknownPersonaError: There is no such persona.
         """
         soul = self._personas.soul(persona)
-        turns, passages = await asyncio.gather(
-            self._history.newest(tenant, session_id, max_turns=max_turns),
-            self._recall.search(query, persona=persona, top_k=top_k),
+        told, passages, playbooks = await asyncio.gather(
+            self._history.recollect(tenant, session_id, max_turns=max_turns, max_tokens=max_history_tokens),
+            self._recall.search(query, persona=persona, top_k=top_k, max_tokens=max_passage_tokens),
+            self._playbooks.fitting(
+                tenant,
+                checked_query(query),
+                persona=self._personas.named(persona),
+                limit=MOST_PLAYBOOKS,
+                tool_versions=tool_versions,
+            ),
         )
-        return Context(soul, turns, passages)
+        return Context(soul, told.turns, passages, told.summary, playbooks)

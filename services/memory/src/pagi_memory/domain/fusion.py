@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from pagi_memory.domain.model import Hit
-
-
-@dataclass(frozen=True, slots=True)
-class FusedHit:
-    """A candidate with its joint score (0 to 1) and its parts (each 0 to 1 among the candidates of its kind)."""
-
-    passage_id: str
-    score: float
-    dense: float
-    lexical: float
+from pagi_memory.domain.model import FusedHit, Hit
 
 
 def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], *, lexical_weight: float) -> list[FusedHit]:
@@ -34,6 +23,8 @@ def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], *, lexical_weight: float)
         Best first; equal scores in the order of the ids, so that an answer is the same each time.
     """
     by_meaning, by_words = _scaled(dense), _scaled(lexical)
+    cosine, bm25 = _measured(dense), _measured(lexical)
+    nothing = (0, 0.0)
     fused = [
         FusedHit(
             passage_id=passage_id,
@@ -41,6 +32,10 @@ def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], *, lexical_weight: float)
             + (1 - lexical_weight) * by_meaning.get(passage_id, 0.0),
             dense=by_meaning.get(passage_id, 0.0),
             lexical=by_words.get(passage_id, 0.0),
+            cosine=cosine.get(passage_id, nothing)[1],
+            bm25=bm25.get(passage_id, nothing)[1],
+            dense_rank=cosine.get(passage_id, nothing)[0],
+            lexical_rank=bm25.get(passage_id, nothing)[0],
         )
         for passage_id in by_meaning | by_words
     ]
@@ -54,3 +49,7 @@ def _scaled(hits: Sequence[Hit]) -> dict[str, float]:
     if best == worst:
         return {hit.passage_id: 1.0 for hit in hits}
     return {hit.passage_id: (hit.score - worst) / (best - worst) for hit in hits}
+
+
+def _measured(hits: Sequence[Hit]) -> dict[str, tuple[int, float]]:
+    return {hit.passage_id: (rank, hit.score) for rank, hit in enumerate(hits, 1)}

@@ -8,26 +8,34 @@ from itertools import accumulate
 
 from pagi_chassis.errors import InvalidArgumentError
 
+from pagi_memory.domain.condensing import Extract
 from pagi_memory.domain.limits import (
-    MAX_TURN_CHARS,
+    MAX_HISTORY_TOKENS,
     MAX_TURNS_READ,
     MAX_TURNS_STORED,
     Defaults,
     checked_count,
     checked_id,
+    checked_persona,
     checked_session_id,
-    is_persona_name,
+    checked_tenant,
+    checked_turn_text,
 )
-from pagi_memory.domain.model import DEFAULT_PERSONA, SessionKey, Turn
+from pagi_memory.domain.model import SessionKey, Turn
 from pagi_memory.domain.ports import SessionStore
+from pagi_memory.domain.session import Recollection
+from pagi_memory.domain.summaries import Summaries
 
 
 class History:
     """The Heart: turns by tenant and session."""
 
-    def __init__(self, store: SessionStore, *, defaults: Defaults | None = None) -> None:
+    def __init__(
+        self, store: SessionStore, *, defaults: Defaults | None = None, summaries: Summaries | None = None
+    ) -> None:
         self._store = store
         self._defaults = defaults or Defaults()
+        self._summaries = summaries or Summaries(store, Extract(), defaults=self._defaults)
 
     async def newest(self, tenant: str, session_id: str, *, max_turns: int = 0) -> list[Turn]:
         """The newest turns of a session, oldest of them first; none for a session that has none.
@@ -40,9 +48,31 @@ class History:
         Raises:
             InvalidArgumentError: An argument is outside of its bounds.
         """
-        key = SessionKey(tenant, checked_session_id(session_id))
+        key = SessionKey(checked_tenant(tenant), checked_session_id(session_id))
         limit = checked_count(max_turns, "max_turns", default=self._defaults.max_turns, most=MAX_TURNS_READ)
         return await self._store.newest(key, limit)
+
+    async def recollect(self, tenant: str, session_id: str, *, max_turns: int = 0, max_tokens: int = 0) -> Recollection:
+        """What a run is told of its session: the newest turns that fit, and a summary of those before them.
+
+        Args:
+            tenant: Whose session; empty where there is one tenant.
+            session_id: 1 to 200 characters, no path, no control characters.
+            max_turns: At most this many, 1 to 1,000; 0: the default.
+            max_tokens: Of all turns together, by `estimate_tokens`, 1 to 1,000,000; 0: the default.
+
+        Raises:
+            InvalidArgumentError: An argument is outside of its bounds.
+        """
+        key = SessionKey(checked_tenant(tenant), checked_session_id(session_id))
+        defaults = self._defaults
+        return await self._summaries.recollect(
+            key,
+            max_turns=checked_count(max_turns, "max_turns", default=defaults.max_turns, most=MAX_TURNS_READ),
+            max_tokens=checked_count(
+                max_tokens, "max_history_tokens", default=defaults.max_history_tokens, most=MAX_HISTORY_TOKENS
+            ),
+        )
 
     async def append(self, tenant: str, session_id: str, *, persona: str, turns: Sequence[Turn]) -> int:
         """Adds a run's turns and says how many were new: 0 where all of them were stored before.
@@ -56,23 +86,19 @@ class History:
         Raises:
             InvalidArgumentError: An argument is outside of its bounds.
         """
-        key = SessionKey(tenant, checked_session_id(session_id))
-        name = persona or DEFAULT_PERSONA
-        if not is_persona_name(name):
-            raise InvalidArgumentError("persona may hold letters, digits, '-' and '_', at most 63.", field="persona")
+        key = SessionKey(checked_tenant(tenant), checked_session_id(session_id))
+        name = checked_persona(persona)
         if not 1 <= len(turns) <= MAX_TURNS_STORED:
             raise InvalidArgumentError(
                 f"{len(turns)} turns were sent; between 1 and {MAX_TURNS_STORED} are allowed.", field="turns"
             )
         for turn in turns:
             checked_id(turn.run_id, "run_id")
-            if len(turn.text) > MAX_TURN_CHARS:
-                raise InvalidArgumentError(
-                    f"turns[{turn.position}].text has {len(turn.text)} characters; at most {MAX_TURN_CHARS} "
-                    "are allowed.",
-                    field=f"turns[{turn.position}].text",
-                )
-        return await self._store.append(key, name, _in_order(turns))
+        checked = [replace(t, text=checked_turn_text(t.text, f"turns[{t.position}].text")) for t in turns]
+        stored = await self._store.append(key, name, _in_order(checked))
+        if stored:
+            self._summaries.roll_soon(key)
+        return stored
 
 
 def _in_order(turns: Sequence[Turn]) -> list[Turn]:

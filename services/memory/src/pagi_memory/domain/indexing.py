@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from pagi_memory.domain.errors import IndexUnavailableError
 from pagi_memory.domain.model import Shelf
 from pagi_memory.domain.ports import PassageStore, VectorIndex
 
@@ -22,12 +23,18 @@ class Indexing:
         self._index = index
         self._batch = batch
 
-    async def bring_in_step(self) -> None:
+    async def bring_in_step(self, *, check: bool = True) -> None:
         """Passes on what has changed; rebuilds every shelf that cannot be read or holds another number.
+
+        Args:
+            check: Look at every shelf, and not only at those that have changed.
 
         Raises:
             IndexUnavailableError: The index cannot be written now; the next call goes on from there.
         """
+        if not check:
+            await self._counts(sorted(await self._pass_on_changes(), key=_name))
+            return
         shelves = await self._all_shelves()
         held = await self._counts(shelves)
         if unreadable := [shelf for shelf, count in held.items() if count is None]:
@@ -40,7 +47,23 @@ class Indexing:
         for shelf, count in held.items():
             if count != expected.get(shelf, 0):
                 await self._rebuild(shelf, f"holds {count} passages instead of {expected.get(shelf, 0)}")
-        await self._pass_on_changes()
+        await self._counts(sorted(await self._pass_on_changes(), key=_name))
+
+    async def rebuild(self) -> None:
+        """Empties every shelf of the index; `bring_in_step` fills them again.
+
+        Raises:
+            IndexUnavailableError: The index cannot be written now.
+        """
+        failure: IndexUnavailableError | None = None
+        for shelf in await self._all_shelves():
+            await self._store.mark_unindexed(shelf)
+            try:
+                await self._index.clear(shelf)
+            except IndexUnavailableError as error:
+                failure = error
+        if failure:
+            raise failure
 
     async def _counts(self, shelves: Sequence[Shelf]) -> dict[Shelf, int | None]:
         return {shelf: await self._index.count(shelf) for shelf in shelves}

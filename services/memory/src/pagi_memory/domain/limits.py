@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 from pagi_chassis.errors import InvalidArgumentError
 
+from pagi_memory.domain.model import DEFAULT_PERSONA
+
 MAX_QUERY_CHARS = 32_768
 MAX_TOP_K = 100
 MAX_TURNS_READ = 1_000
 MAX_TURNS_STORED = 1_000
 MAX_TURN_CHARS = 1_048_576
 MAX_ID_CHARS = 200
+MAX_TITLE_CHARS = 200
+MAX_HISTORY_TOKENS = 1_000_000
 
 _PERSONA = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 
@@ -24,6 +28,9 @@ class Defaults:
 
     top_k: int = 5
     max_turns: int = 20
+    # Of all turns in one context together, and of the summary of those before them (tokens).
+    max_history_tokens: int = 3_000
+    summary_tokens: int = 400
 
 
 def is_persona_name(name: str) -> bool:
@@ -54,9 +61,67 @@ def checked_id(value: str, field: str) -> str:
         raise InvalidArgumentError(
             f"{field} has {len(value)} characters; at most {MAX_ID_CHARS} are allowed.", field=field
         )
-    if any(unicodedata.category(character) == "Cc" for character in value):
-        raise InvalidArgumentError(f"{field} may not hold control characters.", field=field)
+    _refuse_control(value, field)
     return value
+
+
+def checked_tenant(tenant: str) -> str:
+    """The tenant, if it can be one; empty where there is one tenant.
+
+    Raises:
+        InvalidArgumentError: It is longer than 200 characters or holds control characters.
+    """
+    return checked_id(tenant, "tenant") if tenant else ""
+
+
+def checked_persona(persona: str) -> str:
+    """The persona's name, the default one where none is given; it need not exist any more.
+
+    Raises:
+        InvalidArgumentError: It can be none.
+    """
+    name = persona or DEFAULT_PERSONA
+    if not is_persona_name(name):
+        raise InvalidArgumentError("persona may hold letters, digits, '-' and '_', at most 63.", field="persona")
+    return name
+
+
+def checked_turn_text(text: str, field: str) -> str:
+    """The text of a turn, as it can be stored.
+
+    Raises:
+        InvalidArgumentError: It has more than 1,048,576 characters.
+    """
+    if len(text) > MAX_TURN_CHARS:
+        raise InvalidArgumentError(
+            f"{field} has {len(text)} characters; at most {MAX_TURN_CHARS} are allowed.", field=field
+        )
+    return storable(text)
+
+
+def storable(text: str) -> str:
+    """The text without what no database text holds: NUL becomes U+FFFD, half of a surrogate pair "?"."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def checked_page_token(token: str) -> tuple[int, str] | None:
+    """The place after which a list goes on: a time in microseconds since 1970 and an id; None: the beginning.
+
+    Raises:
+        InvalidArgumentError: It is none that a page before gave.
+    """
+    if not token:
+        return None
+    time, separator, last_id = token.partition(":")
+    if not (separator and last_id and len(time) < 19 and re.fullmatch(r"-?[0-9]+", time)):
+        raise InvalidArgumentError("page_token is none that a page before gave.", field="page_token")
+    return int(time), checked_id(last_id, "page_token")
+
+
+def _refuse_control(value: str, field: str) -> None:
+    # Cs is half of a surrogate pair: no text, and nothing that a database takes.
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise InvalidArgumentError(f"{field} may not hold control characters.", field=field)
 
 
 def checked_query(query: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     # One text's place in the space of meanings: float32, of length 1, `Embedder.dimensions` long.
     Vector = NDArray[np.float32]
+    # Many of them, one in each row.
+    Matrix = NDArray[np.float32]
 
 DEFAULT_PERSONA = "default"
 
@@ -62,7 +65,19 @@ class SourceText:
     # Path below the knowledge-bases folder, with "/".
     source: str
     text: str
-    # Changes when the bytes of the file change.
+    # Changes when the bytes of the file change, or what is made of them.
+    content_hash: str
+    # What the document says of itself.
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file that holds a document."""
+
+    shelf: Shelf
+    source: str
+    # Changes when the bytes of the file change, or what is made of them.
     content_hash: str
 
 
@@ -70,9 +85,9 @@ class SourceText:
 class Found:
     """What a look at the folders brought."""
 
-    texts: list[SourceText]
-    # Documents that are there and could not be read now; what is known of them stays.
-    unreadable: frozenset[str] = frozenset()
+    files: list[FoundFile]
+    # Documents that are there and could not be read now, with the reason; what is known of them stays.
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +98,18 @@ class Piece:
     headings: tuple[str, ...]
     offset: int
     index: int
+    # Tokens of the text, as the splitter counts them.
+    tokens: int = 0
 
     @property
     def title(self) -> str:
         """The headings above it in one line, outermost first."""
         return " > ".join(self.headings)
+
+    @property
+    def embedded_text(self) -> str:
+        """What the embedder reads: the headings say what a passage is about that does not say so itself."""
+        return f"{self.title}\n{self.text}" if self.headings else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +120,53 @@ class Passage:
     shelf: Shelf
     source: str
     piece: Piece
+    # Of its document.
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document ready to be stored, with one vector for each of its passages."""
+    """A document ready to be stored, with one vector of the serving model for each of its passages."""
 
     source_text: SourceText
     # Changes when anything changes that its passages or vectors depend on.
     fingerprint: str
     passages: list[Passage] = field(default_factory=list)
     vectors: list[Vector] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    """What a list tells of a document."""
+
+    source: str
+    shelf: Shelf
+    passages: int
+    characters: int
+    metadata: Mapping[str, str]
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfStatistics:
+    """How much a shelf holds."""
+
+    shelf: Shelf
+    documents: int
+    passages: int
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """Which documents a search is about: any of the sources ("*" stands for anything), all of the metadata."""
+
+    sources: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether it leaves out anything."""
+        return bool(self.sources or self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +178,43 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredPassage:
-    """An answer of retrieval; `dense` and `lexical` are its parts, scaled to 0..1 within the answer's candidates."""
+class FusedHit:
+    """A candidate with its joint score and its parts, each 0 to 1 among the candidates of its kind."""
 
-    passage: Passage
+    passage_id: str
     score: float
     dense: float
     lexical: float
+    # As measured: cosine to the query and BM25; 0 where it was not among the candidates of the kind.
+    cosine: float = 0.0
+    bm25: float = 0.0
+    # The place among the candidates of the kind, from 1; 0 where it was not among them.
+    dense_rank: int = 0
+    lexical_rank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPassage:
+    """An answer of retrieval and why it was chosen; `merged` pieces that stand one after the other are in it."""
+
+    passage: Passage
+    hit: FusedHit
+    merged: int = 1
+
+    @property
+    def score(self) -> float:
+        """The joint score, 0 to 1, comparable within one answer."""
+        return self.hit.score
+
+    @property
+    def dense(self) -> float:
+        """The part of the meaning."""
+        return self.hit.dense
+
+    @property
+    def lexical(self) -> float:
+        """The part of the words."""
+        return self.hit.lexical
 
 
 class TurnRole(StrEnum):
@@ -147,6 +235,8 @@ class Turn:
     run_id: str
     position: int
     created_at: datetime
+    # When somebody changed the text; None: it stands as it was said.
+    edited_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

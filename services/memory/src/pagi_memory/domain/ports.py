@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from pagi_memory.domain.model import (
     Document,
+    DocumentInfo,
     Found,
     Hit,
+    Narrowing,
     Passage,
     Piece,
     SessionKey,
     Shelf,
+    ShelfStatistics,
+    SourceText,
     Turn,
+)
+from pagi_memory.domain.playbook import Known, MindStatistics, Outcome, Playbook, PlaybookState
+from pagi_memory.domain.session import (
+    HeartStatistics,
+    Retention,
+    Session,
+    SessionRecord,
+    Summary,
+    TurnHit,
+    Window,
 )
 
 if TYPE_CHECKING:
-    from pagi_memory.domain.model import Vector
+    from pagi_memory.domain.model import Matrix, Vector
+
+EVERYTHING = Narrowing()
 
 
 class Embedder(Protocol):
@@ -46,11 +63,35 @@ class KnowledgeFiles(Protocol):
     """The folders that people write."""
 
     async def look(self) -> Found:
-        """Reads every document. One that cannot be read is named in a log line and left out.
+        """Finds every document; one that cannot be read is told with the reason.
 
         Raises:
             NoKnowledgeFolderError: The folder is not there.
         """
+
+    async def read(self, source: str) -> SourceText:
+        """The text of a document, made from whatever format its file has.
+
+        Raises:
+            UnreadableDocumentError: It cannot be read, or there is none.
+        """
+
+    async def write(self, source: str, content: bytes) -> bool:
+        """Puts a file in its place, the old one or the new one and nothing between; whether it is a new one.
+
+        Raises:
+            InvalidArgumentError: No document can have this source, or its content cannot be read.
+        """
+
+    async def delete(self, source: str) -> None:
+        """Deletes a file.
+
+        Raises:
+            UnknownDocumentError: There is none.
+        """
+
+    def changes(self) -> AsyncIterator[None]:
+        """Something comes whenever anything in the folders may have changed, until the caller stops asking."""
 
 
 class PassageStore(Protocol):
@@ -72,8 +113,48 @@ class PassageStore(Protocol):
     async def souls(self) -> dict[str, str]:
         """The whole Soul of every known persona: its documents in the order of their sources."""
 
-    async def search_words(self, words: Sequence[str], shelves: Sequence[Shelf], limit: int) -> list[Hit]:
+    async def search_words(
+        self, words: Sequence[str], shelves: Sequence[Shelf], limit: int, only: Narrowing = EVERYTHING
+    ) -> list[Hit]:
         """The passages that hold any of the words, best first. Words may hold any characters."""
+
+    async def nearest(
+        self, vector: Vector, shelves: Sequence[Shelf], limit: int, only: Narrowing = EVERYTHING
+    ) -> list[Hit]:
+        """The nearest passages by comparing with every one: exact, and slow where there are many."""
+
+    async def vectors(self, shelf: Shelf) -> tuple[list[str], Matrix]:
+        """The ids of a shelf's passages and their vectors of the serving model, one in each row."""
+
+    async def vectors_of(self, source: str) -> dict[str, Vector]:
+        """The vectors of a document by the text that was embedded, so that what has not changed is not embedded."""
+
+    async def documents(self, *, after: str = "", limit: int, persona: str, bases: Sequence[str]) -> list[DocumentInfo]:
+        """Documents in the order of their sources, those behind `after`; empty `persona` or `bases`: every one."""
+
+    async def document(self, source: str) -> tuple[DocumentInfo, str, list[Passage]] | None:
+        """A document, its text and its passages in order; None where there is none."""
+
+    async def statistics(self) -> list[ShelfStatistics]:
+        """What each shelf holds, the Souls among them."""
+
+    async def serving_model(self) -> str:
+        """The model whose vectors serve; empty before the first."""
+
+    async def serve_model(self, model: str) -> None:
+        """Lets the vectors of a model serve from now on, deletes the others; every passage becomes unindexed."""
+
+    async def without_vector(self, model: str, limit: int) -> dict[str, str]:
+        """The texts to embed of passages that have no vector of a model, by passage id."""
+
+    async def add_vectors(self, model: str, vectors: Mapping[str, Vector]) -> None:
+        """Keeps vectors of a model beside those that serve; ids that are gone are left out."""
+
+    async def count_vectors(self, model: str) -> int:
+        """How many passages have a vector of a model."""
+
+    async def forget_documents(self) -> None:
+        """Forgets every document, to be taken in anew from its file."""
 
     async def passages(self, ids: Sequence[str]) -> dict[str, Passage]:
         """The passages of these ids; an id that is not known is left out."""
@@ -119,10 +200,119 @@ class VectorIndex(Protocol):
 
 
 class SessionStore(Protocol):
-    """The turns of conversations."""
+    """The turns of conversations. What a key or a tenant does not own is not there for it."""
 
     async def append(self, key: SessionKey, persona: str, turns: Sequence[Turn]) -> int:
-        """Adds the turns that are not there yet (by run and position), all or none; answers how many were new."""
+        """Adds the turns that are neither there nor forgotten (by run and position), all or none; says how many."""
 
     async def newest(self, key: SessionKey, limit: int) -> list[Turn]:
         """The newest `limit` turns, oldest of them first; none where the session is not known."""
+
+    async def all_turns(self, key: SessionKey) -> list[Turn]:
+        """Every turn, oldest first."""
+
+    async def window(self, key: SessionKey, limit: int) -> Window:
+        """The newest `limit` turns, up to 200 of the oldest turns that no summary covers, and the summary."""
+
+    async def roll(self, key: SessionKey, summary: Summary, numbers: Sequence[int]) -> bool:
+        """Stores a summary that covers these turns too, unless the stored one has another version than it has."""
+
+    async def sessions(
+        self, tenant: str, *, limit: int, after: tuple[int, str] | None = None, persona: str = ""
+    ) -> list[Session]:
+        """The sessions, last spoken in first, behind a place: microseconds since 1970 of `updated_at`, and the id."""
+
+    async def session(self, key: SessionKey) -> tuple[Session, Summary] | None:
+        """One session and its summary."""
+
+    async def rename(self, key: SessionKey, title: str) -> bool:
+        """Changes the title; False where there is no such session."""
+
+    async def forget_session(self, key: SessionKey, at: datetime) -> int | None:
+        """Forgets all of it and remembers its runs, so that none is added again; None where there is none."""
+
+    async def edit_turn(self, key: SessionKey, run_id: str, position: int, text: str, at: datetime) -> Turn | None:
+        """Changes a text and drops the summary; None where there is no such turn."""
+
+    async def forget_turn(self, key: SessionKey, run_id: str, position: int, at: datetime) -> bool:
+        """Forgets a turn for good and drops the summary; False where there is no such turn."""
+
+    async def search(
+        self, tenant: str, words: Sequence[str], *, session_id: str = "", persona: str = "", limit: int
+    ) -> list[TurnHit]:
+        """The turns that hold any of the words, in their text, date or the turn before, best first."""
+
+    async def take_in(self, tenant: str, records: Sequence[SessionRecord]) -> int:
+        """Adds sessions, all or none, those that were forgotten too; says how many turns were new."""
+
+    async def statistics(self, tenant: str) -> HeartStatistics:
+        """How much a tenant has said."""
+
+    async def expire(self, retention: Retention, now: datetime) -> int:
+        """Forgets, of every tenant, what is not to be kept; says how many sessions."""
+
+
+class Summarizer(Protocol):
+    """Says in short what was said."""
+
+    @property
+    def name(self) -> str:
+        """Who it is, noted with each summary."""
+
+    @property
+    def least_turns(self) -> int:
+        """How many turns are worth a call."""
+
+    async def summarize(self, previous: str, turns: Sequence[Turn], *, max_tokens: int, effect_id: str) -> str:
+        """One summary of what the one so far tells and of these turns.
+
+        Raises:
+            PagiError: It cannot be had now.
+        """
+
+
+class PlaybookStore(Protocol):
+    """What runs have learned. What a tenant does not own is not there for it."""
+
+    async def record(self, tenant: str, run_id: str, known: Known) -> bool:
+        """Adds a playbook, or gives the one of this id the newer content, a win, and its place back.
+
+        A run that was recorded or counted before changes nothing. Says whether the playbook is new.
+        """
+
+    async def count(
+        self, tenant: str, playbook_id: str, run_id: str, outcome: Outcome, at: datetime
+    ) -> Playbook | None:
+        """Counts a run once; the playbook as it is then, None where it is gone or the run was counted before."""
+
+    async def set_aside(self, tenant: str, playbook_id: str, reason: str, at: datetime) -> None:
+        """Sets it aside; one that is gone is no error."""
+
+    async def of_persona(self, tenant: str, persona: str) -> list[Known]:
+        """Every playbook of a persona."""
+
+    async def listed(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: tuple[int, str] | None = None,
+        state: PlaybookState | None = None,
+        persona: str = "",
+    ) -> list[Playbook]:
+        """Last changed first, behind a place: microseconds since 1970 of `updated_at`, and the id."""
+
+    async def get(self, tenant: str, playbook_id: str) -> Playbook | None:
+        """One playbook."""
+
+    async def change(self, tenant: str, known: Known) -> bool:
+        """Puts it in the place of the one of its id; False where there is none."""
+
+    async def remove(self, tenant: str, playbook_id: str) -> bool:
+        """Forgets it; False where there is none."""
+
+    async def remove_least(self, tenant: str, persona: str, most: int) -> None:
+        """Forgets all but `most`: those set aside first, then those that lost most, then those changed longest ago."""
+
+    async def statistics(self, tenant: str) -> MindStatistics:
+        """How much there is."""

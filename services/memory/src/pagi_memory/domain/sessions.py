@@ -1,0 +1,209 @@
+"""What people do with sessions: look at them, find in them, change, forget, carry elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+
+from pagi_chassis.errors import InvalidArgumentError
+
+from pagi_memory.domain.errors import UnknownSessionError, UnknownTurnError
+from pagi_memory.domain.limits import (
+    MAX_TITLE_CHARS,
+    checked_count,
+    checked_id,
+    checked_page_token,
+    checked_query,
+    checked_session_id,
+    checked_tenant,
+    checked_turn_text,
+    storable,
+)
+from pagi_memory.domain.model import SessionKey, Turn
+from pagi_memory.domain.ports import SessionStore
+from pagi_memory.domain.session import (
+    HeartStatistics,
+    ImportReport,
+    Session,
+    SessionPage,
+    SessionRecord,
+    Summary,
+    TurnHit,
+)
+from pagi_memory.domain.words import query_words
+
+MAX_LISTED = 200
+MAX_FOUND = 100
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Sessions:
+    """The sessions of tenants. Every method takes the tenant and reaches nothing of another one."""
+
+    def __init__(self, store: SessionStore, *, now: Callable[[], datetime] = _utc_now) -> None:
+        self._store = store
+        self._now = now
+
+    async def find(self, tenant: str, *, limit: int = 0, page_token: str = "", persona: str = "") -> SessionPage:
+        """The sessions, the one last spoken in first.
+
+        Args:
+            tenant: Whose; empty where there is one tenant.
+            limit: At most this many, 1 to 200; 0: 50.
+            page_token: `next_token` of the page before.
+            persona: Only those in which this one answered last; empty: all.
+
+        Raises:
+            InvalidArgumentError: An argument is outside of its bounds.
+        """
+        wanted = checked_count(limit, "limit", default=50, most=MAX_LISTED)
+        after = checked_page_token(page_token)
+        found = await self._store.sessions(checked_tenant(tenant), limit=wanted + 1, after=after, persona=persona)
+        page = found[:wanted]
+        last = page[-1] if len(found) > wanted else None
+        token = f"{round(last.updated_at.timestamp() * 1_000_000)}:{last.session_id}" if last else ""
+        return SessionPage(page, token)
+
+    async def get(self, tenant: str, session_id: str) -> tuple[Session, Summary]:
+        """One session and its summary.
+
+        Raises:
+            UnknownSessionError: The tenant has none of this id.
+        """
+        key = _key(tenant, session_id)
+        if (found := await self._store.session(key)) is None:
+            raise UnknownSessionError(session_id)
+        return found
+
+    async def rename(self, tenant: str, session_id: str, title: str) -> Session:
+        """Changes the title: 1 to 200 characters.
+
+        Raises:
+            InvalidArgumentError: It is empty or too long.
+            UnknownSessionError: The tenant has none of this id.
+        """
+        key = _key(tenant, session_id)
+        title = " ".join(storable(title).split())
+        if not 1 <= len(title) <= MAX_TITLE_CHARS:
+            raise InvalidArgumentError(
+                f"title has {len(title)} characters; it must have 1 to {MAX_TITLE_CHARS}.", field="title"
+            )
+        if not await self._store.rename(key, title):
+            raise UnknownSessionError(session_id)
+        return (await self.get(tenant, session_id))[0]
+
+    async def forget(self, tenant: str, session_id: str) -> int:
+        """Forgets a session, its turns, its summary; says how many turns there were.
+
+        Raises:
+            UnknownSessionError: The tenant has none of this id.
+        """
+        if (forgotten := await self._store.forget_session(_key(tenant, session_id), self._now())) is None:
+            raise UnknownSessionError(session_id)
+        return forgotten
+
+    async def edit_turn(self, tenant: str, session_id: str, run_id: str, position: int, text: str) -> Turn:
+        """Changes what was said; the summary that told of it is made anew.
+
+        Raises:
+            InvalidArgumentError: The text is too long.
+            UnknownTurnError: There is no such turn.
+        """
+        key, place = _key(tenant, session_id), _place(run_id, position)
+        checked = checked_turn_text(text, "text")
+        if (turn := await self._store.edit_turn(key, *place, checked, self._now())) is None:
+            raise UnknownTurnError(session_id, run_id, position)
+        return turn
+
+    async def forget_turn(self, tenant: str, session_id: str, run_id: str, position: int) -> None:
+        """Forgets one turn; the summary that told of it is made anew.
+
+        Raises:
+            UnknownTurnError: There is no such turn.
+        """
+        key, place = _key(tenant, session_id), _place(run_id, position)
+        if not await self._store.forget_turn(key, *place, self._now()):
+            raise UnknownTurnError(session_id, run_id, position)
+
+    async def search(
+        self, tenant: str, query: str, *, session_id: str = "", persona: str = "", limit: int = 0
+    ) -> list[TurnHit]:
+        """The turns that hold words of the query, best first; none where it holds no word.
+
+        Args:
+            tenant: Whose; empty where there is one tenant.
+            query: What is looked for, at most 32,768 characters; a date such as 2026-03-01 or a month finds turns too.
+            session_id: Only in this session; empty: in all.
+            persona: Only in sessions in which this one answered last; empty: in all.
+            limit: At most this many, 1 to 100; 0: 10.
+
+        Raises:
+            InvalidArgumentError: An argument is outside of its bounds.
+        """
+        wanted = checked_count(limit, "limit", default=10, most=MAX_FOUND)
+        if session_id:
+            checked_session_id(session_id)
+        words = query_words(checked_query(storable(query)))
+        if not words:
+            return []
+        return await self._store.search(
+            checked_tenant(tenant), words, session_id=session_id, persona=persona, limit=wanted
+        )
+
+    async def export(self, tenant: str, session_id: str = "") -> AsyncIterator[SessionRecord]:
+        """Every session of the tenant, or one, each with all its turns in the order in which they were said.
+
+        Raises:
+            UnknownSessionError: The tenant has none of this id.
+        """
+        if session_id:
+            found = [(await self.get(tenant, session_id))[0]]
+        else:
+            checked_tenant(tenant)
+            found = []
+        token = ""
+        while True:
+            if not session_id:
+                page = await self.find(tenant, limit=MAX_LISTED, page_token=token)
+                found, token = page.sessions, page.next_token
+            for session in found:
+                key = SessionKey(tenant, session.session_id)
+                yield SessionRecord(
+                    session.session_id, session.persona, session.title, await self._store.all_turns(key)
+                )
+            if not token:
+                return
+
+    async def take_in(self, tenant: str, records: Sequence[SessionRecord]) -> ImportReport:
+        """Adds sessions that come from elsewhere, all or none; turns that are there already stay as they are.
+
+        Also brings back what was forgotten: who imports, wants it.
+
+        Raises:
+            InvalidArgumentError: An id or a text is outside of its bounds.
+        """
+        checked_tenant(tenant)
+        for record in records:
+            checked_session_id(record.session_id)
+            for turn in record.turns:
+                _place(turn.run_id, turn.position)
+        stored = await self._store.take_in(tenant, records)
+        turns = sum(len(record.turns) for record in records)
+        return ImportReport(len(records), stored, turns - stored)
+
+    async def statistics(self, tenant: str) -> HeartStatistics:
+        """How much the tenant has said."""
+        return await self._store.statistics(checked_tenant(tenant))
+
+
+def _key(tenant: str, session_id: str) -> SessionKey:
+    return SessionKey(checked_tenant(tenant), checked_session_id(session_id))
+
+
+def _place(run_id: str, position: int) -> tuple[str, int]:
+    if not 0 <= position < 2**31:
+        raise InvalidArgumentError(f"position is {position}; it must be between 0 and {2**31 - 1}.", field="position")
+    return checked_id(run_id, "run_id"), position

@@ -1,0 +1,294 @@
+"""Stores that live as long as the process: for tests, and for a domain that runs alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from pagi_memory.domain.model import DEFAULT_PERSONA, SessionKey, Turn, TurnRole
+from pagi_memory.domain.playbook import Known, MindStatistics, Outcome, Playbook, PlaybookState
+from pagi_memory.domain.session import (
+    HeartStatistics,
+    Retention,
+    Session,
+    SessionRecord,
+    StoredTurn,
+    Summary,
+    TurnHit,
+    Window,
+    title_of,
+)
+
+
+@dataclass
+class _Kept:
+    """A session in `InMemorySessionStore`; places are run and position."""
+
+    title: str
+    persona: str = DEFAULT_PERSONA
+    turns: dict[tuple[str, int], StoredTurn] = field(default_factory=dict)
+    covered: set[int] = field(default_factory=set)
+    summary: Summary = field(default_factory=Summary)
+
+    @property
+    def ordered(self) -> list[StoredTurn]:
+        return sorted(self.turns.values(), key=lambda each: _said(each.turn))
+
+    def session(self, session_id: str) -> Session:
+        times = [each.turn.created_at for each in self.ordered] or [_EPOCH]
+        return Session(session_id, self.title, self.persona, len(self.turns), times[0], times[-1])
+
+    def drop_summary(self) -> None:
+        self.covered.clear()
+        self.summary = Summary(version=self.summary.version + 1)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _said(turn: Turn) -> tuple[datetime, str, int]:
+    return turn.created_at, turn.run_id, turn.position
+
+
+class InMemorySessionStore:
+    """`SessionStore` in a dict; a search looks for whole words."""
+
+    def __init__(self) -> None:
+        self._kept: dict[SessionKey, _Kept] = {}
+        self._forgotten: set[tuple[SessionKey, str, int]] = set()
+        self._numbers = count(1)
+
+    async def append(self, key: SessionKey, persona: str, turns: Sequence[Turn]) -> int:
+        """See `SessionStore.append`."""
+        lasting = [t for t in turns if not {(key, t.run_id, t.position), (key, t.run_id, -1)} & self._forgotten]
+        return self._add(key, persona, title_of(turns), lasting)
+
+    def _add(self, key: SessionKey, persona: str, title: str, turns: Sequence[Turn]) -> int:
+        known = self._kept[key].turns if key in self._kept else {}
+        new = [turn for turn in turns if (turn.run_id, turn.position) not in known]
+        if new:
+            kept = self._kept.setdefault(key, _Kept(title, persona))
+            kept.turns |= {(turn.run_id, turn.position): StoredTurn(next(self._numbers), turn) for turn in new}
+            kept.persona = persona if kept.ordered[-1].turn in new else kept.persona
+        return len(new)
+
+    async def newest(self, key: SessionKey, limit: int) -> list[Turn]:
+        """See `SessionStore.newest`."""
+        return [each.turn for each in self._ordered(key)[-limit:]]
+
+    async def all_turns(self, key: SessionKey) -> list[Turn]:
+        """See `SessionStore.all_turns`."""
+        return [each.turn for each in self._ordered(key)]
+
+    async def window(self, key: SessionKey, limit: int) -> Window:
+        """See `SessionStore.window`."""
+        kept = self._kept.get(key, _Kept(""))
+        pending = [each for each in kept.ordered if each.number not in kept.covered]
+        return Window(kept.summary, kept.ordered[-limit:], pending[:200])
+
+    async def roll(self, key: SessionKey, summary: Summary, numbers: Sequence[int]) -> bool:
+        """See `SessionStore.roll`."""
+        kept = self._kept.get(key)
+        if kept is None or kept.summary.version != summary.version:
+            return False
+        kept.covered |= set(numbers)
+        kept.summary = replace(summary, turns=len(kept.covered), version=summary.version + 1)
+        return True
+
+    async def sessions(
+        self, tenant: str, *, limit: int, after: tuple[int, str] | None = None, persona: str = ""
+    ) -> list[Session]:
+        """See `SessionStore.sessions`."""
+        found = [kept.session(key.session_id) for key, kept in self._of(tenant) if persona in ("", kept.persona)]
+        placed = sorted(((round(s.updated_at.timestamp() * 1e6), s.session_id), s) for s in found)
+        return [session for place, session in reversed(placed) if after is None or place < after][:limit]
+
+    async def session(self, key: SessionKey) -> tuple[Session, Summary] | None:
+        """See `SessionStore.session`."""
+        kept = self._kept.get(key)
+        return (kept.session(key.session_id), kept.summary) if kept else None
+
+    async def rename(self, key: SessionKey, title: str) -> bool:
+        """See `SessionStore.rename`."""
+        if kept := self._kept.get(key):
+            kept.title = title
+        return kept is not None
+
+    async def forget_session(self, key: SessionKey, at: datetime) -> int | None:
+        """See `SessionStore.forget_session`."""
+        if (kept := self._kept.pop(key, None)) is None:
+            return None
+        self._forgotten |= {(key, run_id, -1) for run_id, _ in kept.turns}
+        return len(kept.turns)
+
+    async def edit_turn(self, key: SessionKey, run_id: str, position: int, text: str, at: datetime) -> Turn | None:
+        """See `SessionStore.edit_turn`."""
+        kept = self._kept.get(key)
+        if kept is None or (run_id, position) not in kept.turns:
+            return None
+        kept.drop_summary()
+        before = kept.turns[run_id, position]
+        kept.turns[run_id, position] = after = replace(before, turn=replace(before.turn, text=text, edited_at=at))
+        return after.turn
+
+    async def forget_turn(self, key: SessionKey, run_id: str, position: int, at: datetime) -> bool:
+        """See `SessionStore.forget_turn`."""
+        kept = self._kept.get(key)
+        if kept is None or kept.turns.pop((run_id, position), None) is None:
+            return False
+        kept.drop_summary()
+        self._forgotten.add((key, run_id, position))
+        return True
+
+    async def search(
+        self, tenant: str, words: Sequence[str], *, session_id: str = "", persona: str = "", limit: int
+    ) -> list[TurnHit]:
+        """See `SessionStore.search`; the score is how many of the words are there."""
+        hits = []
+        for key, kept in self._of(tenant):
+            before = ""
+            for turn in (each.turn for each in kept.ordered):
+                text = f"{turn.created_at:%Y-%m-%d %A %B} {before} {turn.text}".casefold()
+                found = sorted(set(re.findall(r"\w+", text)) & set(words))
+                if found and session_id in ("", key.session_id) and persona in ("", kept.persona):
+                    hits.append(TurnHit(key.session_id, kept.title, turn, float(len(found)), found))
+                before = turn.text if turn.role in (TurnRole.USER, TurnRole.ASSISTANT) else before
+        return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+    async def take_in(self, tenant: str, records: Sequence[SessionRecord]) -> int:
+        """See `SessionStore.take_in`."""
+        stored = 0
+        for record in records:
+            key = SessionKey(tenant, record.session_id)
+            self._forgotten -= {(key, t.run_id, place) for t in record.turns for place in (t.position, -1)}
+            stored += self._add(key, record.persona, record.title or title_of(record.turns), record.turns)
+        return stored
+
+    async def statistics(self, tenant: str) -> HeartStatistics:
+        """See `SessionStore.statistics`."""
+        kept = [each for _, each in self._of(tenant)]
+        turns = [stored.turn for each in kept for stored in each.turns.values()]
+        times: list[datetime | None] = [*sorted(turn.created_at for turn in turns)] or [None]
+        characters, covered = sum(len(turn.text) for turn in turns), sum(len(each.covered) for each in kept)
+        return HeartStatistics(len(kept), len(turns), characters, covered, times[0], times[-1])
+
+    async def expire(self, retention: Retention, now: datetime) -> int:
+        """See `SessionStore.expire`."""
+        doomed: set[SessionKey] = set()
+        for tenant in {key.tenant for key in self._kept}:
+            newest = await self.sessions(tenant, limit=len(self._kept))
+            old = [s for s in newest if retention.days and s.updated_at < now - timedelta(days=retention.days)]
+            many = newest[retention.sessions :] if retention.sessions else []
+            doomed |= {SessionKey(tenant, session.session_id) for session in [*old, *many]}
+        for key in doomed:
+            del self._kept[key]
+        for kept in self._kept.values():
+            gone = kept.ordered[: -retention.turns] if retention.turns else []
+            for turn in (each.turn for each in gone):
+                del kept.turns[turn.run_id, turn.position]
+        return len(doomed)
+
+    def _of(self, tenant: str) -> list[tuple[SessionKey, _Kept]]:
+        return [(key, kept) for key, kept in self._kept.items() if key.tenant == tenant]
+
+    def _ordered(self, key: SessionKey) -> list[StoredTurn]:
+        return self._kept[key].ordered if key in self._kept else []
+
+
+class InMemoryPlaybookStore:
+    """`PlaybookStore` in a dict."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Known] = {}
+        self._counted: set[tuple[str, str]] = set()
+
+    async def record(self, tenant: str, run_id: str, known: Known) -> bool:
+        """See `PlaybookStore.record`."""
+        new = known.playbook
+        if (new.id, run_id) in self._counted:
+            return False
+        self._counted.add((new.id, run_id))
+        before = self._known.get((tenant, new.id))
+        if before:
+            old = before.playbook
+            kept = replace(new, created_at=old.created_at, notes=old.notes, last_used_at=new.updated_at)
+            if old.state is PlaybookState.ACTIVE:
+                kept = replace(kept, wins=old.wins + 1, losses=old.losses)
+            self._known[tenant, new.id] = replace(known, playbook=kept)
+        else:
+            self._known[tenant, new.id] = replace(known, playbook=replace(new, last_used_at=new.updated_at))
+        return before is None
+
+    async def count(
+        self, tenant: str, playbook_id: str, run_id: str, outcome: Outcome, at: datetime
+    ) -> Playbook | None:
+        """See `PlaybookStore.count`."""
+        known = self._known.get((tenant, playbook_id))
+        if known is None or (playbook_id, run_id) in self._counted:
+            return None
+        self._counted.add((playbook_id, run_id))
+        old, is_win = known.playbook, outcome is Outcome.WIN
+        after = replace(old, wins=old.wins + is_win, losses=old.losses + (not is_win), last_used_at=at)
+        self._known[tenant, playbook_id] = replace(known, playbook=after)
+        return after
+
+    async def set_aside(self, tenant: str, playbook_id: str, reason: str, at: datetime) -> None:
+        """See `PlaybookStore.set_aside`."""
+        if known := self._known.get((tenant, playbook_id)):
+            after = replace(known.playbook, state=PlaybookState.SET_ASIDE, reason=reason, updated_at=at)
+            self._known[tenant, playbook_id] = replace(known, playbook=after)
+
+    async def of_persona(self, tenant: str, persona: str) -> list[Known]:
+        """See `PlaybookStore.of_persona`."""
+        return [known for known in self._of(tenant) if known.playbook.persona == persona]
+
+    async def listed(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: tuple[int, str] | None = None,
+        state: PlaybookState | None = None,
+        persona: str = "",
+    ) -> list[Playbook]:
+        """See `PlaybookStore.listed`."""
+        found = [known.playbook for known in self._of(tenant)]
+        wanted = [p for p in found if state in (None, p.state) and persona in ("", p.persona)]
+        placed = sorted(((round(p.updated_at.timestamp() * 1e6), p.id), p) for p in wanted)
+        return [playbook for place, playbook in reversed(placed) if after is None or place < after][:limit]
+
+    async def get(self, tenant: str, playbook_id: str) -> Playbook | None:
+        """See `PlaybookStore.get`."""
+        known = self._known.get((tenant, playbook_id))
+        return known.playbook if known else None
+
+    async def change(self, tenant: str, known: Known) -> bool:
+        """See `PlaybookStore.change`."""
+        if (tenant, known.playbook.id) not in self._known:
+            return False
+        self._known[tenant, known.playbook.id] = known
+        return True
+
+    async def remove(self, tenant: str, playbook_id: str) -> bool:
+        """See `PlaybookStore.remove`."""
+        return self._known.pop((tenant, playbook_id), None) is not None
+
+    async def remove_least(self, tenant: str, persona: str, most: int) -> None:
+        """See `PlaybookStore.remove_least`."""
+        found = [known.playbook for known in await self.of_persona(tenant, persona)]
+        found.sort(key=lambda p: p.updated_at, reverse=True)
+        found.sort(key=lambda p: (p.state is not PlaybookState.ACTIVE, p.losses - p.wins))
+        for playbook in found[most:]:
+            await self.remove(tenant, playbook.id)
+
+    async def statistics(self, tenant: str) -> MindStatistics:
+        """See `PlaybookStore.statistics`."""
+        found = [known.playbook for known in self._of(tenant)]
+        aside = sum(p.state is PlaybookState.SET_ASIDE for p in found)
+        return MindStatistics(len(found), aside, sum(p.wins for p in found), sum(p.losses for p in found))
+
+    def _of(self, tenant: str) -> list[Known]:
+        return [known for (owner, _), known in sorted(self._known.items(), key=lambda item: item[0]) if owner == tenant]
