@@ -1,0 +1,3 @@
+"""Raises with a text of 50 MB."""
+
+raise ValueError("x" * 50_000_000)

@@ -1,0 +1,5 @@
+"""Reads from address 1."""
+
+import ctypes
+
+ctypes.string_at(1)

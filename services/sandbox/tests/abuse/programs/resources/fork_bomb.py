@@ -1,0 +1,20 @@
+"""Forks until it is refused; at most 400, so that a machine without limits survives. Source: CWE-770."""
+
+import os
+import time
+
+from probe import got, held
+
+children = 0
+while children < 400:
+    try:
+        pid = os.fork()
+    except OSError as error:
+        held(f"fork number {children}", error)
+        break
+    if pid == 0:
+        time.sleep(60)
+        os._exit(0)
+    children += 1
+else:
+    got("processes", children)

@@ -1,0 +1,10 @@
+"""The same, from its own workspace upwards."""
+
+import os
+from pathlib import Path
+
+from probe import TARGET, attempt
+
+relative = os.path.relpath(TARGET["other_workspace"], TARGET["workspace"])
+attempt("read another session's file by ..", Path(relative, "private.txt").read_text)
+attempt("chdir to it", os.chdir, relative)

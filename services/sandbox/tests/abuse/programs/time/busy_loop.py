@@ -1,0 +1,4 @@
+"""Never ends, and lets nobody else run."""
+
+while True:
+    pass

@@ -1,0 +1,20 @@
+"""Twenty such chains at once, each in a session of its own, at the moment of its end."""
+
+import os
+import time
+
+deadline = time.monotonic() + 6
+for _ in range(20):
+    try:
+        child = os.fork()
+    except OSError:
+        break
+    if child == 0:
+        os.setsid()
+        while time.monotonic() < deadline:
+            try:
+                if os.fork():
+                    os._exit(0)
+            except OSError:
+                time.sleep(0.001)
+        os._exit(0)

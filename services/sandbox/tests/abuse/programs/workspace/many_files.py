@@ -1,0 +1,10 @@
+"""Leaves 3,000 files for list_files."""
+
+from probe import held, ok
+
+try:
+    for number in range(3000):
+        open(f"file-{number:04}", "wb").close()
+except OSError as error:
+    held("files", error)
+ok("left")

@@ -1,0 +1,84 @@
+"""Every program of the abuse suite, as root and as an ordinary user, against what is expected of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from abuse.campaign import ORDINARY_UID, SUMMARY, Campaign, run_campaign
+from abuse.expected import CASES, PROGRAMS, Case
+from abuse.readable_python import NoReadableInterpreterError, readable_interpreter
+
+USERS = ("root", "user")
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[Path]:
+    """An interpreter that an ordinary user can run."""
+    folder = Path(tempfile.mkdtemp(prefix="pagi-abuse-python-"))
+    folder.chmod(0o755)
+    try:
+        yield readable_interpreter(folder / "python", ORDINARY_UID if os.geteuid() == 0 else os.geteuid())
+    except NoReadableInterpreterError as error:
+        pytest.skip(str(error))
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", params=USERS)
+def campaign(request: pytest.FixtureRequest, python: Path) -> Campaign:
+    """What became of the programs that were asked for."""
+    user = request.param
+    if user == "root" and os.geteuid() != 0:
+        pytest.skip("only root can start the sandbox as root; the tests do not run as root")
+    wanted = {item.callspec.params["case"].name for item in request.session.items if _is_ours(item)}
+    cases = [case for case in CASES if case.name in wanted]
+    campaign = asyncio.run(run_campaign(user, python, cases, {}))
+    request.config.stash.setdefault(SUMMARY, []).extend(_summary(user, campaign))
+    return campaign
+
+
+def _is_ours(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and "case" in getattr(getattr(item, "callspec", None), "params", {})
+
+
+def _summary(user: str, campaign: Campaign) -> list[str]:
+    results = campaign.results.values()
+    ordinary = [result for result in results if result.case.ordinary]
+    hostile = [result for result in results if not result.case.ordinary]
+    held = [result for result in hostile if not result.achieved()]
+    works = [result for result in ordinary if not result.faults()]
+    lines = [
+        f"as {user}, profile {campaign.profile}: held {len(held)} of {len(hostile)} hostile programs, "
+        f"{len(works)} of {len(ordinary)} ordinary ones work, {campaign.seconds:.0f} s"
+    ]
+    for result in hostile:
+        if result.achieved() and campaign.is_open(result.case):
+            lines.append(f"  let through: {result.case.name} (needs {' or '.join(result.case.closed_by)})")
+    return lines
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_program(campaign: Campaign, case: Case) -> None:
+    result = campaign.results[case.name]
+    if campaign.is_open(case):
+        achieved = result.achieved()
+        if achieved:
+            pytest.xfail(f"let through, needs {' or '.join(case.closed_by)}: {achieved[0]}")
+        return
+    assert result.faults() == []
+
+
+def test_nothing_else_was_harmed(campaign: Campaign) -> None:
+    assert campaign.aftermath == []
+
+
+def test_every_program_is_in_the_table() -> None:
+    programs = {str(path.relative_to(PROGRAMS).with_suffix("")) for path in Path(PROGRAMS).rglob("*.py")}
+    assert programs == {case.name for case in CASES}
+    assert len(CASES) == len({case.name for case in CASES})
