@@ -69,8 +69,8 @@ class SqliteEffectLedger:
         self._reading: sqlite3.Connection | None = None
         self._writer: SqliteGroupCommit | None = None
         self._known: set[int] = set()
-        # What is in line to be written, so that a repeat that comes sooner finds it.
-        self._unwritten: dict[EffectName, KnownEffect] = {}
+        # What is in line to be written, so that a repeat that comes sooner finds it; None: that it is forgotten.
+        self._unwritten: dict[EffectName, KnownEffect | None] = {}
         # What all rows count for: as counted at the last clean-up, and what was put in line since.
         self._counted = self._added = 0
         self._cleaned_at = 0.0
@@ -107,8 +107,8 @@ class SqliteEffectLedger:
         """What is known; see EffectLedger."""
         if hash(name) not in self._known:
             return None
-        if (unwritten := self._unwritten.get(name)) is not None:
-            return unwritten
+        if name in self._unwritten:
+            return self._unwritten[name]
         if (reading := self._reading) is None:
             raise LedgerError("the effect ledger is closed")
         try:
@@ -146,9 +146,11 @@ class SqliteEffectLedger:
 
     def forget(self, name: EffectName) -> None:
         """It did not begin; see EffectLedger."""
-        self._unwritten.pop(name, None)
         if self._writer is not None:
-            self._writer.put(_FORGET, (name.tenant, name.effect_id)).add_done_callback(partial(_log_fault, name))
+            self._unwritten[name] = None
+            forgotten = self._writer.put(_FORGET, (name.tenant, name.effect_id))
+            forgotten.add_done_callback(partial(self._written, name, None))
+            forgotten.add_done_callback(partial(_log_fault, name))
 
     def _note(self, name: EffectName, known: KnownEffect) -> asyncio.Future[None]:
         if self._writer is None:
@@ -160,11 +162,12 @@ class SqliteEffectLedger:
         self._unwritten[name] = known
         values = (name.tenant, name.effect_id, known.fingerprint, self._now(), size, result)
         noted = self._writer.put(_NOTE, values)
-        noted.add_done_callback(lambda _: self._written(name, known))
+        noted.add_done_callback(partial(self._written, name, known))
         return noted
 
-    def _written(self, name: EffectName, known: KnownEffect) -> None:
-        if self._unwritten.get(name) is known:
+    def _written(self, name: EffectName, known: KnownEffect | None, _: asyncio.Future[None]) -> None:
+        # Unless something newer stands in line behind it.
+        if name in self._unwritten and self._unwritten[name] is known:
             del self._unwritten[name]
 
     def _connect(self) -> sqlite3.Connection:
