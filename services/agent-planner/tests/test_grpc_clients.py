@@ -355,6 +355,10 @@ class TestSandboxTools:
             (sandbox_pb2.VERDICT_MEMORY, "memory"),
             (sandbox_pb2.VERDICT_OUTPUT, "output"),
             (sandbox_pb2.VERDICT_CRASH, "crash"),
+            (sandbox_pb2.VERDICT_DISK, "disk"),
+            (sandbox_pb2.VERDICT_PROCESSES, "processes"),
+            (sandbox_pb2.VERDICT_DENIED, "denied"),
+            (sandbox_pb2.VERDICT_OUTCOME_UNKNOWN, "unknown"),
             (sandbox_pb2.VERDICT_UNSPECIFIED, "crash"),
             (99, "crash"),
         ],
@@ -403,6 +407,21 @@ class TestSandboxTools:
                 with pytest.raises(chassis_errors.UnavailableError):
                     await execute(tools)
         assert len(served.asked) == times
+
+
+@pytest.mark.parametrize(
+    ("enum", "table"),
+    [
+        (sandbox_pb2.Verdict, convert._VERDICTS),
+        (gateway_pb2.FinishReason, convert._FINISH_REASONS),
+        (memory_pb2.TurnRole, convert._TURN_ROLE_NAMES),
+        (memory_pb2.KnowledgeBase, convert._KNOWLEDGE_BASES),
+    ],
+    ids=["verdicts", "finish reasons", "turn roles", "knowledge bases"],
+)
+def test_every_value_of_the_contract_has_a_name_here(enum, table):
+    missing = {name for name, number in enum.items() if number not in table}
+    assert {name for name in missing if not name.endswith(("_UNSPECIFIED", "_OTHER"))} == set()
 
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pagi_chassis import telemetry
 from pagi_chassis.errors import UnavailableError
-from pagi_planner import Agent, Limits, Policy, RunRequest, RunStatus
+from pagi_planner import Agent, Limits, Policy, RunRequest, RunStatus, convert
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.json_text import MAX_DEPTH
 from pagi_planner.domain.model import ToolOutcome
@@ -70,7 +70,7 @@ async def test_the_trace_is_in_the_first_event_and_the_ends():
 def test_every_status_and_verdict_is_documented():
     statuses = re.search(r"\| status \|.*?\n\n", DOCUMENT, re.DOTALL).group()
     assert set(re.findall(r"`([a-z_]+)`", statuses)) - {"result", "error"} == {status.value for status in RunStatus}
-    for verdict in ("ok", "failed", "timeout", "memory", "output", "crash", "invalid", "unavailable", "unknown"):
+    for verdict in {*convert._VERDICTS.values(), "invalid", "unavailable", "unknown"}:
         assert f"`{verdict}`" in DOCUMENT
 
 

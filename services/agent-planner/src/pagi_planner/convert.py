@@ -61,6 +61,10 @@ _VERDICTS = {
     sandbox_pb2.VERDICT_MEMORY: "memory",
     sandbox_pb2.VERDICT_OUTPUT: "output",
     sandbox_pb2.VERDICT_CRASH: "crash",
+    sandbox_pb2.VERDICT_DISK: "disk",
+    sandbox_pb2.VERDICT_PROCESSES: "processes",
+    sandbox_pb2.VERDICT_DENIED: "denied",
+    sandbox_pb2.VERDICT_OUTCOME_UNKNOWN: "unknown",
 }
 
 

@@ -135,7 +135,8 @@ class ToolOutcome:
     """How a tool call ended. A failed tool is an outcome, not an error.
 
     Attributes:
-        verdict: `ok`, or what stopped it: failed, timeout, memory, output, crash, invalid, unavailable, unknown.
+        verdict: `ok`, or what stopped it: failed, timeout, memory, output, crash, disk, processes, denied, invalid,
+            unavailable, unknown; docs/runs.md says what each means.
         output: The tool's answer; None where there is none.
         error: For people and for the model; empty where the verdict is `ok`.
         duration_ms: Time in the tool.
