@@ -124,6 +124,7 @@ _FAULTS = {
     errno.ELOOP: "is or passes a link; links are not followed",
     errno.EISDIR: "is a directory",
     errno.EINVAL: "is no regular file",
+    errno.ENXIO: "is no regular file",  # what the kernel says of a socket
     errno.EMLINK: "is a hard link, which is not handed out",
     errno.ENAMETOOLONG: "has a name that is too long",
     errno.EACCES: "is closed to the sandbox itself",

@@ -24,7 +24,11 @@ _MARKS = (
 # Many formats are one of these with something in it; there the name says more.
 _CONTAINERS = frozenset({"application/zip", "application/gzip"})
 _NAMES = mimetypes.MimeTypes()
+_OFFICE = "application/vnd.openxmlformats-officedocument"
 for _type, _ending in (
+    (f"{_OFFICE}.wordprocessingml.document", ".docx"),
+    (f"{_OFFICE}.spreadsheetml.sheet", ".xlsx"),
+    (f"{_OFFICE}.presentationml.presentation", ".pptx"),
     ("text/markdown", ".md"),
     ("application/vnd.apache.parquet", ".parquet"),
     ("application/x-npy", ".npy"),
