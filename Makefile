@@ -11,12 +11,12 @@ COMPOSE ?= docker compose
 CODE := scripts services tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help run-dev stop-dev status-dev test check format bench proto lock env certs up down clean setup setup-dev
+.PHONY: help run-dev stop-dev status-dev ingest test check format bench bench-retrieval proto lock env certs up down clean setup setup-dev
 
 help: ## List the targets
 	@echo "PAGI Mesh: make <target>"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; \
-		do printf '%-12s %s\n' "$$name" "$$text"; done
+		do printf '%-16s %s\n' "$$name" "$$text"; done
 
 run-dev: setup ## Set up what is missing, run the whole mesh here (MTLS=1: mutual TLS between the services)
 	@exec $(BIN)/python scripts/run_all_dev.py --profile core $(if $(MTLS),--mtls)
@@ -26,6 +26,9 @@ stop-dev: ## Stop the mesh that runs here
 
 status-dev: ## Show what runs: process, readiness, restarts, memory, ports
 	@$(PYTHON) scripts/run_all_dev.py --status || true
+
+ingest: setup ## Bring memory in step with the knowledge bases, with a bar (REBUILD=1: take in everything anew)
+	@$(BIN)/python scripts/ingest.py $(if $(REBUILD),--rebuild)
 
 test: setup-dev ## Set up what is missing, run every check and every test
 	@$(MAKE) --no-print-directory check
@@ -47,6 +50,9 @@ format: setup-dev ## Format the code and mend what the linter can
 
 bench: setup-dev ## Measure the mesh against its floor and print the table (QUICK=1: roughly; JSON=file: write it too)
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(JSON),--json $(JSON))
+
+bench-retrieval: setup-dev ## Measure how well memory finds passages (BEIR="folder ...": on these sets too)
+	@$(BIN)/python -m benchmarks.retrieval --weights $(BEIR)
 
 proto: setup-dev ## Generate the code beside each .proto
 	@PYTHON=$(BIN)/python bash scripts/gen_proto.sh

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pagi_chassis.settings import ServiceSettings
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 ONNX_MODEL = "all-MiniLM-L6-v2"
 
@@ -68,7 +68,7 @@ class MemorySettings(ServiceSettings):
         default=5, ge=1, le=100, description="Passages given when a caller does not say how many, 1 to 100."
     )
     retrieval_lexical_weight: float = Field(
-        default=0.6, ge=0, le=1, description="Share of words (BM25) against meaning (vectors) in the score, 0 to 1."
+        default=0.35, ge=0, le=1, description="Share of words (BM25) against meaning (vectors) in the score, 0 to 1."
     )
     retrieval_candidates: int = Field(
         default=50, ge=1, le=1000, description="Candidates of each kind of search that are joined, 1 to 1000."
@@ -93,6 +93,48 @@ class MemorySettings(ServiceSettings):
     )
     history_max_turns: int = Field(
         default=20, ge=1, le=1000, description="Turns given when a caller does not say how many, 1 to 1000."
+    )
+    history_max_tokens: int = Field(
+        default=3_000,
+        ge=1,
+        le=1_000_000,
+        description="Most tokens of all turns of a context together, at four bytes a token; older ones are summed up.",
+    )
+    history_summary_tokens: int = Field(
+        default=400, ge=50, le=10_000, description="Most tokens of the rolling summary of older turns, 50 to 10000."
+    )
+    heart_database_url: str = Field(
+        default="",
+        description="PostgreSQL for sessions, turns and playbooks, e.g. postgresql://user:password@host/heart. "
+        "Empty: the file HEART_DB_PATH. Needs the extra pagi-memory[postgresql].",
+    )
+    heart_retention_days: int = Field(
+        default=0, ge=0, le=36_500, description="A session in which nothing was said so long is forgotten; 0: never."
+    )
+    heart_max_sessions: int = Field(
+        default=0, ge=0, description="The newest so many sessions of a tenant are kept; 0: all."
+    )
+    heart_max_turns: int = Field(
+        default=0, ge=0, description="The newest so many turns of a session are kept; 0: all. Its summary stays."
+    )
+    summary_gateway_addr: str = Field(
+        default="",
+        validation_alias=AliasChoices("SUMMARY_GATEWAY_ADDR", "MODEL_GATEWAY_ADDR"),
+        description="gRPC address of the model-gateway whose model sums up older turns. Empty: they are condensed "
+        "without a model.",
+    )
+    summary_model: str = Field(default="", description="Model that sums up older turns. Empty: the gateway's default.")
+    mind_max_playbooks: int = Field(
+        default=200, ge=1, le=10_000, description="Playbooks kept for a persona of a tenant; the least worthy give way."
+    )
+    mind_min_relevance: float = Field(
+        default=0.5,
+        ge=-1,
+        le=1,
+        description="A playbook is given to a run only above this cosine of the tasks, -1 to 1.",
+    )
+    pagi_api_key: SecretStr = Field(
+        default=SecretStr(""), description="Where set, requests need it as X-API-Key or as a bearer token."
     )
     query_cache_size: int = Field(default=1024, ge=0, description="Query embeddings kept in memory, 1.5 KB each.")
 
@@ -120,6 +162,13 @@ class MemorySettings(ServiceSettings):
         """`RETRIEVAL_QUOTAS` by the names of the knowledge bases."""
         parts = [part.strip().split("=") for part in self.retrieval_quotas.split(",") if part.strip()]
         return {name: int(most) for name, most in parts}
+
+    @field_validator("heart_database_url")
+    @classmethod
+    def _postgres_url(cls, value: str) -> str:
+        if value and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("give a URL that starts with postgresql://")
+        return value
 
     @property
     def editors(self) -> list[str]:

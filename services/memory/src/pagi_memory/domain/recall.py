@@ -35,7 +35,7 @@ class Weighing:
     `max_tokens`, `quotas`: what is given where the caller does not say. `merge`: join neighbours.
     """
 
-    lexical_weight: float = 0.6
+    lexical_weight: float = 0.35
     candidates: int = 50
     least_similarity: float = 0.2
     max_tokens: int = 0
