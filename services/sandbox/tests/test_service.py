@@ -110,11 +110,13 @@ class Service:
             return await http.get(f"http://127.0.0.1:{self.http}{path}")
 
 
-async def execute(port: int, tool: str, arguments_json: str) -> pb.ExecuteToolResponse:
+async def execute(port: int, tool: str, arguments_json: str, effect_id: str = "") -> pb.ExecuteToolResponse:
     client = GrpcClient(f"127.0.0.1:{port}")
     try:
         stub = sandbox_pb2_grpc.ToolServiceStub(client.channel)
-        request = pb.ExecuteToolRequest(tool=tool, arguments_json=arguments_json, session_id="demo")
+        request = pb.ExecuteToolRequest(
+            tool=tool, arguments_json=arguments_json, session_id="demo", effect_id=effect_id
+        )
         response = await client.call(stub.ExecuteTool, request, timeout_s=10.0)
         assert isinstance(response, pb.ExecuteToolResponse)
         return response
@@ -170,6 +172,34 @@ async def test_a_service_that_is_killed_takes_fork_server_and_tools_with_it(tmp_
                 await asyncio.sleep(0.01)
         call.cancel()
         await asyncio.wait({call})
+
+
+async def test_a_service_killed_in_the_middle_of_effects_does_none_of_them_twice(tmp_path: Path) -> None:
+    workspace = tmp_path / "data" / "workspaces" / "t-" / "s-demo"
+    append = "{\"code\": \"open('log', 'a').write('x'); import time; time.sleep(%s)\"}"
+    async with Service(tmp_path) as service:
+        finished = await execute(service.grpc, "python", append % 0, "run/1/0")
+        harmless = await execute(service.grpc, "math", '{"expression": "6 * 7"}', "run/1/1")
+        midway = asyncio.create_task(execute(service.grpc, "python", append % 60, "run/2/0"))
+        async with asyncio.timeout(5):
+            while (workspace / "log").stat().st_size < 2:
+                await asyncio.sleep(0.01)
+        service.process.kill()
+        await service.process.wait()
+        await asyncio.wait({midway})
+        assert midway.exception() is not None
+    async with Service(tmp_path) as service:
+        again = await execute(service.grpc, "python", append % 0, "run/1/0")
+        assert (finished.replayed, again.replayed) == (False, True)
+        assert (again.verdict, again.artifacts) == (pb.VERDICT_OK, finished.artifacts)
+        unknown = await execute(service.grpc, "python", append % 60, "run/2/0")
+        assert (unknown.verdict, unknown.replayed) == (pb.VERDICT_OUTCOME_UNKNOWN, True)
+        assert "not known" in unknown.error
+        assert (workspace / "log").read_text() == "xx"
+        # Nothing is promised of this one but the result: it may come from memory or be computed again.
+        assert (await execute(service.grpc, "math", '{"expression": "6 * 7"}', "run/1/1")).output_json == (
+            harmless.output_json
+        )
 
 
 def alive(pid: int) -> bool:

@@ -206,7 +206,7 @@ class TestDiskGuard:
 
 class TestRealCalls:
     async def test_files_come_back_as_artifacts(self, sandbox: Sandbox) -> None:
-        code = "import os\nos.makedirs('out', exist_ok=True)\nopen('out/a.csv', 'w').write('a,b')\nopen('b.bin', 'wb').write(bytes(9))"
+        code = "import os\nos.makedirs('out')\nopen('out/a.csv', 'w').write('a,b')\nopen('b.bin', 'wb').write(bytes(9))"
         outcome = await python(sandbox, code)
         expected = (Artifact("b.bin", "application/octet-stream", 9), Artifact("out/a.csv", "text/csv", 3))
         assert outcome.artifacts == expected
