@@ -146,6 +146,22 @@ async def test_a_call_that_cannot_be_made_is_told_to_the_model(asked, said):
     assert tools.executed == []
 
 
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (None, {"stdout": "out\n", "stderr": "err\n"}),
+        ({"n": 1}, {"n": 1, "stdout": "out\n", "stderr": "err\n"}),
+        (5, {"output": 5, "stdout": "out\n", "stderr": "err\n"}),
+    ],
+)
+async def test_what_a_tool_printed_stands_beside_its_answer(answer, shown):
+    tools = RecordingTools({"add": lambda _: ToolOutcome("ok", answer, "out\n", "err\n")})
+    model = ScriptedModel(calling(ADD), saying("3"))
+    result = await Agent(model, tools=tools).run(request())
+    assert result.steps[0].output == shown
+    assert json.loads(model.requests[1].messages[-1].text) == shown
+
+
 async def test_arguments_that_the_tool_refuses_are_told_to_the_model():
     tools = RecordingTools({"add": lambda _: InvalidArgumentError("a must be a number", field="a")})
     model = ScriptedModel(calling(ADD), saying("I see"))

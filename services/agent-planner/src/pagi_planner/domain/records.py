@@ -85,9 +85,7 @@ def tool_result(step: int, effect_id: str, seen: Observation) -> dict[str, Any]:
     return {
         **tool_call(step, effect_id, seen.call, seen.arguments),
         "verdict": outcome.verdict,
-        "output": outcome.output,
-        "stdout": outcome.stdout,
-        "stderr": outcome.stderr,
+        "output": outcome.reply,
         "error": outcome.error,
         "duration_ms": outcome.duration_ms,
         "truncated": outcome.truncated,
