@@ -18,13 +18,12 @@ from typing import Any
 
 import grpc
 import pytest
-from pagi.sandbox.v1 import sandbox_pb2 as pb
-from pagi.sandbox.v1 import sandbox_pb2_grpc
-
 from abuse import expected
 from abuse.expected import LIMITS, Case
 from abuse.readable_python import as_user
 from abuse.targets import Bystander, CanaryServers, Outside, descendants, new_secret, processes_in
+from pagi.sandbox.v1 import sandbox_pb2 as pb
+from pagi.sandbox.v1 import sandbox_pb2_grpc
 
 # No account has it, as a rule, so that nothing else of the machine runs as it.
 ORDINARY_UID = 61_234
@@ -302,6 +301,7 @@ class _Runner:
                 result.harm.append(f"it lasted {seconds:.1f} s")
             result.milliseconds = seconds * 1000
         except grpc.aio.AioRpcError as error:
+            # FAILED_PRECONDITION: a tool is not run with less isolation than it needs.
             result.verdict, result.error = error.code().name, error.details() or ""
         finally:
             meanwhile.cancel()
@@ -360,7 +360,9 @@ class _Runner:
             return
         verdict = pb.Verdict.Name(response.verdict).removeprefix("VERDICT_")
         if verdict not in {"OK", "FAILED"}:
-            result.wrong.append(f"{tool} {str(arguments)[:60]} ended with {verdict} {response.error[:200]}, {seconds:.1f} s")
+            result.wrong.append(
+                f"{tool} {str(arguments)[:60]} ended with {verdict} {response.error[:200]}, {seconds:.1f} s"
+            )
         self._search(result, response.output_json + response.stdout + response.error)
 
     # Afterwards.

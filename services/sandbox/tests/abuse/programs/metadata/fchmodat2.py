@@ -2,6 +2,6 @@
 
 import ctypes
 
-from probe import TARGET, trying, syscall
+from probe import TARGET, syscall, trying
 
 trying("fchmodat2", syscall, "fchmodat2", -100, ctypes.c_char_p(TARGET["writable"].encode()), 0o777, 0)

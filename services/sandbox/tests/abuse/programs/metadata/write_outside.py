@@ -6,5 +6,5 @@ from pathlib import Path
 from probe import TARGET, attempt
 
 attempt("write", Path(TARGET["writable"]).write_text, "changed")
-attempt("append", lambda: open(TARGET["writable"], "a").write("more"))
+attempt("append", os.open, TARGET["writable"], os.O_WRONLY | os.O_APPEND)
 attempt("truncate", os.truncate, TARGET["writable"], 0)

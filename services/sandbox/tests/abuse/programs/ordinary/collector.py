@@ -8,10 +8,10 @@ from probe import ok
 class Node:
     def __init__(self):
         self.circle = self
-        self.weight = bytearray(1 << 20)
+        self.weight = bytearray(1 << 17)
 
 
-for _ in range(400):
+for _ in range(4000):
     Node()
 gc.collect()
 ok("garbage")

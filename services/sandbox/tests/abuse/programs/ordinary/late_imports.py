@@ -7,7 +7,8 @@ from probe import ok
 MODULES = (
     "ssl", "hashlib", "hmac", "lzma", "bz2", "gzip", "zipfile", "tarfile", "difflib", "textwrap", "email.message",
     "html.parser", "urllib.parse", "http.client", "ipaddress", "heapq", "bisect", "graphlib", "shlex", "argparse",
-    "logging.handlers", "unittest.mock", "dataclasses", "enum", "typing", "contextvars", "imaplib", "calendar", "curses",
+    "logging.handlers", "unittest.mock", "dataclasses", "enum", "typing", "contextvars",
+    "imaplib", "calendar", "curses",
 )  # fmt: skip
 missing = []
 for name in MODULES:

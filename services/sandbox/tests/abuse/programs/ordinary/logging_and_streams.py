@@ -6,7 +6,7 @@ import sys
 from probe import ok
 
 logging.basicConfig(level=logging.INFO)
-logging.info("to stderr")
+logging.getLogger("ordinary").info("to stderr")
 print("to stdout", flush=True)
 sys.stdout.buffer.write(b"bytes\n")
 sys.stderr.write("more\n")

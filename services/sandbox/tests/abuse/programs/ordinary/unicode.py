@@ -9,6 +9,6 @@ text = "naïve café, Ελληνικά, עברית, 日本語, 🙂‍↔️"
 Path("文件-é.txt").write_text(text, encoding="utf-8")
 assert Path("文件-é.txt").read_text() == text
 assert unicodedata.normalize("NFD", "é") != "é"
-assert "İ".casefold() and "straße".upper() == "STRASSE"
+assert "straße".upper() == "STRASSE"
 print(text)
 ok("unicode")

@@ -4,6 +4,7 @@ import threading
 
 from probe import got, held
 
+threading.stack_size(64 << 10)
 stop = threading.Event()
 started = 0
 try:

@@ -1,7 +1,7 @@
-"""Tries to set the clock by which others measure its time, with a value that no kernel takes."""
+"""Sets the clock by which others measure its time; the address is wrong on purpose."""
 
-import time
+from probe import reach
 
-from probe import attempt
-
-attempt("set the clock", time.clock_settime, time.CLOCK_MONOTONIC, 1.0)
+reach("clock_settime", 0, 1)
+reach("settimeofday", 1, 0)
+reach("adjtimex", 1)

@@ -3,6 +3,8 @@
 import os
 import time
 
+from probe import TARGET
+
 deadline = time.monotonic() + 6
 for _ in range(20):
     try:
@@ -11,7 +13,9 @@ for _ in range(20):
         break
     if child == 0:
         os.setsid()
+        file = open(TARGET["beat"], "ab", buffering=0)  # noqa: SIM115 it stays open
         while time.monotonic() < deadline:
+            file.write(b"x")
             try:
                 if os.fork():
                     os._exit(0)
