@@ -22,10 +22,13 @@ from pagi_memory.domain.history import History
 from pagi_memory.domain.indexing import Indexing
 from pagi_memory.domain.ingestion import Ingestion
 from pagi_memory.domain.personas import Personas
+from pagi_memory.domain.playbooks import Playbooks
 from pagi_memory.domain.query_vectors import QueryVectors
 from pagi_memory.domain.recall import Recall, Weighing
 from pagi_memory.domain.reembedding import Reembedding
 from pagi_memory.domain.serving_model import ServingModel
+from pagi_memory.domain.sessions import Sessions
+from pagi_memory.domain.standalone import InMemoryPlaybookStore
 from pagi_memory.testing import (
     HashingEmbedder,
     InMemoryKnowledgeFiles,
@@ -64,7 +67,9 @@ class FakeMind:
             weighing=Weighing(least_similarity=0.3, merge=False),
         )
         self.history = History(self.sessions)
-        self.context = ContextAssembly(self.personas, self.history, self.recall)
+        self.playbooks = Playbooks(InMemoryPlaybookStore(), QueryVectors(self.embedder, size=9), self.embedder)
+        self.conversations = Sessions(self.sessions)
+        self.context = ContextAssembly(self.personas, self.history, self.recall, self.playbooks)
 
 
 @pytest.fixture

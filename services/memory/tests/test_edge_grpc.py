@@ -19,7 +19,9 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 @pytest.fixture
 async def rpc(mind) -> AsyncIterator[SimpleNamespace]:
     await mind.ingestion.run()
-    servicer = MemoryServicer(mind.context, mind.recall, mind.history, mind.documents, now=lambda: NOON)
+    servicer = MemoryServicer(
+        mind.context, mind.recall, mind.history, mind.documents, mind.conversations, mind.playbooks, now=lambda: NOON
+    )
     async with serving(memory_pb2_grpc.add_MemoryServicer_to_server, servicer, SERVICE_NAME) as client:
         stub = memory_pb2_grpc.MemoryStub(client.channel)
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 
 from pagi.memory.v1 import memory_pb2_grpc
+from pagi_chassis.grpc_client import GrpcClient
+from pagi_chassis.grpc_options import MESSAGE_BYTES
 from pagi_chassis.grpc_server import GrpcServer
 from pagi_chassis.health import Health
 from pagi_chassis.http_server import HttpServer
@@ -16,11 +18,17 @@ from pagi_memory.adapters.chroma_clients import ChromaServer, EmbeddedChroma
 from pagi_memory.adapters.chroma_index import ChromaIndex
 from pagi_memory.adapters.embedding_backends import EmbeddingStart, RunningEmbedder, embedder_of
 from pagi_memory.adapters.folder_knowledge import FolderKnowledge
+from pagi_memory.adapters.gateway_summarizer import GatewaySummarizer
 from pagi_memory.adapters.matrix_index import MatrixIndex
+from pagi_memory.adapters.postgres_heart import PostgresHeart
 from pagi_memory.adapters.semantic_splitter import SemanticSplitter
+from pagi_memory.adapters.sql_playbooks import SqlPlaybookStore
+from pagi_memory.adapters.sql_script import SqlDatabase
+from pagi_memory.adapters.sql_sessions import SqlSessionStore
+from pagi_memory.adapters.sqlite_heart import SqliteHeart
 from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
-from pagi_memory.adapters.sqlite_sessions import SqliteSessionStore
 from pagi_memory.adapters.wordpiece_tokens import WordPieceTokens
+from pagi_memory.domain.condensing import Extract
 from pagi_memory.domain.context import ContextAssembly
 from pagi_memory.domain.documents import Documents
 from pagi_memory.domain.following import Following
@@ -30,12 +38,20 @@ from pagi_memory.domain.ingestion import Ingestion
 from pagi_memory.domain.limits import Defaults
 from pagi_memory.domain.model import KnowledgeBase
 from pagi_memory.domain.personas import Personas
+from pagi_memory.domain.playbooks import Playbooks
 from pagi_memory.domain.ports import PassageStore
 from pagi_memory.domain.query_vectors import QueryVectors
 from pagi_memory.domain.recall import Recall, Weighing
 from pagi_memory.domain.reembedding import Reembedding
+from pagi_memory.domain.retention import Forgetting
 from pagi_memory.domain.serving_model import ServingModel
+from pagi_memory.domain.session import Retention
+from pagi_memory.domain.sessions import Sessions
+from pagi_memory.domain.summaries import Summaries
 from pagi_memory.routes.application import application
+from pagi_memory.routes.knowledge import knowledge_routes
+from pagi_memory.routes.playbooks import PlaybookRoutes
+from pagi_memory.routes.sessions import SessionRoutes
 from pagi_memory.servicer import SERVICE_NAME, MemoryServicer
 from pagi_memory.settings import MemorySettings
 
@@ -49,7 +65,7 @@ async def build(
     embedder: RunningEmbedder | None = None,
     index: ChromaIndex | None = None,
     passages: SqlitePassageStore | None = None,
-    sessions: SqliteSessionStore | None = None,
+    heart: SqlDatabase | None = None,
 ) -> Sequence[Component]:
     """Makes the components in the order in which they start.
 
@@ -58,16 +74,20 @@ async def build(
     index = index or ChromaIndex(_chroma(settings))
     embedder = embedder or embedder_of(settings)
     passages = passages or SqlitePassageStore(settings.memory_db_path, title_weight=settings.retrieval_title_weight)
-    sessions = sessions or SqliteSessionStore(settings.heart_db_path)
-    defaults = Defaults(top_k=settings.retrieval_top_k, max_turns=settings.history_max_turns)
+    heart = heart or _heart(settings)
+    sessions = SqlSessionStore(heart)
+    defaults = _defaults(settings)
     personas = Personas(passages)
-    history = History(sessions, defaults=defaults)
+    summarizer = _summarizer(settings)
+    summaries = Summaries(sessions, summarizer, defaults=defaults)
+    history = History(sessions, defaults=defaults, summaries=summaries)
     serving = ServingModel(embedder)
     searched = MatrixIndex(index, passages)
+    vectors = QueryVectors(serving, size=settings.query_cache_size)
     recall = Recall(
         passages,
         searched,
-        QueryVectors(serving, size=settings.query_cache_size),
+        vectors,
         serving,
         personas,
         weighing=_weighing(settings),
@@ -79,24 +99,71 @@ async def build(
     ingestion = Ingestion(files, splitter, serving, passages, indexing, personas)
     reembedding = Reembedding(passages, serving, ingestion, indexing)
     documents = Documents(files, passages, ingestion, personas, reembedding, editors=settings.editors)
+    playbooks = Playbooks(
+        SqlPlaybookStore(heart),
+        vectors,
+        serving,
+        most=settings.mind_max_playbooks,
+        least_relevance=settings.mind_min_relevance,
+    )
+    conversations = Sessions(sessions)
     health = Health("memory")
     health.depends_on("chroma", index.check_health)
-    http = HttpServer(
-        application(health, history), settings.bind_host, settings.memory_port, port_variable="MEMORY_PORT"
+    app = application(
+        health,
+        history,
+        more=[
+            *knowledge_routes(documents, recall),
+            *SessionRoutes(history, conversations, playbooks).routes(),
+            *PlaybookRoutes(playbooks).routes(),
+        ],
+        max_body_bytes=max(MESSAGE_BYTES, settings.max_document_bytes),
+        api_key=settings.pagi_api_key.get_secret_value(),
     )
+    http = HttpServer(app, settings.bind_host, settings.memory_port, port_variable="MEMORY_PORT")
     grpc = GrpcServer(
         settings.bind_host,
         settings.memory_grpc_port,
         tls=settings.server_tls,
         port_variable="MEMORY_GRPC_PORT",
     )
-    servicer = MemoryServicer(ContextAssembly(personas, history, recall), recall, history, documents)
+    context = ContextAssembly(personas, history, recall, playbooks)
+    servicer = MemoryServicer(context, recall, history, documents, conversations, playbooks)
     grpc.add(memory_pb2_grpc.add_MemoryServicer_to_server, servicer, SERVICE_NAME)
     # The index comes before the stores: it holds the lock that keeps a second process out.
     models = EmbeddingStart(settings, embedder, passages, serving, reembedding)
-    stores: list[Component] = [index, passages, sessions, models]
+    stores: list[Component] = [index, passages, heart, models]
     following = [Following(files, ingestion)] if settings.knowledge_bases_watch else []
-    return [http, *stores, StartUpIngestion(ingestion, passages), *following, grpc, health]
+    remembering: list[Component] = [Forgetting(sessions, _retention(settings)), summaries]
+    if isinstance(summarizer, GatewaySummarizer):
+        remembering.insert(0, summarizer)
+    return [http, *stores, *remembering, StartUpIngestion(ingestion, passages), *following, grpc, health]
+
+
+def _heart(settings: MemorySettings) -> SqlDatabase:
+    if settings.heart_database_url:
+        return PostgresHeart(settings.heart_database_url)
+    return SqliteHeart(settings.heart_db_path)
+
+
+def _summarizer(settings: MemorySettings) -> Extract | GatewaySummarizer:
+    if settings.summary_gateway_addr:
+        client = GrpcClient(settings.summary_gateway_addr, tls=settings.client_tls)
+        return GatewaySummarizer(client, model=settings.summary_model)
+    return Extract()
+
+
+def _defaults(settings: MemorySettings) -> Defaults:
+    return Defaults(
+        top_k=settings.retrieval_top_k,
+        max_turns=settings.history_max_turns,
+        max_history_tokens=settings.history_max_tokens,
+        summary_tokens=settings.history_summary_tokens,
+    )
+
+
+def _retention(settings: MemorySettings) -> Retention:
+    return Retention(settings.heart_retention_days, settings.heart_max_sessions, settings.heart_max_turns)
 
 
 def _chroma(settings: MemorySettings) -> ChromaServer | EmbeddedChroma:

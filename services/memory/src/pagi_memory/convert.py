@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pagi.memory.v1 import memory_pb2 as pb
 from pagi_chassis.errors import InvalidArgumentError
 
+from pagi_memory.domain.condensing import estimate_tokens
+from pagi_memory.domain.context import Context
 from pagi_memory.domain.documents import Overview
 from pagi_memory.domain.ingestion import IngestPhase, IngestProgress
 from pagi_memory.domain.model import (
-    Context,
     DocumentInfo,
     KnowledgeBase,
     Narrowing,
@@ -20,6 +21,16 @@ from pagi_memory.domain.model import (
     Turn,
     TurnRole,
 )
+from pagi_memory.domain.playbook import (
+    MindStatistics,
+    NewPlaybook,
+    Outcome,
+    Playbook,
+    PlaybookState,
+    PlaybookStep,
+    ScoredPlaybook,
+)
+from pagi_memory.domain.session import HeartStatistics, Session, TurnHit
 
 _KNOWLEDGE_BASES: dict[int, KnowledgeBase] = {
     pb.KNOWLEDGE_BASE_SOUL: KnowledgeBase.SOUL,
@@ -81,6 +92,8 @@ def turn_to_proto(turn: Turn) -> pb.Turn:
     """A turn."""
     message = pb.Turn(role=_ROLES_TO_PROTO[turn.role], text=turn.text, run_id=turn.run_id, position=turn.position)
     message.created_at.FromDatetime(turn.created_at)
+    if turn.edited_at:
+        message.edited_at.FromDatetime(turn.edited_at)
     return message
 
 
@@ -205,9 +218,137 @@ def skipped_to_proto(skipped: Mapping[str, str]) -> list[pb.SkippedDocument]:
 
 
 def context_to_proto(context: Context) -> pb.GetContextResponse:
-    """A whole context."""
+    """A whole context; playbooks come as passages of the Mind-KB."""
     return pb.GetContextResponse(
         soul=context.soul,
         turns=map(turn_to_proto, context.turns),
-        passages=map(passage_to_proto, context.passages),
+        passages=[*map(passage_to_proto, context.passages), *map(playbook_to_passage, context.playbooks)],
+        summary=context.summary,
+    )
+
+
+def session_to_proto(session: Session) -> pb.Session:
+    """One line of a list of sessions."""
+    message = pb.Session(
+        session_id=session.session_id, title=session.title, persona=session.persona, turns=session.turns
+    )
+    message.created_at.FromDatetime(session.created_at)
+    message.updated_at.FromDatetime(session.updated_at)
+    return message
+
+
+def hit_to_proto(hit: TurnHit) -> pb.TurnMatch:
+    """A turn that a search found."""
+    return pb.TurnMatch(
+        session_id=hit.session_id,
+        title=hit.title,
+        turn=turn_to_proto(hit.turn),
+        score=hit.score,
+        matched_words=hit.matched_words,
+    )
+
+
+def statistics_to_proto(heart: HeartStatistics, mind: MindStatistics) -> pb.GetStatisticsResponse:
+    """How much a tenant has."""
+    message = pb.GetStatisticsResponse(
+        sessions=heart.sessions,
+        turns=heart.turns,
+        turn_characters=heart.characters,
+        summarised_turns=heart.summarised,
+        playbooks=mind.playbooks,
+        playbooks_set_aside=mind.set_aside,
+        playbook_wins=mind.wins,
+        playbook_losses=mind.losses,
+    )
+    if heart.oldest_at and heart.newest_at:
+        message.oldest_turn_at.FromDatetime(heart.oldest_at)
+        message.newest_turn_at.FromDatetime(heart.newest_at)
+    return message
+
+
+_STATES = {
+    pb.PLAYBOOK_STATE_ACTIVE: PlaybookState.ACTIVE,
+    pb.PLAYBOOK_STATE_SET_ASIDE: PlaybookState.SET_ASIDE,
+}
+_STATES_TO_PROTO = {state: number for number, state in _STATES.items()}
+_OUTCOMES = {pb.RUN_OUTCOME_WIN: Outcome.WIN, pb.RUN_OUTCOME_LOSS: Outcome.LOSS}
+
+
+def state_from_proto(value: int) -> PlaybookState | None:
+    """The state; None where it is unspecified.
+
+    Raises:
+        InvalidArgumentError: It is unknown.
+    """
+    state = _STATES.get(pb.PlaybookState.ValueType(value))
+    if state is None and value:
+        raise InvalidArgumentError(f"state is {value}; known are 1 (active) and 2 (set aside).", field="state")
+    return state
+
+
+def outcome_from_proto(value: int) -> Outcome:
+    """How a run ended.
+
+    Raises:
+        InvalidArgumentError: It is unspecified or unknown.
+    """
+    if (outcome := _OUTCOMES.get(pb.RunOutcome.ValueType(value))) is None:
+        raise InvalidArgumentError(f"outcome is {value}; known are 1 (win) and 2 (loss).", field="outcome")
+    return outcome
+
+
+def new_playbook_from_proto(request: pb.RecordPlaybookRequest) -> NewPlaybook:
+    """What a run has to teach."""
+    return NewPlaybook(
+        request.run_id,
+        request.persona,
+        request.prompt,
+        [PlaybookStep(step.tool, step.arguments_json, step.outcome) for step in request.steps],
+        dict(request.tool_versions),
+        request.cost_usd if request.HasField("cost_usd") else None,
+        request.duration_ms,
+    )
+
+
+def playbook_to_proto(playbook: Playbook) -> pb.Playbook:
+    """A playbook."""
+    message = pb.Playbook(
+        id=playbook.id,
+        persona=playbook.persona,
+        prompt=playbook.prompt,
+        steps=[
+            pb.PlaybookStep(tool=step.tool, arguments_json=step.arguments_json, outcome=step.outcome)
+            for step in playbook.steps
+        ],
+        tool_versions=playbook.tool_versions,
+        cost_usd=playbook.cost_usd,
+        duration_ms=playbook.duration_ms,
+        wins=playbook.wins,
+        losses=playbook.losses,
+        worth=playbook.worth,
+        state=_STATES_TO_PROTO[playbook.state],
+        reason=playbook.reason,
+        notes=playbook.notes,
+    )
+    message.created_at.FromDatetime(playbook.created_at)
+    message.updated_at.FromDatetime(playbook.updated_at)
+    if playbook.last_used_at:
+        message.last_used_at.FromDatetime(playbook.last_used_at)
+    return message
+
+
+def playbook_to_passage(scored: ScoredPlaybook) -> pb.Passage:
+    """A playbook as a run is given it; the score parts say how near the task is."""
+    playbook = scored.playbook
+    return pb.Passage(
+        id=playbook.id,
+        text=playbook.text(),
+        score=scored.score,
+        knowledge_base=pb.KNOWLEDGE_BASE_MIND,
+        source=f"playbook:{playbook.id}",
+        headings=["How a task like this was done"],
+        score_parts=pb.ScoreParts(dense=scored.relevance, cosine=scored.relevance),
+        metadata={"wins": str(playbook.wins), "losses": str(playbook.losses), "worth": f"{playbook.worth:.3f}"},
+        tokens=estimate_tokens(playbook.text()),
+        merged=1,
     )

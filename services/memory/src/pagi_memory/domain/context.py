@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pagi_memory.domain.history import History
 from pagi_memory.domain.limits import checked_query
-from pagi_memory.domain.model import Context
+from pagi_memory.domain.model import ScoredPassage, Turn
 from pagi_memory.domain.personas import Personas
+from pagi_memory.domain.playbook import ScoredPlaybook
 from pagi_memory.domain.playbooks import Playbooks
 from pagi_memory.domain.recall import Recall
 
 # So many ways to do a task are enough to choose from.
 MOST_PLAYBOOKS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """All that a run needs to begin; the summary tells what was said before the turns."""
+
+    soul: str
+    summary: str
+    turns: list[Turn]
+    passages: list[ScoredPassage]
+    playbooks: list[ScoredPlaybook]
 
 
 class ContextAssembly:
@@ -47,15 +60,16 @@ class ContextAssembly:
             UnknownPersonaError: There is no such persona.
         """
         soul = self._personas.soul(persona)
+        task = checked_query(query)
         told, passages, playbooks = await asyncio.gather(
             self._history.recollect(tenant, session_id, max_turns=max_turns, max_tokens=max_history_tokens),
             self._recall.search(query, persona=persona, top_k=top_k, max_tokens=max_passage_tokens),
             self._playbooks.fitting(
                 tenant,
-                checked_query(query),
+                task,
                 persona=self._personas.named(persona),
                 limit=MOST_PLAYBOOKS,
                 tool_versions=tool_versions,
             ),
         )
-        return Context(soul, told.turns, passages, told.summary, playbooks)
+        return Context(soul, told.summary, told.turns, passages, playbooks)

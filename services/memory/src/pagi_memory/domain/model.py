@@ -245,12 +245,3 @@ class SessionKey:
 
     tenant: str
     session_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """All that a run needs to begin."""
-
-    soul: str
-    turns: list[Turn]
-    passages: list[ScoredPassage]

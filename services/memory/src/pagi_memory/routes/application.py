@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pagi_chassis import problems
-from pagi_chassis.errors import InvalidArgumentError
+from pagi_chassis.api_key import ApiKeyGuard
 from pagi_chassis.health import Health
 from pagi_chassis.http_edge import HttpEdge
 from pagi_chassis.http_server import health_routes
@@ -15,33 +17,40 @@ from starlette.routing import Route
 
 from pagi_memory.domain.history import History
 from pagi_memory.domain.limits import MAX_TURNS_READ
+from pagi_memory.routes import asking
 from pagi_memory.schemas import turns_to_json
 
-# Nothing that this port serves takes a body.
+# Where nothing that is served takes a larger body.
 MAX_BODY_BYTES = 65_536
 
 
-def application(health: Health, history: History) -> Starlette:
-    """Health, metrics and `GET /memory/latest`."""
+def application(
+    health: Health,
+    history: History,
+    *,
+    more: Sequence[Route] = (),
+    max_body_bytes: int = MAX_BODY_BYTES,
+    api_key: str = "",
+) -> Starlette:
+    """Health, metrics, `GET /memory/latest` and whatever else memory lets people see and change.
+
+    Args:
+        health: Answers for the service.
+        history: Of every tenant.
+        more: Further routes.
+        max_body_bytes: Larger bodies are refused.
+        api_key: What callers must show, but for health and metrics; empty: nothing.
+    """
 
     async def latest(request: Request) -> Response:
-        session_id = request.query_params.get("session_id", "")
-        turns = await history.newest("", session_id, max_turns=_limit(request))
+        session_id = asking.text(request, "session_id")
+        limit = asking.number(request, "limit", MAX_TURNS_READ)
+        turns = await history.newest(asking.tenant(), session_id, max_turns=limit)
         return JSONResponse(turns_to_json(session_id, turns))
 
+    guard = [Middleware(ApiKeyGuard, key=api_key)] if api_key else []
     return Starlette(
-        routes=[*health_routes(health), Route("/memory/latest", latest)],
-        middleware=[Middleware(HttpEdge, max_body_bytes=MAX_BODY_BYTES)],
+        routes=[*health_routes(health), Route("/memory/latest", latest), *more],
+        middleware=[Middleware(HttpEdge, max_body_bytes=max_body_bytes), *guard, Middleware(asking.TenantOfHeader)],
         exception_handlers=problems.HANDLERS,
     )
-
-
-def _limit(request: Request) -> int:
-    """The number given as `limit`; 0 (the default) where there is none."""
-    text = request.query_params.get("limit")
-    if text is None:
-        return 0
-    # Not int() alone: it takes "1_0", digits of other scripts, and 5,000 of them.
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_TURNS_READ):
-        raise InvalidArgumentError(f"limit must be a number between 1 and {MAX_TURNS_READ}.", field="limit")
-    return int(text)

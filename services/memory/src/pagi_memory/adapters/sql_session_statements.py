@@ -1,0 +1,83 @@
+"""The statements of sessions and turns; all run on SQLite and on PostgreSQL."""
+# ruff: noqa: S608 - what is put into a statement here is a constant of ours, never a value
+
+from __future__ import annotations
+
+from pagi_memory.adapters.sql_turn_rows import TURN_COLUMNS
+
+NEW_SESSION = """
+INSERT INTO sessions (tenant, session_id, persona, title, created_at_us, updated_at_us) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant, session_id) DO UPDATE SET
+    persona = CASE
+        WHEN excluded.updated_at_us >= sessions.updated_at_us THEN excluded.persona ELSE sessions.persona
+    END,
+    updated_at_us = CASE
+        WHEN excluded.updated_at_us > sessions.updated_at_us THEN excluded.updated_at_us ELSE sessions.updated_at_us
+    END
+"""
+NEW_TURN = """
+INSERT INTO turns (tenant, session_id, run_id, position, role, body, created_at_us, edited_at_us)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, session_id, run_id, position) DO NOTHING RETURNING number
+"""
+NEW_WORDS = "INSERT INTO turn_words (rowid, owner, words) VALUES (?, ?, ?)"
+FORGOTTEN = "SELECT position FROM forgotten WHERE tenant = ? AND session_id = ? AND run_id = ?"
+NEW_FORGOTTEN = """
+INSERT INTO forgotten (tenant, session_id, run_id, position, forgotten_at_us) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (tenant, session_id, run_id, position) DO NOTHING
+"""
+OF_SESSION = "tenant = ? AND session_id = ?"
+OF_TURN = "tenant = ? AND session_id = ? AND run_id = ? AND position = ?"
+# By the time at which it was said, not stored: a planner that could not reach memory stores later.
+NEWEST = f"""
+SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION}
+ORDER BY created_at_us DESC, run_id DESC, position DESC LIMIT ?
+"""
+ALL = f"SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} ORDER BY created_at_us, run_id, position"
+PENDING = f"""
+SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} AND summarized = 0
+ORDER BY created_at_us, run_id, position LIMIT ?
+"""
+SAID_BEFORE = f"""
+SELECT body FROM turns WHERE {OF_SESSION} AND created_at_us <= ? AND role IN ('user', 'assistant') AND run_id <> ?
+ORDER BY created_at_us DESC, run_id DESC, position DESC LIMIT 1
+"""
+SUMMARY = f"SELECT summary, summary_by, summary_version FROM sessions WHERE {OF_SESSION}"
+COVERED = f"SELECT count(*) FROM turns WHERE {OF_SESSION} AND summarized = 1"
+ROLL = f"""
+UPDATE sessions SET summary = ?, summary_by = ?, summary_version = summary_version + 1
+WHERE {OF_SESSION} AND summary_version = ? RETURNING summary_version
+"""
+COVER = f"UPDATE turns SET summarized = 1 WHERE number = ? AND {OF_SESSION}"
+DROP_SUMMARY = f"""
+UPDATE sessions SET summary = '', summary_by = '', summary_version = summary_version + 1
+WHERE {OF_SESSION} RETURNING session_id
+"""
+UNCOVER = f"UPDATE turns SET summarized = 0 WHERE {OF_SESSION} AND summarized = 1"
+SESSIONS = """
+SELECT session_id, title, persona, created_at_us, updated_at_us,
+    (SELECT count(*) FROM turns WHERE turns.tenant = sessions.tenant AND turns.session_id = sessions.session_id)
+FROM sessions WHERE tenant = ?
+"""
+RENAME = f"UPDATE sessions SET title = ? WHERE {OF_SESSION} RETURNING session_id"
+RUNS = f"SELECT DISTINCT run_id FROM turns WHERE {OF_SESSION}"
+DELETE_WORDS = f"DELETE FROM turn_words WHERE rowid IN (SELECT number FROM turns WHERE {OF_SESSION})"
+DELETE_TURNS = f"DELETE FROM turns WHERE {OF_SESSION} RETURNING number"
+DELETE_SESSION = f"DELETE FROM sessions WHERE {OF_SESSION} RETURNING session_id"
+EDIT = f"UPDATE turns SET body = ?, edited_at_us = ? WHERE {OF_TURN} RETURNING {TURN_COLUMNS}"
+DELETE_TURN = f"DELETE FROM turns WHERE {OF_TURN} RETURNING number"
+STATISTICS = """
+SELECT count(*), coalesce(sum(length(body)), 0), coalesce(sum(summarized), 0), min(created_at_us), max(created_at_us)
+FROM turns WHERE tenant = ?
+"""
+OLD_SESSIONS = "SELECT tenant, session_id FROM sessions WHERE updated_at_us < ?"
+CROWDED_TENANTS = "SELECT tenant FROM sessions GROUP BY tenant HAVING count(*) > ?"
+TOO_MANY = "SELECT session_id FROM sessions WHERE tenant = ? ORDER BY updated_at_us DESC, session_id DESC"
+LONG_SESSIONS = "SELECT tenant, session_id, count(*) FROM turns GROUP BY tenant, session_id HAVING count(*) > ?"
+OLDEST_TURNS = f"""
+SELECT number FROM turns WHERE {OF_SESSION} ORDER BY created_at_us, run_id, position LIMIT ?
+"""
+BRING_BACK = f"DELETE FROM forgotten WHERE {OF_TURN}"
+DELETE_WORDS_OF_TURN = "DELETE FROM turn_words WHERE rowid = ?"
+DELETE_TURN_BY_NUMBER = "DELETE FROM turns WHERE number = ?"
+DELETE_FORGOTTEN = "DELETE FROM forgotten WHERE forgotten_at_us < ?"
+COUNT_SESSIONS = "SELECT count(*) FROM sessions WHERE tenant = ?"

@@ -1,0 +1,300 @@
+"""Sessions and turns (Heart-KB) in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from pagi_memory.adapters import sql_session_statements as sql
+from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement
+from pagi_memory.adapters.sql_turn_rows import microseconds, session_of, stored_turn, time_of, turn_of
+from pagi_memory.adapters.sql_turn_words import SEARCHES, match_expression, matched_words, owner_word, words_of
+from pagi_memory.domain.model import SessionKey, Turn, TurnRole
+from pagi_memory.domain.session import (
+    HeartStatistics,
+    Retention,
+    Session,
+    SessionRecord,
+    Summary,
+    TurnHit,
+    Window,
+    title_of,
+)
+
+MOST_PENDING = 200
+# A planner repeats what it could not store within days, not years.
+FORGOTTEN_KEPT = timedelta(days=90)
+
+
+class SqlSessionStore:
+    """`SessionStore` on any `SqlDatabase`."""
+
+    def __init__(self, database: SqlDatabase) -> None:
+        self._database = database
+
+    async def append(self, key: SessionKey, persona: str, turns: Sequence[Turn]) -> int:
+        """See `SessionStore.append`."""
+
+        def script() -> Script[int]:
+            gone: set[tuple[str, int]] = set()
+            for run_id in {turn.run_id for turn in turns}:
+                rows = yield Statement(sql.FORGOTTEN, (*_of(key), run_id))
+                gone |= {(run_id, position) for (position,) in rows}
+            lasting = [t for t in turns if not {(t.run_id, t.position), (t.run_id, -1)} & gone]
+            return (yield from _add(key, persona, title_of(turns), lasting)) if lasting else 0
+
+        return await self._database.write(script)
+
+    async def newest(self, key: SessionKey, limit: int) -> list[Turn]:
+        """See `SessionStore.newest`."""
+
+        def script() -> Script[list[Turn]]:
+            rows = yield Statement(sql.NEWEST, (*_of(key), limit))
+            return [turn_of(row) for row in reversed(rows)]
+
+        return await self._database.read(script)
+
+    async def all_turns(self, key: SessionKey) -> list[Turn]:
+        """See `SessionStore.all_turns`."""
+
+        def script() -> Script[list[Turn]]:
+            rows = yield Statement(sql.ALL, _of(key))
+            return [turn_of(row) for row in rows]
+
+        return await self._database.read(script)
+
+    async def window(self, key: SessionKey, limit: int) -> Window:
+        """See `SessionStore.window`."""
+
+        def script() -> Script[Window]:
+            newest = yield Statement(sql.NEWEST, (*_of(key), limit))
+            # A session that has no more turns than these has nothing to sum up.
+            pending = (yield Statement(sql.PENDING, (*_of(key), MOST_PENDING))) if newest else []
+            summary = yield from _summary(key)
+            return Window(summary, [stored_turn(r) for r in reversed(newest)], [stored_turn(r) for r in pending])
+
+        return await self._database.read(script)
+
+    async def roll(self, key: SessionKey, summary: Summary, numbers: Sequence[int]) -> bool:
+        """See `SessionStore.roll`."""
+
+        def script() -> Script[bool]:
+            made = yield Statement(sql.ROLL, (summary.text, summary.made_by, *_of(key), summary.version))
+            if made:
+                yield Repeated(sql.COVER, [(number, *_of(key)) for number in numbers])
+            return bool(made)
+
+        return await self._database.write(script)
+
+    async def sessions(
+        self, tenant: str, *, limit: int, after: tuple[int, str] | None = None, persona: str = ""
+    ) -> list[Session]:
+        """See `SessionStore.sessions`."""
+        statement = sql.SESSIONS
+        bounds: list[str | int] = [tenant]
+        if persona:
+            statement += " AND persona = ?"
+            bounds.append(persona)
+        if after:
+            statement += " AND (updated_at_us, session_id) < (?, ?)"
+            bounds += after
+        statement += " ORDER BY updated_at_us DESC, session_id DESC LIMIT ?"
+
+        def script() -> Script[list[Session]]:
+            rows = yield Statement(statement, (*bounds, limit))
+            return [session_of(row) for row in rows]
+
+        return await self._database.read(script)
+
+    async def session(self, key: SessionKey) -> tuple[Session, Summary] | None:
+        """See `SessionStore.session`."""
+
+        def script() -> Script[tuple[Session, Summary] | None]:
+            rows = yield Statement(f"{sql.SESSIONS} AND session_id = ?", _of(key))
+            if not rows:
+                return None
+            return session_of(rows[0]), (yield from _summary(key))
+
+        return await self._database.read(script)
+
+    async def rename(self, key: SessionKey, title: str) -> bool:
+        """See `SessionStore.rename`."""
+
+        def script() -> Script[bool]:
+            return bool((yield Statement(sql.RENAME, (title, *_of(key)))))
+
+        return await self._database.write(script)
+
+    async def forget_session(self, key: SessionKey, at: datetime) -> int | None:
+        """See `SessionStore.forget_session`."""
+
+        def script() -> Script[int | None]:
+            runs = yield Statement(sql.RUNS, _of(key))
+            forgotten = yield from _delete(key)
+            if forgotten is not None:
+                yield Repeated(sql.NEW_FORGOTTEN, [(*_of(key), run_id, -1, microseconds(at)) for (run_id,) in runs])
+            return forgotten
+
+        return await self._database.write(script)
+
+    async def edit_turn(self, key: SessionKey, run_id: str, position: int, text: str, at: datetime) -> Turn | None:
+        """See `SessionStore.edit_turn`."""
+
+        def script() -> Script[Turn | None]:
+            yield from _drop_summary(key)
+            rows = yield Statement(sql.EDIT, (text, microseconds(at), *_of(key), run_id, position))
+            if not rows:
+                return None
+            edited = stored_turn(rows[0])
+            yield Statement(sql.DELETE_WORDS_OF_TURN, (edited.number,))
+            before = yield from _said_before(key, edited.turn)
+            yield Statement(sql.NEW_WORDS, (edited.number, owner_word(key.tenant), words_of(edited.turn, before)))
+            return edited.turn
+
+        return await self._database.write(script)
+
+    async def forget_turn(self, key: SessionKey, run_id: str, position: int, at: datetime) -> bool:
+        """See `SessionStore.forget_turn`. The words of the turn after it may still hold some of its own."""
+
+        def script() -> Script[bool]:
+            yield from _drop_summary(key)
+            rows = yield Statement(sql.DELETE_TURN, (*_of(key), run_id, position))
+            for (number,) in rows:
+                yield Statement(sql.DELETE_WORDS_OF_TURN, (number,))
+                yield Statement(sql.NEW_FORGOTTEN, (*_of(key), run_id, position, microseconds(at)))
+            return bool(rows)
+
+        return await self._database.write(script)
+
+    async def search(
+        self, tenant: str, words: Sequence[str], *, session_id: str = "", persona: str = "", limit: int
+    ) -> list[TurnHit]:
+        """See `SessionStore.search`."""
+        dialect = self._database.dialect
+        expression = match_expression(dialect, words, tenant)
+        narrowing, bounds = "", []
+        for column, value in (("sessions.session_id", session_id), ("sessions.persona", persona)):
+            if value:
+                narrowing += f" AND {column} = ?"
+                bounds.append(value)
+
+        def script() -> Script[list[TurnHit]]:
+            rows = yield Statement(SEARCHES[dialect].format(narrowing=narrowing), (expression, tenant, *bounds, limit))
+            return [
+                TurnHit(session, title, turn_of(turn), float(score), matched_words(marked))
+                for session, title, score, marked, *turn in rows
+            ]
+
+        return await self._database.read(script)
+
+    async def take_in(self, tenant: str, records: Sequence[SessionRecord]) -> int:
+        """See `SessionStore.take_in`."""
+
+        def script() -> Script[int]:
+            stored = 0
+            for record in sorted(records, key=lambda each: each.session_id):
+                key = SessionKey(tenant, record.session_id)
+                back = [(*_of(key), t.run_id, place) for t in record.turns for place in (t.position, -1)]
+                yield Repeated(sql.BRING_BACK, back)
+                if record.turns:
+                    title = record.title or title_of(record.turns)
+                    stored += yield from _add(key, record.persona, title, record.turns)
+            return stored
+
+        return await self._database.write(script)
+
+    async def statistics(self, tenant: str) -> HeartStatistics:
+        """See `SessionStore.statistics`."""
+
+        def script() -> Script[HeartStatistics]:
+            [[sessions]] = yield Statement(sql.COUNT_SESSIONS, (tenant,))
+            [[turns, characters, summarized, oldest, newest]] = yield Statement(sql.STATISTICS, (tenant,))
+            return HeartStatistics(sessions, turns, int(characters), int(summarized), time_of(oldest), time_of(newest))
+
+        return await self._database.read(script)
+
+    async def expire(self, retention: Retention, now: datetime) -> int:
+        """See `SessionStore.expire`."""
+
+        def script() -> Script[int]:
+            doomed: set[tuple[str, str]] = set()
+            if retention.days:
+                rows = yield Statement(sql.OLD_SESSIONS, (microseconds(now - timedelta(days=retention.days)),))
+                doomed |= {(tenant, session_id) for tenant, session_id in rows}
+            if retention.sessions:
+                for (tenant,) in (yield Statement(sql.CROWDED_TENANTS, (retention.sessions,))):
+                    rows = yield Statement(sql.TOO_MANY, (tenant,))
+                    doomed |= {(tenant, session_id) for (session_id,) in rows[retention.sessions :]}
+            for tenant, session_id in sorted(doomed):
+                yield from _delete(SessionKey(tenant, session_id))
+            if retention.turns:
+                yield from _shorten(retention.turns)
+            yield Statement(sql.DELETE_FORGOTTEN, (microseconds(now - FORGOTTEN_KEPT),))
+            return len(doomed)
+
+        return await self._database.write(script)
+
+
+def _of(key: SessionKey) -> tuple[str, str]:
+    return key.tenant, key.session_id
+
+
+def _add(key: SessionKey, persona: str, title: str, turns: Sequence[Turn]) -> Script[int]:
+    """Adds turns of one session; those that are there stay as they are."""
+    stored = 0
+    before = yield from _said_before(key, turns[0])
+    for turn in turns:
+        row = (turn.run_id, turn.position, turn.role.value, turn.text, microseconds(turn.created_at))
+        edited_at_us = microseconds(turn.edited_at) if turn.edited_at else None
+        for (number,) in (yield Statement(sql.NEW_TURN, (*_of(key), *row, edited_at_us))):
+            yield Statement(sql.NEW_WORDS, (number, owner_word(key.tenant), words_of(turn, before)))
+            stored += 1
+        if turn.role in (TurnRole.USER, TurnRole.ASSISTANT):
+            before = turn.text
+    if stored:
+        first, last = _bounds(turn.created_at for turn in turns)
+        yield Statement(sql.NEW_SESSION, (*_of(key), persona, title, first, last))
+    return stored
+
+
+def _bounds(times: Iterable[datetime]) -> tuple[int, int]:
+    ordered = sorted(times)
+    return microseconds(ordered[0]), microseconds(ordered[-1])
+
+
+def _said_before(key: SessionKey, turn: Turn) -> Script[str]:
+    rows = yield Statement(sql.SAID_BEFORE, (*_of(key), microseconds(turn.created_at), turn.run_id))
+    return rows[0][0] if rows else ""
+
+
+def _summary(key: SessionKey) -> Script[Summary]:
+    rows = yield Statement(sql.SUMMARY, _of(key))
+    if not rows:
+        return Summary()
+    [[text, made_by, version]] = rows
+    if not text:
+        return Summary(version=version)
+    [[covered]] = yield Statement(sql.COVERED, _of(key))
+    return Summary(text, made_by, covered, version)
+
+
+def _drop_summary(key: SessionKey) -> Script[None]:
+    """What a summary says of a turn must not outlive it."""
+    if (yield Statement(sql.DROP_SUMMARY, _of(key))):
+        yield Statement(sql.UNCOVER, _of(key))
+
+
+def _delete(key: SessionKey) -> Script[int | None]:
+    """Deletes all of a session; None where there is none."""
+    if not (yield Statement(sql.DELETE_SESSION, _of(key))):
+        return None
+    yield Statement(sql.DELETE_WORDS, _of(key))
+    return len((yield Statement(sql.DELETE_TURNS, _of(key))))
+
+
+def _shorten(most: int) -> Script[None]:
+    for tenant, session_id, count in (yield Statement(sql.LONG_SESSIONS, (most,))):
+        doomed = yield Statement(sql.OLDEST_TURNS, (tenant, session_id, count - most))
+        numbers = [(number,) for (number,) in doomed]
+        yield Repeated(sql.DELETE_WORDS_OF_TURN, numbers)
+        yield Repeated(sql.DELETE_TURN_BY_NUMBER, numbers)
