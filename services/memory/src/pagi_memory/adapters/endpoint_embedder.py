@@ -107,7 +107,8 @@ def _retry_after_s(answer: httpx.Response, default: float) -> float:
 def _unit_vectors(rows: list[list[float]], count: int) -> list[Vector]:
     import numpy as np
 
-    matrix: Matrix = np.array(rows, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is too large for float32 is told below
+        matrix: Matrix = np.array(rows, dtype=np.float32)
     if matrix.ndim != 2 or len(matrix) != count or not np.isfinite(matrix).all():
         raise ValueError(f"{len(rows)} vectors for {count} texts, or of unlike lengths, or not finite")
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
