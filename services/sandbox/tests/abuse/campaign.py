@@ -10,9 +10,10 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ time.sleep(100)
 """
 _DRAW = "import random; print(random.getrandbits(64))"
 _LONG = {"timeout_ms": 120_000}
+_PLANTED = "pagi-abuse-planted"
+_PLANT = f"import tempfile; open(tempfile.gettempdir() + '/{_PLANTED}', 'w').write('x')"
+_FIND = "import os, tempfile; print(os.listdir(tempfile.gettempdir()), os.listdir())"
 _MARK = "pagi-abuse"
 # Lines for the end of the run.
 SUMMARY = pytest.StashKey[list[str]]()
@@ -116,7 +120,12 @@ async def run_campaign(user: str, python: Path, cases: Iterable[Case], environme
         ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
         # Not shutil.rmtree, which recurses: a program leaves folders 2,000 deep.
         subprocess.run(["rm", "-rf", str(top)], check=False)
-        for left in (*Path("/tmp").glob(f"{top.name}*-fill"), *Path("/dev/shm").glob(f"{top.name}*")):
+        places = (
+            Path("/tmp").glob(f"{top.name}-*"),
+            Path("/tmp").glob(_PLANTED),
+            Path("/dev/shm").glob(f"{top.name}*"),
+        )
+        for left in chain.from_iterable(places):
             left.unlink()
 
 
@@ -221,6 +230,7 @@ class _Runner:
         uid = int(response.stdout)
         layers |= {expected.UNPRIVILEGED} if uid != 0 else set()
         layers |= {expected.SESSION_USER} if uid != self._uid else set()
+        self._jailed = bool(layers.intersection(expected.FILES))
         return told.profile, frozenset(layers)
 
     # The calls.
@@ -352,14 +362,36 @@ class _Runner:
                 await self._follow(tool, dict(arguments), session, result)
 
     async def _follow(self, tool: str, arguments: dict[str, Any], session: str, result: Result) -> None:
+        """A file tool on what the program left, and the same by the service's own calls for files."""
+        if tool == "read_file":
+            await self._typed(result, f"DownloadFile {arguments}", self._download(session, arguments["path"], result))
+        if tool == "list_files":
+            await self._typed(result, "ListFiles", self._list(session, result))
+        await self._typed(result, f"{tool} {arguments}", self._use(tool, arguments, session, result))
+
+    async def _typed(self, result: Result, what: str, call: Coroutine[Any, Any, None]) -> None:
         try:
-            response, seconds = await self._call(tool, arguments, session, {"timeout_ms": 3000})
+            await call
         except grpc.aio.AioRpcError as error:
             if error.code().name not in {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND"}:
-                result.wrong.append(f"{tool} {str(arguments)[:60]}: {error.code().name} {error.details()}")
-            return
+                result.wrong.append(f"{what[:80]}: {error.code().name} {error.details()}")
+
+    async def _download(self, session: str, path: str, result: Result) -> None:
+        size = 0
+        async for part in self._stub.DownloadFile(pb.DownloadFileRequest(session_id=session, path=path), timeout=10):
+            self._search(result, part.data.decode(errors="replace"))
+            size += len(part.data)
+            if size > 64 << 20:
+                break
+
+    async def _list(self, session: str, result: Result) -> None:
+        listed = await self._stub.ListFiles(pb.ListFilesRequest(session_id=session), timeout=10)
+        self._search(result, str(listed)[:1_000_000])
+
+    async def _use(self, tool: str, arguments: dict[str, Any], session: str, result: Result) -> None:
+        response, seconds = await self._call(tool, arguments, session, {"timeout_ms": 3000})
         verdict = pb.Verdict.Name(response.verdict).removeprefix("VERDICT_")
-        if verdict not in {"OK", "FAILED"}:
+        if verdict not in {"OK", "FAILED", "DISK"}:
             result.wrong.append(
                 f"{tool} {str(arguments)[:60]} ended with {verdict} {response.error[:200]}, {seconds:.1f} s"
             )
@@ -383,6 +415,7 @@ class _Runner:
         drawn = [(await self._call("python", {"code": _DRAW}, "draw", {}))[0].stdout for _ in range(4)]
         if len(set(drawn)) < len(drawn):
             found.append(f"calls draw the same random numbers: {drawn}")
+        found += await self._residues()
         if next(descendants(service.pid), 0) != self._fork_server:
             found.append("the fork server was replaced")
         deadline = time.monotonic() + 3.0
@@ -398,6 +431,16 @@ class _Runner:
             late = [one for one in self._outside[result.case.name].changes() if one not in result.harm]
             result.harm += late
         return found
+
+    async def _residues(self) -> list[str]:
+        """What calls of one session find of another's: the folder for temporary files is everybody's first thought."""
+        for number in range(4):
+            await self._call("python", {"code": _PLANT}, f"planter-{number}", {})
+        # At once, so that every place where a call can run has one.
+        calls = [self._call("python", {"code": _FIND}, f"finder-{number}", {}) for number in range(8)]
+        seen = [response.stdout for response, _ in await asyncio.gather(*calls)]
+        found = [f"a call found what another session had left: {one[:200]}" for one in seen if _PLANTED in one]
+        return found if self._jailed else []
 
 
 def _free_port() -> int:

@@ -122,6 +122,7 @@ SECRETS = (
     _case("secrets/symlink_in_proc_self", FILES),
     _case("secrets/core_dump", verdicts="CRASH"),
     _case("secrets/shell_reads", FILES),
+    _case("secrets/jailer", FILES),
 )
 NETWORK = (
     _case("network/tcp_loopback", TCP),
@@ -189,6 +190,8 @@ TIME = (
     _case("time/child_holds_output"),
     _case("time/respawning_chain", TREE),
     _case("time/many_chains", TREE),
+    _case("time/own_subreaper", TREE),
+    _case("time/siblings", TREE),
     _case("time/exit_handlers", verdicts="OK TIMEOUT"),
     _case("time/destructor", verdicts="OK TIMEOUT"),
     _case("time/stops_itself", verdicts="TIMEOUT"),
@@ -291,6 +294,7 @@ ANSWER = (
     _case("answer/segmentation_fault", verdicts="CRASH"),
     _case("answer/kills_parent", SIGNALS),
     _case("answer/stops_parent", SIGNALS),
+    _case("answer/exit_signal"),
     _case("answer/rewired_interpreter", verdicts="OK CRASH FAILED"),
     _case("answer/hostile_exception", verdicts="FAILED CRASH"),
     _case("answer/huge_exception", verdicts="FAILED"),
