@@ -20,6 +20,7 @@ import httpx
 import pytest
 from pagi.memory.v1 import memory_pb2 as pb
 from pagi.memory.v1 import memory_pb2_grpc
+from pagi_chassis.errors import NotFoundError
 from pagi_chassis.grpc_client import GrpcClient
 
 DOCUMENTS = 12
@@ -261,7 +262,98 @@ def test_it_lives_before_it_is_ready_and_stops_while_it_ingests(start: Start, tm
     assert stored_documents(tmp_path) < 400
 
 
+def test_a_change_is_searchable_within_two_seconds(start: Start, tmp_path: Path) -> None:
+    domain = tmp_path / "knowledge_bases" / "Domain-KB"
+    sections = [f"## Herb {i}\n\n" + f"Herb {i} grows in valley {i * 7}. " * 25 for i in range(140)]
+    assert len("\n".join(sections)) > 100_000
+    (domain / "herbs.md").write_text("\n".join(sections))
+    memory = start()
+    memory.wait_for(memory.ready)
+
+    def found(query: str, text: str) -> bool:
+        return any(text in found for _, found, _ in asyncio.run(memory.search(query)))
+
+    sections[60] = "## Herb 60\n\nThe rare oregano was found on a roof."
+    began = time.monotonic()
+    (domain / "herbs.md").write_text("\n".join(sections))
+    memory.wait_for(lambda: found("where was the rare oregano found", "on a roof"))
+    took = time.monotonic() - began
+    assert took < 2, took
+    assert not found("herb 60 valley 420", "Herb 60 grows in valley 420")
+    (domain / "herbs.md").unlink()
+    memory.wait_for(lambda: not found("where was the rare oregano found", "on a roof"))
+    # A whole persona, by moving its folder to its place.
+    prepared = tmp_path / "gardener"
+    (prepared / "Soul-KB").mkdir(parents=True)
+    (prepared / "Soul-KB" / "me.md").write_text("I am the gardener.")
+    (tmp_path / "knowledge_bases" / "personas").mkdir()
+    prepared.rename(tmp_path / "knowledge_bases" / "personas" / "gardener")
+
+    async def soul() -> str:
+        async with memory.rpc() as (client, stub):
+            request = pb.GetContextRequest(session_id="s", persona="gardener")
+            try:
+                return (await client.call(stub.GetContext, request, timeout_s=5)).soul
+            except NotFoundError:
+                return ""
+
+    memory.wait_for(lambda: asyncio.run(soul()) == "I am the gardener.")
+    assert memory.stop() == 0
+
+
+def test_documents_are_followed_over_a_kill_in_the_middle_of_changes(start: Start, tmp_path: Path) -> None:
+    memory = start()
+    memory.wait_for(memory.ready)
+    domain = tmp_path / "knowledge_bases" / "Domain-KB"
+    for i in range(DOCUMENTS):
+        (domain / f"plant{i:02}.md").write_text(f"# Plant {i}\n\nIt was moved to room number{i}." + " More." * 400)
+    (domain / "plant03.md").unlink()
+    memory.wait_for(lambda: "stored Domain-KB/plant01.md" in memory.log.read_text().split("memory is ready")[-1])
+    memory.stop(signal.SIGKILL)
+    memory = start()
+    memory.wait_for(memory.ready)
+    after_kill = asyncio.run(memory.search("which plant is in room number7"))
+    memory.stop()
+    left = dump(tmp_path)
+    assert not [row for row in left if "plant03" in str(row[0])]
+    for path in (tmp_path / "data").glob("memory.db*"):
+        path.unlink()
+    memory = start()
+    memory.wait_for(memory.ready)
+    assert asyncio.run(memory.search("which plant is in room number7")) == after_kill
+    memory.stop()
+    assert dump(tmp_path) == left
+
+
+def test_the_command_brings_all_in_step_and_names_what_was_skipped(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "knowledge_bases" / "Domain-KB" / "broken.pdf").write_bytes(b"no pdf")
+    memory = start()
+    memory.wait_for(memory.ready)
+    command = [sys.executable, str(Path(__file__).parents[3] / "scripts" / "ingest.py")]
+    done = subprocess.run(
+        [*command, "--rebuild", "--address", f"127.0.0.1:{memory.grpc_port}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "skipped Domain-KB/broken.pdf: it cannot be read" in done.stdout
+    assert f"documents: 0 unchanged, {DOCUMENTS + 1} stored, 0 removed, 1 skipped, in" in done.stdout
+    memory.stop()
+    done = subprocess.run(
+        [*command, "--address", f"127.0.0.1:{memory.grpc_port}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+
+
 def test_importing_the_service_loads_nothing_heavy() -> None:
-    heavy = "{'chromadb', 'onnxruntime', 'numpy', 'tokenizers'}"
+    heavy = (
+        "{'chromadb', 'onnxruntime', 'numpy', 'tokenizers', 'watchfiles', 'yaml', 'bs4', 'pypdf', 'mammoth', 'httpx'}"
+    )
     code = f"import sys, pagi_memory.__main__; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -56,6 +56,19 @@ def server_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             process.wait()
 
 
+async def test_vectors_of_another_length_take_the_place_of_the_old_ones(tmp_path: Path, server_port: int) -> None:
+    for source in (EmbeddedChroma(tmp_path / "chroma"), ChromaServer("127.0.0.1", server_port)):
+        chroma = ChromaIndex(source)
+        await chroma.start()
+        await chroma.apply(DOMAIN, {"a": axis(0), "b": axis(1)})
+        short = np.array([1, 0, 0], dtype=np.float32)
+        await chroma.apply(DOMAIN, {"a": short})
+        assert await chroma.count(DOMAIN) == 1
+        assert [hit.passage_id for hit in await chroma.nearest(short, [DOMAIN], 9)] == ["a"]
+        await chroma.clear(DOMAIN)
+        await chroma.stop()
+
+
 @pytest.fixture(params=["fake", "embedded", "server"])
 async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorIndex]:
     if request.param == "fake":
