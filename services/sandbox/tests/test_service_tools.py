@@ -1,4 +1,4 @@
-"""governance_note on both stores, web_search on a local HTTP server, and how tools in the service end."""
+"""governance_note on both stores, and how tools in the service end."""
 
 from __future__ import annotations
 
@@ -11,19 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from pagi_chassis.lifecycle import StartError
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
-from pagi_sandbox.adapters.searxng_search import SearxngSearch
 from pagi_sandbox.adapters.sqlite_notes import SqliteNoteStore
 from pagi_sandbox.domain.errors import ArgumentsError
-from pagi_sandbox.domain.model import Limits, SearchHit, ToolCall, Verdict
-from pagi_sandbox.domain.search import NoWebSearch
+from pagi_sandbox.domain.model import Limits, ToolCall, Verdict
 from pagi_sandbox.domain.service_tools import ServiceToolRunner
 from pagi_sandbox.domain.tool import Effects, ToolContext, ToolFailedError
 from pagi_sandbox.domain.tools.governance_note import GovernanceNote
-from pagi_sandbox.domain.tools.web_search import WebSearch
-from pagi_sandbox.testing import InMemoryNotes, ScriptedSearch
+from pagi_sandbox.testing import InMemoryNotes
 
 CONTEXT = ToolContext(Path(), session_id="s", tenant="acme", trace_id="t" * 32)
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -101,112 +97,43 @@ async def test_a_database_that_cannot_be_opened_stops_the_start(tmp_path: Path) 
     await store.stop()
 
 
-class Searxng:
-    """A local HTTP server that answers as an instance does."""
+class Echo:
+    """A ServiceTool that ends as its arguments say."""
 
-    def __init__(self) -> None:
-        self.queries: list[Mapping[str, str]] = []
-        self.status, self.body, self.delay_s = 200, json.dumps({"results": []}).encode(), 0.0
+    name = "echo"
+    description = "Says it again."
+    parameters: Mapping[str, Any] = {"type": "object"}
+    effects = Effects.READ_ONLY
 
-    async def answer(self, request: web.Request) -> web.Response:
-        self.queries.append(dict(request.query))
-        await asyncio.sleep(self.delay_s)
-        return web.Response(status=self.status, body=self.body)
-
-
-@pytest.fixture
-async def instance() -> AsyncIterator[tuple[Searxng, SearxngSearch]]:
-    server = Searxng()
-    app = web.Application()
-    app.router.add_get("/searx/search", server.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    search = SearxngSearch(f"http://127.0.0.1:{port}/searx/")
-    await search.start()
-    yield server, search
-    await search.stop()
-    await runner.cleanup()
-
-
-class TestSearxng:
-    async def test_asks_and_takes_what_can_be_used(self, instance: tuple[Searxng, SearxngSearch]) -> None:
-        server, search = instance
-        results = [
-            {"title": "One", "url": "https://one.example/", "content": "first"},
-            {"title": "No address"},
-            {"title": "Script", "url": "javascript:alert(1)"},
-            "nonsense",
-            {"title": None, "url": "http://two.example/", "content": "x" * 5000},
-            {"title": "Three", "url": "http://three.example/"},
-        ]
-        server.body = json.dumps({"results": results}).encode()
-        answer = await WebSearch(search).run({"query": "größe & maß", "max_results": 2}, CONTEXT)
-        assert server.queries == [{"q": "größe & maß", "format": "json"}]
-        assert answer["provider"] == "searxng"
-        assert [hit["url"] for hit in answer["results"]] == ["https://one.example/", "http://two.example/"]
-        assert answer["results"][0] == {"title": "One", "url": "https://one.example/", "snippet": "first"}
-        assert len(answer["results"][1]["snippet"]) == 1000
-
-    @pytest.mark.parametrize(
-        ("status", "body", "complaint"),
-        [
-            (403, b"", "formats: \\[html, json\\]"),
-            (429, b"", "try later"),
-            (500, b"", "status 500"),
-            (200, b"<html>", "something else than JSON"),
-            (200, b"[]", "without results"),
-            (200, b" " * (4 * 2**20 + 1), "more than"),
-        ],
-    )
-    async def test_a_bad_answer_is_a_clear_failure(
-        self, instance: tuple[Searxng, SearxngSearch], status: int, body: bytes, complaint: str
-    ) -> None:
-        server, search = instance
-        server.status, server.body = status, body
-        with pytest.raises(ToolFailedError, match=complaint):
-            await search.search("x", 5)
-
-    async def test_a_call_out_of_time_is_a_timeout(self, instance: tuple[Searxng, SearxngSearch]) -> None:
-        server, search = instance
-        server.delay_s = 10
-        runner = ServiceToolRunner([WebSearch(search)])
-        outcome = await runner.run(call("web_search", {"query": "x"}, timeout_ms=100))
-        assert outcome.verdict is Verdict.TIMEOUT
-        assert "100 ms" in outcome.error
-
-    async def test_no_network_is_a_clear_failure(self) -> None:
-        search = SearxngSearch("http://127.0.0.1:9")
-        await search.start()
-        outcome = await ServiceToolRunner([WebSearch(search)]).run(call("web_search", {"query": "x"}))
-        await search.stop()
-        assert outcome.verdict is Verdict.FAILED
-        assert "cannot be reached" in outcome.error
-
-
-async def test_without_a_provider_the_failure_says_what_to_set() -> None:
-    outcome = await ServiceToolRunner([WebSearch(NoWebSearch())]).run(call("web_search", {"query": "x"}))
-    assert outcome.verdict is Verdict.FAILED
-    assert "WEB_SEARCH_PROVIDER=searxng and SEARXNG_URL" in outcome.error
+    async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Mapping[str, Any]:
+        await asyncio.sleep(arguments.get("seconds", 0))
+        if "bug" in arguments:
+            raise KeyError("a bug")
+        if "fault" in arguments:
+            raise ToolFailedError(arguments["fault"])
+        return arguments
 
 
 async def test_an_answer_comes_as_json_with_its_time() -> None:
-    search = ScriptedSearch([SearchHit("T", "https://e.example/", "s")])
-    outcome = await ServiceToolRunner([WebSearch(search)]).run(call("web_search", {"query": "q"}))
+    outcome = await ServiceToolRunner([Echo()]).run(call("echo", {"q": "ö"}))
     assert (outcome.verdict, outcome.error, outcome.duration_ms > 0) == (Verdict.OK, "", True)
-    assert json.loads(outcome.output_json)["results"][0]["title"] == "T"
-    assert search.queries == ["q"]
+    assert json.loads(outcome.output_json) == {"q": "ö"}
+
+
+async def test_a_tool_that_cannot_is_a_result() -> None:
+    outcome = await ServiceToolRunner([Echo()]).run(call("echo", {"fault": "no such thing"}))
+    assert (outcome.verdict, outcome.error) == (Verdict.FAILED, "no such thing")
+
+
+async def test_a_call_out_of_time_is_a_timeout() -> None:
+    outcome = await ServiceToolRunner([Echo()]).run(call("echo", {"seconds": 60}, timeout_ms=50))
+    assert outcome.verdict is Verdict.TIMEOUT
+    assert "50 ms" in outcome.error
 
 
 async def test_a_fault_of_ours_is_not_a_result() -> None:
-    class Faulty(WebSearch):
-        async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Mapping[str, Any]:
-            raise KeyError("a bug")
-
     with pytest.raises(KeyError):
-        await ServiceToolRunner([Faulty(NoWebSearch())]).run(call("web_search", {"query": "x"}))
+        await ServiceToolRunner([Echo()]).run(call("echo", {"bug": True}))
 
 
 def call(tool: str, arguments: Mapping[str, Any], timeout_ms: int = 5000) -> ToolCall:

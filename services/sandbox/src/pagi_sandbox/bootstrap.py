@@ -22,7 +22,6 @@ from pagi_sandbox.adapters.fork_process import ForkServerOptions
 from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
 from pagi_sandbox.adapters.prometheus_calls import PrometheusCallMeter, count_restart
-from pagi_sandbox.adapters.searxng_search import SearxngSearch
 from pagi_sandbox.adapters.sqlite_effects import SqliteEffectLedger
 from pagi_sandbox.adapters.sqlite_notes import SqliteNoteStore
 from pagi_sandbox.adapters.sqlite_todos import SqliteTodoStore
@@ -31,15 +30,12 @@ from pagi_sandbox.domain.disk import DiskGuard, DiskPolicy
 from pagi_sandbox.domain.errors import DuplicateToolError
 from pagi_sandbox.domain.execution import Sandbox
 from pagi_sandbox.domain.once import OnceByEffect
-from pagi_sandbox.domain.ports import WebSearch
 from pagi_sandbox.domain.registry import ToolRegistry
-from pagi_sandbox.domain.search import NoWebSearch
 from pagi_sandbox.domain.service_tools import ServiceToolRunner
 from pagi_sandbox.domain.session_files import SessionFiles
 from pagi_sandbox.domain.tools import BuiltInOptions
 from pagi_sandbox.domain.tools.governance_note import GovernanceNote
 from pagi_sandbox.domain.tools.todo import Todo
-from pagi_sandbox.domain.tools.web_search import WebSearch as WebSearchTool
 from pagi_sandbox.servicer import SERVICE, ToolServicer
 from pagi_sandbox.settings import SandboxSettings
 
@@ -49,17 +45,12 @@ async def build(
     *,
     fork_runner: ForkRunner | None = None,
     notes: SqliteNoteStore | None = None,
-    search: WebSearch | None = None,
 ) -> Sequence[Component]:
     """The components, in the order in which they start: the fork server before the first of gRPC's threads."""
     fork_runner = fork_runner or _fork_runner(settings)
     notes = notes or SqliteNoteStore(settings.sandbox_db_path)
-    searxng = SearxngSearch(settings.searxng_url) if settings.web_search_provider == "searxng" else None
-    search = search or searxng or NoWebSearch()
     todos = SqliteTodoStore(settings.sandbox_db_path)
-    service_tools = ServiceToolRunner(
-        [GovernanceNote(notes, lambda: datetime.now(UTC)), Todo(todos), WebSearchTool(search)]
-    )
+    service_tools = ServiceToolRunner([GovernanceNote(notes, lambda: datetime.now(UTC)), Todo(todos)])
     workspaces = DirectoryWorkspaces(settings.sandbox_workspaces_dir)
     census, reader = DirectoryCensus(settings.sandbox_workspace_max_files), DirectoryFiles()
     policy = DiskPolicy(settings.sandbox_workspace_quota_mb * 2**20)
@@ -72,7 +63,7 @@ async def build(
         workspaces=workspaces,
         admission=Admission(settings.sandbox_max_concurrent_calls, settings.sandbox_max_waiting_calls),
         meter=PrometheusCallMeter(),
-        registry=ToolRegistry(approval=settings.sandbox_approval_tools),
+        registry=ToolRegistry(approval=settings.sandbox_approval_tools, configurations=settings.configurations),
         once=OnceByEffect(ledger),
         disk=disk,
     )
@@ -85,12 +76,11 @@ async def build(
     http_server = HttpServer(
         health_app(health), settings.bind_host, settings.sandbox_port, port_variable="SANDBOX_PORT"
     )
-    clients = [searxng] if searxng is not None else []
     removal = DirectoryRemoval(
         workspaces, max_age_s=settings.sandbox_workspace_max_age_hours * 3600, removed=disk.forget
     )
     stores: list[Component] = [notes, todos, ledger, census, reader]
-    return [fork_runner, *stores, removal, *clients, _Registration(sandbox), http_server, grpc_server, health]
+    return [fork_runner, *stores, removal, _Registration(sandbox), http_server, grpc_server, health]
 
 
 def _fork_runner(settings: SandboxSettings) -> ForkRunner:

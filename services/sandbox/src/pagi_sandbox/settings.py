@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pagi_chassis.settings import ServiceSettings
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from pagi_sandbox.domain.limits import LOWEST, NAMES, LimitPolicy
 from pagi_sandbox.domain.model import Limits
+from pagi_sandbox.domain.web.addresses import parse_allowed
 
 
 class SandboxSettings(ServiceSettings):
@@ -96,17 +97,30 @@ class SandboxSettings(ServiceSettings):
     web_search_provider: Literal["none", "searxng"] = Field(
         default="none", description="Who answers web_search: none, or searxng (needs SEARXNG_URL)."
     )
-    searxng_url: str = Field(default="", description="Address of a SearXNG instance that allows the JSON format.")
+    searxng_url: str = Field(
+        default="",
+        description="Address of a SearXNG instance that allows the JSON format; it may be on a private network.",
+    )
+    sandbox_fetch_allow: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts off the public Internet that fetch_url may read all the same, as host:port, separated by "
+        "commas, for example 127.0.0.1:8080.",
+    )
 
     @field_validator("sandbox_tools_path", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
 
-    @field_validator("sandbox_preload", "sandbox_approval_tools", mode="before")
+    @field_validator("sandbox_preload", "sandbox_approval_tools", "sandbox_fetch_allow", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("sandbox_fetch_allow")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(parse_allowed(entry) for entry in value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -130,6 +144,12 @@ class SandboxSettings(ServiceSettings):
             default=Limits(**{name: self._limit("default", name) for name in NAMES}),
             maximum=Limits(**{name: self._limit("max", name) for name in NAMES}),
         )
+
+    @property
+    def configurations(self) -> dict[str, dict[str, Any]]:
+        """What single tools are told with each call, and no other tool's process knows."""
+        searxng = {"searxng_url": self.searxng_url} if self.web_search_provider == "searxng" else {}
+        return {"web_search": searxng, "fetch_url": {"allow": list(self.sandbox_fetch_allow)}}
 
     def _limit(self, kind: str, name: str) -> int:
         return int(getattr(self, f"sandbox_{kind}_{name}"))

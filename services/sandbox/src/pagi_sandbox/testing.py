@@ -19,7 +19,6 @@ from pagi_sandbox.domain.model import (
     EffectName,
     KnownEffect,
     Note,
-    SearchHit,
     Stream,
     ToolCall,
     ToolOutcome,
@@ -256,22 +255,6 @@ class InMemoryTodos:
             return False
         kept[number - 1] = replace(kept[number - 1][0], done=state == "done"), state == "removed"
         return True
-
-
-class ScriptedSearch:
-    """A WebSearch with the same hits for every query."""
-
-    provider = "scripted"
-
-    def __init__(self, hits: Sequence[SearchHit]) -> None:
-        """What it finds."""
-        self._hits = hits
-        self.queries: list[str] = []
-
-    async def search(self, query: str, max_results: int) -> Sequence[SearchHit]:
-        """Finds them; see WebSearch."""
-        self.queries.append(query)
-        return self._hits[:max_results]
 
 
 class ScriptedCensus:

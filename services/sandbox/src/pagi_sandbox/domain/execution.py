@@ -74,6 +74,7 @@ class Sandbox:
                     effect_id=request.effect_id,
                     tenant=request.tenant,
                     trace_id=request.trace_id,
+                    configuration=tool.configuration,
                 )
                 await begin()
                 return await self._metered(tool, call, watcher)

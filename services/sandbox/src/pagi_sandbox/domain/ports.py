@@ -14,7 +14,6 @@ from pagi_sandbox.domain.model import (
     Isolation,
     KnownEffect,
     Note,
-    SearchHit,
     Stream,
     ToolCall,
     ToolOutcome,
@@ -169,18 +168,3 @@ class NoteStore(Protocol):
 
     async def of_proposal(self, tenant: str, proposal_id: str, limit: int) -> Sequence[Note]:
         """The newest `limit` notes on a proposal, oldest first."""
-
-
-class WebSearch(Protocol):
-    """Searches the web."""
-
-    @property
-    def provider(self) -> str:
-        """Its name in the settings."""
-
-    async def search(self, query: str, max_results: int) -> Sequence[SearchHit]:
-        """The best hits, best first.
-
-        Raises:
-            ToolFailedError: the provider is missing, out of reach or gave no usable answer.
-        """

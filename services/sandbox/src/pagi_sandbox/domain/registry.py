@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 from pagi_sandbox.domain.errors import DuplicateToolError, SchemaError, UnknownToolError
 from pagi_sandbox.domain.model import LeftOut, ToolSpec
@@ -22,20 +23,25 @@ class RegisteredTool:
     spec: ToolSpec
     arguments: ArgumentCheck
     runner: ToolRunner
+    configuration: Mapping[str, Any]
 
 
 class ToolRegistry:
     """Every tool by its name."""
 
-    def __init__(self, *, approval: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, approval: Sequence[str] = (), configurations: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         """Starts empty.
 
         Args:
             approval: names of tools of which a person has to allow each call, whatever they say of themselves;
                 "*" stands for any characters.
+            configurations: what the operator has set for a tool, by its name.
         """
         self._tools: dict[str, RegisteredTool] = {}
         self._approval = approval
+        self._configurations = configurations or {}
 
     def add_all(self, runners: Iterable[ToolRunner], schemas: ArgumentSchemas) -> Sequence[LeftOut]:
         """Takes the tools of every runner; one whose schema is broken is logged and left out.
@@ -66,7 +72,9 @@ class ToolRegistry:
         if taken is not None:
             raise DuplicateToolError(spec.name, taken.spec.origin, spec.origin)
         asked = spec.requires_approval or any(fnmatchcase(spec.name, pattern) for pattern in self._approval)
-        self._tools[spec.name] = RegisteredTool(replace(spec, requires_approval=asked), arguments, runner)
+        self._tools[spec.name] = RegisteredTool(
+            replace(spec, requires_approval=asked), arguments, runner, self._configurations.get(spec.name, {})
+        )
 
     def find(self, name: str) -> RegisteredTool:
         """The tool of that name.

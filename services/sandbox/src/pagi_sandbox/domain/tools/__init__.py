@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pagi_sandbox.domain.tool import Tool
+from pagi_sandbox.domain.tools.fetch_url import FetchUrl
 from pagi_sandbox.domain.tools.list_files import ListFiles
 from pagi_sandbox.domain.tools.math import Math
 from pagi_sandbox.domain.tools.python import Python
 from pagi_sandbox.domain.tools.read_file import ReadFile
 from pagi_sandbox.domain.tools.shell import Shell
+from pagi_sandbox.domain.tools.web_search import WebSearch
 from pagi_sandbox.domain.tools.write_file import WriteFile
 
 
@@ -29,4 +31,4 @@ class BuiltInOptions:
 def built_in(options: BuiltInOptions) -> tuple[Tool, ...]:
     """The built-in tools."""
     shell = (Shell(),) if options.shell else ()
-    return (ListFiles(), Math(), Python(options.preload), ReadFile(), WriteFile(), *shell)
+    return (FetchUrl(), ListFiles(), Math(), Python(options.preload), ReadFile(), WebSearch(), WriteFile(), *shell)
