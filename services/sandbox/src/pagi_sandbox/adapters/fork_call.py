@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
 
 from pagi_chassis.errors import UnavailableError
 
+from pagi_sandbox.adapters.fork_answer import Ending, read_ending
+from pagi_sandbox.adapters.fork_orders import request_of
 from pagi_sandbox.domain.model import Stream, ToolCall, ToolOutcome, Verdict
 from pagi_sandbox.domain.ports import CallWatcher
 from pagi_sandbox.zygote import wire
@@ -23,14 +22,17 @@ _CHUNK = 65_536
 
 
 class ForkCall:
-    """Collects what a child writes, until the fork server says that it is gone.
+    """Collects what a child writes, until its jailer says that it is gone.
 
     Everything happens in callbacks of the loop, so that a call whose caller went away is still taken to its end.
     """
 
-    def __init__(self, call: ToolCall, kill: Callable[[], None], watcher: CallWatcher | None = None) -> None:
-        """`kill` ends the call's process group; the end is told through `exited`."""
+    def __init__(
+        self, call: ToolCall, profile: str, kill: Callable[[], None], watcher: CallWatcher | None = None
+    ) -> None:
+        """`kill` ends everything that the call started; the end is told through `exited`."""
         self._call = call
+        self._profile = profile
         self._watcher = watcher
         self._kill = kill
         self._loop = asyncio.get_running_loop()
@@ -52,9 +54,9 @@ class ForkCall:
         self._answer = bytearray()
         self._unsent = memoryview(b"")
         self._writing = False
-        self._over = False
+        self.over = False
         self.truncated = False
-        self.pid = 0
+        self._begun = False
         self.done: asyncio.Future[ToolOutcome] = self._loop.create_future()
 
     @property
@@ -65,37 +67,38 @@ class ForkCall:
     def begin(self) -> None:
         """Once the child's ends are handed over: sends the request, listens, and starts the clock."""
         self._close_theirs()
+        self._begun = True
         if self._watcher is not None:
             self._watcher.began(self.stop)
         self._loop.add_reader(self._socket.fileno(), self._read_answer)
         for descriptor in self._descriptors:
             self._collected[descriptor] = bytearray()
             self._loop.add_reader(descriptor, self._read_output, descriptor)
-        self._unsent = memoryview(_request(self._call))
+        self._unsent = memoryview(request_of(self._call))
         self._send()
         seconds = self._call.limits.timeout_ms / 1000
         self._clock = self._loop.call_later(seconds, self._out_of_time)
 
     def stop(self, verdict: Verdict, why: str) -> None:
         """Ends the call; the first reason counts."""
-        if self._stopped is None and not self._over:
+        if self._stopped is None and not self.over:
             self._stopped = verdict, why
             self._kill()
 
-    def exited(self, status: int) -> None:
-        """The child ended with a wait status and its group is gone; -1: it could not be forked."""
-        if status == -1:
-            self._finish(UnavailableError("the machine has no process left for a tool"))
-            return
+    def exited(self, ending: Ending) -> None:
+        """The child ended, and everything it started is gone."""
         self._drain()
-        self._finish(self._outcome(status))
+        if self._stopped is None and os.waitstatus_to_exitcode(ending.status) == wire.EXIT_NOT_JAILED:
+            self._finish(UnavailableError("the tool's isolation could not be put on; the tool was not started"))
+            return
+        self._finish(self._outcome(ending))
 
     def lost(self) -> None:
         """The fork server is gone, and what it did not tell remains unknown."""
         if self._stopped is not None:
             self._drain()
             self._finish(self._outcome_with(*self._stopped))
-        elif self.pid:
+        elif self._begun:
             self._drain()
             why = "the sandbox's fork server died under the tool; whether it did its work is unknown"
             self._finish(self._outcome_with(Verdict.OUTCOME_UNKNOWN, why))
@@ -175,29 +178,21 @@ class ForkCall:
 
     # The end.
 
-    def _outcome(self, status: int) -> ToolOutcome:
+    def _outcome(self, ending: Ending) -> ToolOutcome:
         if self._stopped is not None:
             return self._outcome_with(*self._stopped)
-        code = os.waitstatus_to_exitcode(status)
-        kind, text = bytes(self._answer[:1]), bytes(self._answer[1:])
-        if code == 0 and kind == wire.OK and _is_object(text):
-            return self._outcome_with(Verdict.OK, "", text.decode("ascii"))
-        if code == 0 and kind == wire.FAILED:
-            return self._outcome_with(Verdict.FAILED, text.decode("utf-8", "replace") or "the tool failed")
-        if code == wire.EXIT_MEMORY or (code == 0 and kind == wire.MEMORY):
-            limit = self._call.limits.memory_mb
-            return self._outcome_with(Verdict.MEMORY, f"the tool needed more than its {limit} MiB of memory")
-        if code == -signal.SIGXCPU:
-            return self._outcome_with(Verdict.TIMEOUT, "the tool used more processor time than its time limit allows")
-        return self._outcome_with(Verdict.CRASH, f"the tool's process {_ending(code)} without an answer")
+        answer = read_ending(ending, bytes(self._answer), self._call.limits)
+        return self._outcome_with(answer.verdict, answer.error, answer.output_json)
 
     def _outcome_with(self, verdict: Verdict, error: str, output_json: str = "") -> ToolOutcome:
         stdout, stderr = (self._collected[one].decode("utf-8", "replace") for one in self._descriptors)
         duration_ms = (time.perf_counter() - self._began) * 1000
-        return ToolOutcome(verdict, output_json, stdout, stderr, error, duration_ms, self.truncated)
+        return ToolOutcome(
+            verdict, output_json, stdout, stderr, error, duration_ms, self.truncated, profile=self._profile
+        )
 
     def _finish(self, end: ToolOutcome | UnavailableError) -> None:
-        self._over = True
+        self.over = True
         self._clock.cancel()
         self._loop.remove_reader(self._socket.fileno())
         if self._writing:
@@ -221,38 +216,3 @@ class ForkCall:
         self._their_socket.close()
         for descriptor in self._their_descriptors:
             os.close(descriptor)
-
-
-def _request(call: ToolCall) -> bytes:
-    request = {
-        "tool": call.tool,
-        "arguments": call.arguments,
-        "workspace": str(call.workspace),
-        "session_id": call.session_id,
-        "effect_id": call.effect_id,
-        "tenant": call.tenant,
-        "trace_id": call.trace_id,
-        "configuration": dict(call.configuration),
-        "memory_bytes": call.limits.memory_mb * 2**20,
-        # Every processor may be busy for the whole of the wall time.
-        "cpu_seconds": math.ceil(call.limits.timeout_ms / 1000) * (os.cpu_count() or 1) + 1,
-    }
-    data = json.dumps(request).encode("ascii")
-    return wire.LENGTH.pack(len(data)) + data
-
-
-def _is_object(text: bytes) -> bool:
-    # The child has run the model's code: what it sends is checked before it goes on.
-    try:
-        return text.isascii() and isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with status {code}"
-    try:
-        return f"was ended by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was ended by signal {-code}"

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from pagi_chassis.errors import UnavailableError
 
 from pagi_sandbox.adapters.entry_point_tools import ToolReference
-from pagi_sandbox.domain.model import LeftOut, ToolSpec
+from pagi_sandbox.adapters.fork_orders import Users
+from pagi_sandbox.domain.model import Isolation, Layer, LeftOut, Observation, ToolSpec
 from pagi_sandbox.domain.tool import Effects
 from pagi_sandbox.domain.tools import BuiltInOptions
 from pagi_sandbox.zygote import wire
@@ -31,6 +29,8 @@ _ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "MPLBACKEND": "Agg",
 }
+# Above what systemd and containers give out (https://systemd.io/UIDS-GIDS), below 2^31.
+DEFAULT_USERS = Users(1_900_000_000, 2_099_999_999)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ class ForkServerOptions:
         path: directories to import them from besides the interpreter's own.
         built_in: what the operator chose of the built-in tools.
         max_file_bytes: the largest file that a tool may write.
+        profile: the highest isolation to use, L0 to L3; auto: the highest that the system grants.
+        minimum_profile: below it nothing is run.
+        spares: jailed children that wait ahead of calls.
+        users: as root, the users that sessions' tools get; None: all have the service's.
+        cgroup: a cgroup v2 folder that is delegated to us; empty: looked for.
         start_timeout_s: how long loading the tools may take, in seconds.
     """
 
@@ -49,7 +54,22 @@ class ForkServerOptions:
     path: Sequence[str] = ()
     built_in: BuiltInOptions = field(default_factory=BuiltInOptions)
     max_file_bytes: int = 64 * 2**20
+    profile: str = "auto"
+    minimum_profile: str = "L0"
+    spares: int = 2
+    users: Users | None = DEFAULT_USERS
+    cgroup: str = ""
     start_timeout_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a fork server says of itself; own_user: whether it takes a user for each session."""
+
+    tools: Sequence[ToolSpec]
+    left_out: Sequence[LeftOut]
+    isolation: Isolation
+    own_user: bool
 
 
 class ForkServerProcess:
@@ -70,6 +90,9 @@ class ForkServerProcess:
                 "preload": list(options.built_in.preload),
                 "references": [[one.origin, one.reference] for one in options.references],
                 "max_file_bytes": options.max_file_bytes,
+                "profile": options.profile,
+                "users": [options.users.first, options.users.last] if options.users is not None else [],
+                "cgroup": options.cgroup,
             }
             self._process = subprocess.Popen(  # noqa: S603 our own interpreter, our own module
                 [sys.executable, "-I", "-X", "utf8", "-m", "pagi_sandbox.zygote", json.dumps(arguments)],
@@ -88,8 +111,8 @@ class ForkServerProcess:
         """Of the fork server."""
         return self._process.pid
 
-    async def hello(self, timeout_s: float) -> tuple[list[ToolSpec], list[LeftOut]]:
-        """Waits until the tools are loaded.
+    async def hello(self, timeout_s: float) -> Hello:
+        """Waits until the tools are loaded and the isolation is found.
 
         Raises:
             UnavailableError: it did not say so in time, or ended.
@@ -103,11 +126,17 @@ class ForkServerProcess:
         if not packet:
             raise UnavailableError("the fork server ended while it loaded the tools; its own output says why")
         told: dict[str, Any] = json.loads(packet[wire.HEADER.size :])
-        specs = [_spec(spec) for spec in told["tools"]]
-        return specs, [LeftOut(**one) for one in told["left_out"]]
+        layers = tuple(Layer(*layer) for layer in told["layers"])
+        seen = tuple(Observation(*observation) for observation in told["observations"])
+        return Hello(
+            tools=[_spec(spec) for spec in told["tools"]],
+            left_out=[LeftOut(**one) for one in told["left_out"]],
+            isolation=Isolation(told["profile"], layers, seen),
+            own_user=told["own_user"],
+        )
 
     async def end(self) -> None:
-        """Kills it and takes its status; the kernel ends the children that it leads."""
+        """Kills it and takes its status; its jailers see that, and end their calls and themselves."""
         self.channel.close()
         self._process.kill()
         await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
@@ -126,26 +155,14 @@ class ForkServerProcess:
             return False
         return True
 
-    def run(self, number: int, call: socket.socket, stdout: int, stderr: int) -> None:
-        """Hands a call's descriptors over.
+    def open_slot(self, number: int, body: bytes, control: socket.socket, work: socket.socket) -> None:
+        """Asks for a slot, and gives it its ends of two sockets; the body is its kind and orders.
 
         Raises:
             OSError: it is gone, or takes no more.
         """
-        header = wire.HEADER.pack(wire.RUN, number)
-        socket.send_fds(self.channel, [header], [call.fileno(), stdout, stderr])
-
-    def kill(self, number: int) -> None:
-        """Ends a call's process group.
-
-        Raises:
-            OSError: it is gone, or takes no more.
-        """
-        self.channel.send(wire.HEADER.pack(wire.KILL, number))
-
-
-def _spec(told: dict[str, Any]) -> ToolSpec:
-    return ToolSpec(**{**told, "effects": Effects(told["effects"]), "permissions": tuple(told["permissions"])})
+        header = wire.HEADER.pack(wire.SLOT, number)
+        socket.send_fds(self.channel, [header + body], [control.fileno(), work.fileno()])
 
 
 async def _readable(channel: socket.socket) -> None:
@@ -158,11 +175,5 @@ async def _readable(channel: socket.socket) -> None:
         loop.remove_reader(channel.fileno())
 
 
-def kill_group(pid: int) -> None:
-    """Ends the group of a call whose fork server is gone.
-
-    A group's number is not given away while anyone is in it. An empty one could be, in the milliseconds since the fork
-    server died; that risk is smaller than that of leaving a tool's processes running.
-    """
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+def _spec(told: dict[str, Any]) -> ToolSpec:
+    return ToolSpec(**{**told, "effects": Effects(told["effects"]), "permissions": tuple(told["permissions"])})

@@ -1,29 +1,38 @@
-"""Runs tools in children of the fork server, and keeps a fork server running."""
+"""Runs tools in jailed children of the fork server, and keeps a fork server running."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Callable, Sequence
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from pagi_chassis.errors import UnavailableError
 from pagi_chassis.lifecycle import StartError
 
 from pagi_sandbox.adapters.fork_call import ForkCall
-from pagi_sandbox.adapters.fork_process import ForkServerOptions, ForkServerProcess, kill_group
+from pagi_sandbox.adapters.fork_orders import orders_of
+from pagi_sandbox.adapters.fork_process import ForkServerOptions, ForkServerProcess, Hello
+from pagi_sandbox.adapters.fork_pure import ForkPure, pure_orders
+from pagi_sandbox.adapters.fork_slot import ForkSlot
+from pagi_sandbox.adapters.fork_slots import ForkSlots
+from pagi_sandbox.domain.isolation import check_isolation
 from pagi_sandbox.domain.model import Isolation, ToolCall, ToolOutcome, ToolSpec, Verdict
 from pagi_sandbox.domain.ports import CallWatcher
+from pagi_sandbox.domain.tool import Permission
 from pagi_sandbox.zygote import wire
 
 log = logging.getLogger(__name__)
 
-# A fork takes about a millisecond, a kill less. A fork server that needs longer than this is confused.
+# A slot takes some milliseconds, a kill less. A fork server or jailer that needs longer than this is confused.
 _ANSWER_S = 5.0
 # How long a call waits for a fork server that is being restarted.
 _RESTART_S = 5.0
 _LONGEST_BACK_OFF_S = 5.0
+# How long the jailers of a fork server that is gone have for ending their calls, before they are ended themselves.
+_LAST_S = 1.0
 
 
 class ForkRunner:
@@ -38,15 +47,16 @@ class ForkRunner:
         """`on_restart` is called for every replacement."""
         self._options = options
         self._on_restart = on_restart
-        self._specs: Sequence[ToolSpec] = ()
+        self._hello = Hello((), (), Isolation("L0", (), ()), own_user=False)
+        self._specs: Mapping[str, ToolSpec] = {}
         self._process: ForkServerProcess | None = None
+        self._slots: ForkSlots | None = None
+        self._pure: ForkPure | None = None
         self._up = asyncio.Event()
-        self._calls: dict[int, ForkCall] = {}
-        self._numbers = itertools.count(1)
         self._restarting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Starts the fork server and loads the tools.
+        """Starts the fork server, which loads the tools and finds the isolation.
 
         Raises:
             StartError: it did not start.
@@ -61,35 +71,37 @@ class ForkRunner:
         if self._restarting is not None:
             self._restarting.cancel()
             await asyncio.wait({self._restarting})
-        process = self._detach()
+        process, slots = self._detach()
         if process is not None:
             await process.end_gently()
-        for call in list(self._calls.values()):
-            call.lost()
-        self._calls.clear()
+        if slots is not None:
+            slots.close("the sandbox stops; the tool was not started")
 
     def tools(self) -> Sequence[ToolSpec]:
         """What the fork server has loaded."""
-        return self._specs
+        return self._hello.tools
 
     def isolation(self) -> Isolation:
-        """What holds a tool today."""
-        return Isolation(
-            profile="process",
-            active=(
-                "a child process of its own for each call, in its own session and process group",
-                "limits on address space, processor time, open files, file size and core dumps",
-                "an empty environment",
-                "no descriptors of the service",
-                "the session's workspace as current directory",
-            ),
-            missing=("filesystem isolation", "network isolation", "system call filter", "a user of its own"),
-        )
+        """What holds a tool, as found by doing when the fork server started."""
+        return self._hello.isolation
+
+    def check_isolation(self, spec: ToolSpec) -> None:
+        """Lets a tool pass that has the isolation it needs.
+
+        Raises:
+            IsolationError: it has not.
+        """
+        check_isolation(spec, self._hello.isolation, self._options.minimum_profile)
 
     @property
     def pid(self) -> int:
         """Of the fork server; 0 where there is none now."""
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def running(self) -> int:
+        """How many calls are in a child of their own now."""
+        return sum(slot.busy for slot in self._slots.all()) if self._slots is not None else 0
 
     async def check(self) -> None:
         """For health.
@@ -101,39 +113,65 @@ class ForkRunner:
             raise UnavailableError("the fork server is being restarted")
 
     async def run(self, call: ToolCall, watcher: CallWatcher | None = None) -> ToolOutcome:
-        """Runs a tool in a child process; see ToolRunner."""
-        process = await self._running()
-        number = next(self._numbers)
-        forked = ForkCall(call, lambda: self._kill(number), watcher)
+        """Runs a tool in a jailed child; see ToolRunner.
+
+        Raises:
+            IsolationError: the tool needs more isolation than there is.
+        """
+        spec = self._specs[call.tool]
+        self.check_isolation(spec)
+        slots = await self._running()
+        if spec.pure and self._pure is not None:
+            outcome = await self._pure.run(call)
+            if outcome is not None:
+                return outcome
+        kind = wire.NETWORK if Permission.NETWORK.value in spec.permissions else wire.JAIL
+        slot = await slots.take(kind)
+        return await self._run_in(slot, slots, call, spec, watcher)
+
+    async def _run_in(
+        self, slot: ForkSlot, slots: ForkSlots, call: ToolCall, spec: ToolSpec, watcher: CallWatcher | None
+    ) -> ToolOutcome:
+        users = self._options.users if self._hello.own_user else None
+        forked = ForkCall(call, self._hello.isolation.profile, lambda: self._kill(slot, forked), watcher)
         try:
-            process.run(number, *forked.theirs)
+            slot.begin(forked, orders_of(call, spec, users, self._options.max_file_bytes))
         except OSError as error:
             forked.discard()
-            self._lost(process, f"it takes no call: {error}")
+            slot.lose()
             raise UnavailableError("the sandbox's fork server is being restarted; the tool was not started") from error
-        self._calls[number] = forked
+        except BaseException:
+            forked.discard()
+            slots.give_back(slot)
+            raise
         forked.begin()
-        watch = asyncio.get_running_loop().call_later(_ANSWER_S, self._expect_fork, process, number)
         try:
             return await forked.done
         except asyncio.CancelledError:
             forked.stop(Verdict.CRASH, "the caller went away")
             raise
-        finally:
-            watch.cancel()
 
-    async def _running(self) -> ForkServerProcess:
-        if self._process is None:
+    def _kill(self, slot: ForkSlot, call: ForkCall) -> None:
+        slot.kill()
+        if self._process is not None:
+            asyncio.get_running_loop().call_later(_ANSWER_S, self._expect_end, self._process, call)
+
+    def _expect_end(self, process: ForkServerProcess, call: ForkCall) -> None:
+        if not call.over:
+            self._lost(process, f"a call was not ended within {_ANSWER_S:g} s")
+
+    async def _running(self) -> ForkSlots:
+        if self._slots is None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_RESTART_S):
                     await self._up.wait()
-        if self._process is None:
+        if self._slots is None:
             raise UnavailableError("the sandbox's fork server does not start; the tool was not started")
-        return self._process
+        return self._slots
 
     # What the fork server says.
 
-    def _read(self, process: ForkServerProcess) -> None:
+    def _read(self, process: ForkServerProcess, slots: ForkSlots) -> None:
         try:
             packet = process.channel.recv(wire.MAX_PACKET)
         except BlockingIOError:
@@ -145,71 +183,68 @@ class ForkRunner:
             self._lost(process, "it ended" if not packet else "it talks nonsense")
             return
         kind, number = wire.HEADER.unpack_from(packet)
-        body = packet[wire.HEADER.size :]
-        if kind == wire.FORKED and number in self._calls:
-            (self._calls[number].pid,) = wire.PID.unpack(body)
-        elif kind == wire.EXITED and number in self._calls:
-            (status,) = wire.STATUS.unpack(body)
-            self._calls.pop(number).exited(status)
-
-    def _kill(self, number: int) -> None:
-        process = self._process
-        if process is None:
-            return
-        try:
-            process.kill(number)
-        except OSError as error:
-            self._lost(process, f"it takes no order: {error}")
-            return
-        asyncio.get_running_loop().call_later(_ANSWER_S, self._expect_end, process, number)
-
-    def _expect_fork(self, process: ForkServerProcess, number: int) -> None:
-        call = self._calls.get(number)
-        if call is not None and not call.pid:
-            self._lost(process, f"it did not begin a call within {_ANSWER_S:g} s")
-
-    def _expect_end(self, process: ForkServerProcess, number: int) -> None:
-        if number in self._calls:
-            self._lost(process, f"it did not end a call within {_ANSWER_S:g} s")
+        if kind == wire.FORKED:
+            slots.has_jailer(number, *wire.PID.unpack(packet[wire.HEADER.size :]))
+        elif kind == wire.GONE:
+            slots.gone(number)
 
     # Its life.
 
     async def _launch(self) -> None:
         process = ForkServerProcess(self._options)
         try:
-            self._specs, left_out = await process.hello(self._options.start_timeout_s)
+            self._hello = hello = await process.hello(self._options.start_timeout_s)
         except BaseException:
             await process.end()
             raise
-        for one in left_out:
+        self._specs = {spec.name: spec for spec in hello.tools}
+        for one in hello.left_out:
             log.error("the tool of %s is left out: %s", one.origin, one.reason)
-        asyncio.get_running_loop().add_reader(process.channel.fileno(), self._read, process)
-        self._process = process
+        slots = ForkSlots(
+            process,
+            spares=self._options.spares,
+            patience_s=lambda: _ANSWER_S,
+            stuck=lambda why: self._lost(process, why),
+        )
+        asyncio.get_running_loop().add_reader(process.channel.fileno(), self._read, process, slots)
+        self._process, self._slots = process, slots
+        slots.fill()
+        if any(spec.pure for spec in hello.tools):
+            user = self._options.users.first if self._options.users is not None and hello.own_user else 0
+            self._pure = ForkPure(slots, pure_orders(user), hello.isolation.profile)
         self._up.set()
-        log.info("the fork server runs %d tools", len(self._specs), extra={"pid": process.pid})
+        log.info(
+            "the fork server runs %d tools under isolation profile %s",
+            len(hello.tools),
+            hello.isolation.profile,
+            extra={"pid": process.pid, "profile": hello.isolation.profile},
+        )
 
-    def _detach(self) -> ForkServerProcess | None:
+    def _detach(self) -> tuple[ForkServerProcess | None, ForkSlots | None]:
         process, self._process = self._process, None
+        slots, self._slots = self._slots, None
         self._up.clear()
+        if self._pure is not None:
+            self._pure.close()
+            self._pure = None
         if process is not None:
             asyncio.get_running_loop().remove_reader(process.channel.fileno())
-        return process
+        return process, slots
 
     def _lost(self, process: ForkServerProcess, why: str) -> None:
         if process is not self._process:
             return
-        log.error("the fork server is replaced: %s", why, extra={"pid": process.pid, "calls": len(self._calls)})
-        self._detach()
-        self._restarting = asyncio.get_running_loop().create_task(self._replace(process))
+        log.error("the fork server is replaced: %s", why, extra={"pid": process.pid})
+        _, slots = self._detach()
+        self._restarting = asyncio.get_running_loop().create_task(self._replace(process, slots))
 
-    async def _replace(self, process: ForkServerProcess) -> None:
-        # First its end: the kernel then ends the leaders of its calls, and nothing forks any more.
+    async def _replace(self, process: ForkServerProcess, slots: ForkSlots | None) -> None:
+        # First its end: its jailers then end their calls and themselves, and nothing forks any more.
         await process.end()
-        calls, self._calls = self._calls, {}
-        for call in calls.values():
-            if call.pid:
-                kill_group(call.pid)
-            call.lost()
+        if slots is not None:
+            jailers = [jailer for slot in slots.all() if (jailer := slot.take_jailer()) >= 0]
+            asyncio.get_running_loop().call_later(_LAST_S, _end_all, jailers)
+            slots.close("the sandbox's fork server is being restarted; the tool was not started")
         self._on_restart()
         back_off = 0.1
         while True:
@@ -220,3 +255,11 @@ class ForkRunner:
                 log.error("the fork server does not start, next try in %g s: %s", back_off, error)
             await asyncio.sleep(back_off)
             back_off = min(2 * back_off, _LONGEST_BACK_OFF_S)
+
+
+def _end_all(jailers: Sequence[int]) -> None:
+    """Ends the jailers that are still there, which means that they hang."""
+    for jailer in jailers:
+        with suppress(ProcessLookupError, PermissionError):
+            signal.pidfd_send_signal(jailer, signal.SIGKILL)
+        os.close(jailer)

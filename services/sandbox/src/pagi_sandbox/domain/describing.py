@@ -8,6 +8,7 @@ import re
 from pagi_sandbox.domain.model import ToolSpec
 from pagi_sandbox.domain.tool import PROFILES, Describes, Effects, Permission
 
+BUILT_IN = "pagi-sandbox"
 _NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 
 
@@ -44,6 +45,8 @@ def describe(tool: Describes, origin: str, *, version: str = "1") -> ToolSpec:
         requires_approval=_approval(tool),
         minimum_profile=_profile(tool),
         version=str(getattr(tool, "version", version)),
+        # Only of our own code is it known that it runs nobody else's.
+        pure=origin == BUILT_IN and bool(getattr(tool, "pure", False)),
     )
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pagi_chassis.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError, UnavailableError
+from pagi_chassis.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 
 
 class UnknownToolError(NotFoundError):
@@ -97,3 +103,13 @@ class SchemaError(ValueError):
 
 def _quoted(path: str) -> str:
     return repr(path.encode("utf-8", "backslashreplace").decode("utf-8")[:200])
+
+
+class IsolationError(FailedPreconditionError):
+    """A tool needs more isolation than there is; it is not run with less."""
+
+    def __init__(self, tool: str, needed: str, there: str, missing: str) -> None:
+        """Names what is missing and how to get it."""
+        super().__init__(
+            f"tool {tool!r} is run under isolation profile {needed} or higher, and here is {there}; missing: {missing}"
+        )

@@ -65,6 +65,7 @@ class ToolSpec:
         requires_approval: a person has to allow each call; asking is the caller's part.
         minimum_profile: the least isolation under which it is run, "L0" to "L3".
         version: changes when the tool's behaviour does.
+        pure: it computes on its arguments and touches nothing else, see Tool.
     """
 
     name: str
@@ -76,6 +77,7 @@ class ToolSpec:
     requires_approval: bool = False
     minimum_profile: str = "L0"
     version: str = "1"
+    pure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +216,30 @@ class KnownEffect:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """Something that stands between a tool and the machine; the detail says what, or why not and how to get it."""
+
+    name: str
+    active: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the canary tried in a jail at the start, and whether the jail held."""
+
+    attempt: str
+    held: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Isolation:
-    """What stands between a tool and the machine at this moment."""
+    """What stands between a tool and the machine at this moment: L0 to L3, see docs/sandbox.md."""
 
     profile: str
-    active: tuple[str, ...]
-    missing: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    observations: tuple[Observation, ...]
 
 
 @dataclass(frozen=True, slots=True)

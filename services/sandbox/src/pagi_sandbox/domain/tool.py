@@ -64,6 +64,8 @@ class Describes(Protocol):
 
     A tool may also say, as attributes: `permissions`, a tuple of Permission; `requires_approval`, where a person has
     to allow each call; `minimum_profile`, one of PROFILES, "L1" where it says nothing; `version`, a text.
+    Of the built-in tools also `pure`: it is a function of its arguments, runs no code of others and touches neither
+    files nor network, so that one child may serve many calls.
     """
 
     @property

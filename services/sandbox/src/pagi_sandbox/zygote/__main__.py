@@ -11,7 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from pagi_sandbox.domain.tools import BuiltInOptions
-from pagi_sandbox.zygote import child, wire
+from pagi_sandbox.zygote import profile, scratch, slots, wire
+from pagi_sandbox.zygote.answering import warm_up
 from pagi_sandbox.zygote.loading import LoadedTools, load
 from pagi_sandbox.zygote.server import ForkServer
 
@@ -23,16 +24,21 @@ def main() -> None:
     sys.argv[1:] = []
     chosen = BuiltInOptions(shell=options["shell"], preload=tuple(options["preload"]))
     tools = load([(origin, reference) for origin, reference in options["references"]], chosen)
-    child.warm_up(tools.by_name)
+    warm_up(tools.by_name)
     # Only now: a tool's import may have put something back. Children inherit nothing.
     os.environ.clear()
+    channel = _lowest(options["channel"])
+    slots.set_up(options["max_file_bytes"])
+    found = profile.find(tools.by_name, options)
     # Never collected again and never written to, so that children share these pages.
     gc.collect()
     gc.disable()
     gc.freeze()
-    channel = _lowest(options["channel"])
-    channel.send(wire.HEADER.pack(wire.HELLO, 0) + json.dumps(_hello(tools)).encode())
-    ForkServer(channel, tools.by_name, max_file_bytes=options["max_file_bytes"]).serve()
+    channel.send(wire.HEADER.pack(wire.HELLO, 0) + json.dumps(_hello(tools, found)).encode())
+    try:
+        ForkServer(channel, found.slots, found.plan).serve()
+    finally:
+        scratch.remove(found.plan.scratch)
 
 
 def _lowest(descriptor: int) -> socket.socket:
@@ -42,10 +48,14 @@ def _lowest(descriptor: int) -> socket.socket:
     return channel
 
 
-def _hello(tools: LoadedTools) -> dict[str, Any]:
+def _hello(tools: LoadedTools, found: profile.Found) -> dict[str, Any]:
     return {
         "tools": [{**asdict(spec), "effects": spec.effects.value} for spec in tools.specs],
         "left_out": [asdict(one) for one in tools.left_out],
+        "profile": found.plan.profile,
+        "own_user": found.plan.own_user,
+        "layers": found.layers,
+        "observations": found.observations,
     }
 
 

@@ -4,52 +4,97 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import socket
 import sys
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
-from pagi_sandbox.domain.tool import Tool, ToolContext, ToolFailedError
+from pagi_sandbox.domain.tool import Tool
 from pagi_sandbox.zygote import wire
+from pagi_sandbox.zygote.answering import answer, finish
+from pagi_sandbox.zygote.jail import Jail
+
+_MAX_FILES = 256
 
 
-def warm_up(tools: Mapping[str, Tool]) -> None:
-    """Takes the way of a call a few times, in the fork server.
-
-    CPython rewrites code that it runs often, and fills caches. Done once here, no child has to copy the pages for it:
-    measured, it takes a fifth off a call.
-    """
-    request = {"tool": "math", "arguments": {"expression": "(1 + 2) * 3"}}
-    request |= dict.fromkeys(("session_id", "effect_id", "tenant", "trace_id"), "") | {"configuration": {}}
-    for _ in range(16):
-        _answer(tools, json.loads(json.dumps(request)))
-
-
-def serve(call: int, tools: Mapping[str, Tool]) -> NoReturn:
-    """Reads the request, runs the tool, answers, and ends the process without ever returning.
+def run(work: int, jail: Jail, tools: Mapping[str, Tool], pure_orders: dict[str, Any] | None) -> NoReturn:
+    """Prepares itself, waits for work, does it, and ends the process without ever returning.
 
     Args:
-        call: the descriptor of the call's socket.
+        work: the descriptor of the slot's work socket.
+        jail: the layers to put on.
         tools: by name.
+        pure_orders: with them the child serves many calls of pure tools.
     """
     status = 1
     try:
-        channel = socket.socket(fileno=call)
-        request = _read(channel)
-        _confine(request)
-        answer = _answer(tools, request)
-        _join_threads()
-        _flush()
-        channel.sendall(answer)
-        status = 0
+        jail.prepare()
+        if pure_orders is not None:
+            _serve_pure(work, jail, tools, pure_orders)
+            status = 0
+        else:
+            status = _serve_one(work, jail, tools)
     except MemoryError:
         status = wire.EXIT_MEMORY
     finally:
         # Not sys.exit: nothing of the fork server (its exit handlers, its buffers) is the child's to end.
         os._exit(status)
+
+
+def _serve_one(work: int, jail: Jail, tools: Mapping[str, Tool]) -> int:
+    with socket.socket(fileno=work) as waiting:
+        packet, descriptors, _, _ = socket.recv_fds(waiting, wire.MAX_PACKET, 3)
+    if len(descriptors) != 3:
+        return 0  # the service went away
+    call, stdout, stderr = descriptors
+    orders: dict[str, Any] = json.loads(packet[wire.HEADER.size :])
+    if not _jailed(jail, orders):
+        return wire.EXIT_NOT_JAILED
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    channel = _only(call)
+    request = _read(channel)
+    told = answer(tools, request, processes=orders["processes"])
+    finish()
+    channel.sendall(told)
+    return 0
+
+
+def _serve_pure(work: int, jail: Jail, tools: Mapping[str, Tool], orders: dict[str, Any]) -> None:
+    """Answers one request after the other.
+
+    Why one process may serve many calls, of several tenants: a pure tool is our own code and computes on data only. It
+    runs no code of a model or a package, and has neither workspace nor network, so that there is nothing to leave for
+    the next call and nothing to take from the last. Were there a fault in it all the same, the process is jailed like
+    any other, holds no secret, is ended at the first call that does not end well, and is replaced every so many calls.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    if not _jailed(jail, orders):
+        os._exit(wire.EXIT_NOT_JAILED)
+    channel = _only(work)
+    while True:
+        told = answer(tools, _read(channel), processes=0)
+        channel.sendall(wire.LENGTH.pack(len(told)) + told)
+
+
+def _only(descriptor: int) -> socket.socket:
+    """The socket, as number 3, with nothing else left open but 0, 1 and 2."""
+    if descriptor != 3:
+        os.dup2(descriptor, 3, inheritable=False)
+    os.closerange(4, _MAX_FILES)
+    return socket.socket(fileno=3)
+
+
+def _jailed(jail: Jail, orders: dict[str, Any]) -> bool:
+    try:
+        os.environ.update(jail.enter(orders))
+    except OSError:
+        # Said on the service's own error output; nothing of the tool has run.
+        sys.excepthook(*sys.exc_info())
+        return False
+    return True
 
 
 def _read(channel: socket.socket) -> dict[str, Any]:
@@ -63,52 +108,3 @@ def _exactly(channel: socket.socket, size: int) -> bytes:
     if len(data) != size:
         raise EOFError("the service went away before the request was whole")
     return data
-
-
-def _confine(request: dict[str, Any]) -> None:
-    os.chdir(request["workspace"])
-    memory, seconds = request["memory_bytes"], request["cpu_seconds"]
-    # The soft limit of the CPU ends the call with SIGXCPU, which is told apart from a crash; the hard one ends what
-    # ignores that. Wall time is the service's to watch; this holds even where the service is gone.
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-
-
-def _answer(tools: Mapping[str, Tool], request: dict[str, Any]) -> bytes:
-    context = ToolContext(
-        workspace=Path(),
-        session_id=request["session_id"],
-        effect_id=request["effect_id"],
-        tenant=request["tenant"],
-        trace_id=request["trace_id"],
-        configuration=request["configuration"],
-    )
-    try:
-        output = tools[request["tool"]].run(request["arguments"], context)
-        return wire.OK + json.dumps(dict(output), allow_nan=False).encode("ascii")
-    except ToolFailedError as error:
-        return wire.FAILED + str(error).encode("utf-8", "backslashreplace")
-    except MemoryError:
-        return wire.MEMORY
-    except BaseException as error:  # noqa: BLE001 a tool may raise anything; it is the tool's failure, not ours
-        traceback.print_exc()
-        return wire.FAILED + f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace")
-
-
-def _join_threads() -> None:
-    """Waits for the threads that the tool started, as an interpreter does before it ends."""
-    # Not imported by us: importing it makes each fork 0.3 ms slower.
-    threading = sys.modules.get("threading")
-    if threading is None:
-        return
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            continue  # the tool closed it; what it had printed before is out

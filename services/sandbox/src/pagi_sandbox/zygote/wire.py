@@ -1,15 +1,25 @@
-"""What passes between the service, the fork server and a child.
+"""What passes between the service, the fork server, a slot's jailer and its child.
 
-Service and fork server share a SOCK_SEQPACKET socket pair, one message a packet, each beginning with HEADER:
+Three sockets of packets (SOCK_SEQPACKET), every packet beginning with HEADER:
 
-    RUN     service -> fork server   with three descriptors: the call's socket, its stdout, its stderr
-    KILL    service -> fork server   ends the call's process group, at once
-    HELLO   fork server -> service   no call; the body is JSON: the tools, and what was left out
-    FORKED  fork server -> service   the body is PID
-    EXITED  fork server -> service   the body is STATUS; the call's process group is gone
+    service and fork server
+        HELLO   ->service   the body is JSON: the tools, what was left out, the isolation
+        SLOT    ->server    number of the slot, body its kind and, as JSON, the orders of a pure one; two descriptors:
+                            its control and its work socket
+        FORKED  ->service   the slot has a jailer; the body is PID
+        GONE    ->service   the jailer of a slot ended
+    service and jailer, the control socket; the number is the generation of the child that is meant
+        READY   ->service   a child is jailed and waits
+        KILL    ->jailer    end it, with everything it started
+        EXITED  ->service   it is gone, with everything it started; the body is ENDING
+    service and child, the work socket
+        RUN     ->child     the body is JSON, the orders: where and with how much. With three descriptors: the call's
+                            socket, its stdout, its stderr
 
 The call's socket (SOCK_STREAM) carries LENGTH and a JSON request to the child, and the child's answer back: one letter
 and its text, ended by the end of the stream. Only an answer whose child exited with status 0 is whole.
+
+The work socket of a PURE slot is a SOCK_STREAM: LENGTH and request there, a LENGTH and an answer back, many times.
 """
 
 from __future__ import annotations
@@ -17,16 +27,21 @@ from __future__ import annotations
 import struct
 
 HEADER = struct.Struct("<cQ")
+# The wait status, how many times a process was ended for memory, how many times one more was refused, processor time in
+# milliseconds of the child and those that it waited for.
+ENDING = struct.Struct("<iIII")
 PID = struct.Struct("<q")
-STATUS = struct.Struct("<i")
 LENGTH = struct.Struct("<I")
 
-RUN, KILL = b"R", b"K"
-HELLO, FORKED, EXITED = b"H", b"F", b"X"
+HELLO, SLOT, FORKED, GONE = b"H", b"S", b"F", b"G"
+READY, KILL, EXITED = b"Y", b"K", b"X"
+RUN = b"R"
+# Kinds of slots: one child a call without and with network; one child for many calls of pure tools.
+JAIL, NETWORK, PURE = b"J", b"N", b"P"
 
-# A child's answer: OK and a JSON object, FAILED and a text, MEMORY and nothing.
-OK, FAILED, MEMORY = b"O", b"F", b"M"
-# The exit status of a child that had no memory left to say so.
-EXIT_MEMORY = 86
+# A child's answer: OK and a JSON object, the others a text.
+OK, FAILED, MEMORY, DISK, PROCESSES = b"O", b"F", b"M", b"D", b"P"
+# The exit status of a child that had no memory left to say so, and of one that could not put on its isolation.
+EXIT_MEMORY, EXIT_NOT_JAILED = 86, 87
 
 MAX_PACKET = 196_608

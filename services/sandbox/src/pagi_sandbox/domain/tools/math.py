@@ -143,6 +143,7 @@ class Math:
         "additionalProperties": False,
     }
     effects = Effects.READ_ONLY
+    pure = True
     minimum_profile = "L0"
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Mapping[str, Any]:

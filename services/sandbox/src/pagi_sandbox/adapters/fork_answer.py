@@ -1,0 +1,104 @@
+"""A child's answer and end, read as a verdict. The child has run a model's code: nothing of it is believed unseen."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+
+from pagi_sandbox.domain.model import Limits, Verdict
+from pagi_sandbox.zygote import wire
+
+_LIMITED = {wire.MEMORY: Verdict.MEMORY, wire.DISK: Verdict.DISK, wire.PROCESSES: Verdict.PROCESSES}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What ended a call, with its answer or the reason."""
+
+    verdict: Verdict
+    output_json: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a child ended, as its jailer tells.
+
+    Attributes:
+        status: as wait(2) gives it.
+        memory_kills: how many processes of the call the control group ended for memory.
+        refused: how many processes or threads the control group refused.
+        cpu_ms: processor time of the child and what it waited for.
+    """
+
+    status: int
+    memory_kills: int = 0
+    refused: int = 0
+    cpu_ms: int = 0
+
+
+def read_answer(told: bytes, memory_mb: int) -> Answer | None:
+    """The answer; None where it is none."""
+    kind, text = told[:1], told[1:]
+    if kind == wire.OK and _is_object(text):
+        return Answer(Verdict.OK, text.decode("ascii"), "")
+    if kind == wire.FAILED:
+        return Answer(Verdict.FAILED, "", text.decode("utf-8", "replace") or "the tool failed")
+    if kind in _LIMITED:
+        reason = _reason(_LIMITED[kind], memory_mb)
+        detail = text.decode("utf-8", "replace")
+        return Answer(_LIMITED[kind], "", f"{reason}\n{detail}" if detail else reason)
+    return None
+
+
+def read_ending(ending: Ending, told: bytes, limits: Limits) -> Answer:
+    """The verdict on a call that nobody stopped."""
+    code = os.waitstatus_to_exitcode(ending.status)
+    answer = read_answer(told, limits.memory_mb) if code == 0 else None
+    if answer is not None:
+        return _with_totals(answer, ending, limits)
+    if code == wire.EXIT_MEMORY or (ending.memory_kills and code == -signal.SIGKILL):
+        return Answer(Verdict.MEMORY, "", _reason(Verdict.MEMORY, limits.memory_mb))
+    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and limits.cpu_ms and ending.cpu_ms >= limits.cpu_ms):
+        return Answer(Verdict.TIMEOUT, "", "the tool used more processor time than its time limit allows")
+    if code == -signal.SIGXFSZ:
+        return Answer(Verdict.DISK, "", _reason(Verdict.DISK, limits.memory_mb))
+    if code == -signal.SIGSYS:
+        return Answer(Verdict.DENIED, "", "the tool made a system call that no tool may make, and was ended for it")
+    return Answer(Verdict.CRASH, "", f"the tool's process {_manner(code)} without an answer")
+
+
+def _with_totals(answer: Answer, ending: Ending, limits: Limits) -> Answer:
+    """A failure for which the control group knows the reason."""
+    if answer.verdict is not Verdict.FAILED:
+        return answer
+    verdict = Verdict.MEMORY if ending.memory_kills else Verdict.PROCESSES if ending.refused else None
+    if verdict is None:
+        return answer
+    return Answer(verdict, "", f"{_reason(verdict, limits.memory_mb)}\n{answer.error}")
+
+
+def _reason(verdict: Verdict, memory_mb: int) -> str:
+    return {
+        Verdict.MEMORY: f"the tool needed more than its {memory_mb} MiB of memory",
+        Verdict.DISK: "the tool wrote more than it may",
+        Verdict.PROCESSES: "the tool started more processes or threads than it may have",
+    }[verdict]
+
+
+def _is_object(text: bytes) -> bool:
+    try:
+        return text.isascii() and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _manner(code: int) -> str:
+    if code >= 0:
+        return f"ended with status {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"

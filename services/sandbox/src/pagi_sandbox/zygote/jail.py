@@ -1,0 +1,213 @@
+"""What a jailer and its children take off: the order in which every layer is put on, and why that order."""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pagi_sandbox.zygote import kernel, landlock, namespaces, seccomp, sight
+from pagi_sandbox.zygote.cgroups import Group
+
+# What a child for pure tools may take beside what it has from the fork server.
+_PURE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which layers there are.
+
+    Attributes:
+        profile: the name of the whole, L0 to L3.
+        landlock: the ABI; 0 where there is none.
+        seccomp: whether the filter can be loaded.
+        namespaces: whether jailers are process 1 of their own.
+        own_user: whether each call has a user of its session's.
+        groups: whether totals are counted.
+        scratch: a folder of the fork server's, for private /tmp directories and mount points.
+    """
+
+    profile: str = "L0"
+    landlock: int = 0
+    seccomp: bool = False
+    namespaces: bool = False
+    own_user: bool = False
+    groups: bool = False
+    scratch: str = ""
+
+
+class Jail:
+    """The layers of one slot."""
+
+    def __init__(self, plan: Plan, *, network: bool, group: Group | None, tasks: int) -> None:
+        """Built in the fork server.
+
+        Args:
+            plan: the layers.
+            network: whether sockets may be made.
+            group: the slot's control group.
+            tasks: how many tasks the service's user has already, where the kernel counts those too.
+        """
+        self.plan = plan
+        self.group = group
+        self._network = network
+        self._tasks = tasks
+        self._visible = sight.read_only(network=network)
+        options = seccomp.FilterOptions(network=network, own_files=plan.namespaces or plan.own_user)
+        self._program = seccomp.build(options) if plan.seccomp else b""
+        # Hidden under a private /tmp, an interpreter that lives there would be out of reach.
+        taken = any(path.startswith("/tmp/") for path in self._visible)  # noqa: S108
+        self._tmp = "/private-tmp" if taken else "/tmp"  # noqa: S108
+        self._places: list[tuple[int, int]] = []
+        self._rules: landlock.Ruleset | None = None
+
+    # In the jailer.
+
+    def enter_as_jailer(self, slot: int) -> None:
+        """What holds the jailer itself, and what it does once for all its calls.
+
+        Raises:
+            OSError: a layer of the plan is not to be had after all.
+        """
+        self._pid = os.getpid()
+        self._scratch = str(Path(self.plan.scratch) / f"slot-{slot}")
+        if self.group is not None:
+            self.group.join()
+        if self.plan.namespaces:
+            namespaces.build_root(self._scratch, self._visible, self._tmp)
+            kernel.drop_bounding_set()
+        elif self.plan.landlock >= landlock.SCOPED:
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+            landlock.enter_scope(self.plan.landlock)
+        if self.plan.landlock:
+            # Rules hold for files, not for names, so that the places can be opened once.
+            self._open(self._visible, landlock.READ)
+            self._open(sight.DEVICES[:3], landlock.READ_FILE | landlock.WRITE_FILE)
+            self._open(sight.DEVICES[3:], landlock.READ_FILE)
+            if not self.plan.namespaces:
+                self._open(sight.PROC[1:], landlock.READ_FILE)
+
+    def kill_reaches_only_the_call(self) -> bool:
+        """Seen by trying, because kill(-1) in the wrong place would end everything that this user has."""
+        if self.plan.namespaces:
+            return os.getpid() == 1
+        if self.plan.landlock < landlock.SCOPED:
+            return False
+        try:
+            os.kill(os.getppid(), 0)
+        except PermissionError:
+            return True
+        return False
+
+    def _open(self, paths: list[str] | tuple[str, ...], access: int) -> None:
+        for path in paths:
+            with suppress(FileNotFoundError, PermissionError):
+                self._places.append((os.open(path, os.O_PATH | os.O_CLOEXEC), access))
+
+    # In the child, before it has work.
+
+    def prepare(self) -> None:
+        """All that needs no knowledge of the call.
+
+        Raises:
+            OSError: a layer of the plan is not to be had after all.
+        """
+        os.setsid()
+        if self.plan.namespaces:
+            namespaces.own_mounts()
+        if self.plan.landlock:
+            self._rules = landlock.Ruleset(self.plan.landlock, tcp=not self._network)
+            for place, access in self._places:
+                self._rules.allow(place, access)
+            self._rules.allow("/proc" if self.plan.namespaces else "/proc/self", landlock.READ)
+
+    # In the child, once it knows its orders and before it reads what a model wrote.
+
+    def enter(self, orders: dict[str, Any]) -> dict[str, str]:
+        """Puts everything on, for good.
+
+        First what needs the privileges (mounts, group, user), then what takes them away, last the filter, which
+        forbids most of the former.
+
+        Returns:
+            The environment for what the tool starts.
+
+        Raises:
+            OSError: a layer of the plan cannot be put on; nothing of the tool has run then.
+        """
+        workspace, user = orders["workspace"], orders["user"] if self.plan.own_user else 0
+        os.umask(0o077)
+        if self.group is not None:
+            self.group.limit(orders["memory_bytes"] or _PURE_BYTES, orders["processes"])
+        tmp = self._places_of(workspace, user, orders)
+        self._limit(orders)
+        if user:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            # The kernel had made it 0 and cleared the other with the change of user.
+            kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+        if os.getppid() != self._pid:
+            os._exit(1)  # the jailer died before we could ask to be told
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        if self._rules is not None:
+            self._rules.enforce()
+        kernel.drop_capabilities()
+        if self._program:
+            seccomp.load(self._program)
+        return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": tmp, "TMPDIR": tmp, "LANG": "C.UTF-8"}
+
+    def _places_of(self, workspace: str | None, user: int, orders: dict[str, Any]) -> str:
+        """Makes workspace and /tmp reachable and nothing else; the current directory is then the workspace."""
+        tmp = self._tmp if self.plan.namespaces else self._scratch
+        if workspace is not None and user:
+            _own(namespaces.HOST + workspace if self.plan.namespaces else workspace, user)
+        if self.plan.namespaces:
+            namespaces.enter_mounts(workspace, tmp, orders["disk_bytes"])
+        elif user:
+            os.chown(tmp, user, user)
+        os.chdir("/" if workspace is None else namespaces.WORKSPACE if self.plan.namespaces else workspace)
+        if self._rules is not None:
+            self._rules.allow(tmp, landlock.READ_WRITE)
+            if workspace is not None:
+                self._rules.allow(".", landlock.READ_WRITE if orders["writes"] else landlock.READ)
+        return tmp
+
+    def _limit(self, orders: dict[str, Any]) -> None:
+        memory, seconds = orders["memory_bytes"] or _address_space() + _PURE_BYTES, orders["cpu_seconds"]
+        # The soft limit of the CPU ends the call with SIGXCPU, which is told apart from a crash; the hard one ends what
+        # ignores that. Wall time is the service's to watch; this holds even where the service is gone.
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        files = orders["disk_bytes"]
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        files = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (files, files))
+        if orders["processes"]:
+            # The kernel counts all tasks of a user in its user namespace: ours are there too, unless it has its own.
+            most = orders["processes"] + (0 if self.plan.own_user else 1 if self.plan.namespaces else self._tasks)
+            _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
+def _own(workspace: str, user: int) -> None:
+    """Gives the workspace's own directory to the session's user.
+
+    Below it nothing is ever touched: what lies there may be a link by the time one gets to it.
+    """
+    descriptor = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid != user:
+            os.fchown(descriptor, user, user)
+    finally:
+        os.close(descriptor)
+
+
+def _address_space() -> int:
+    """What this process has mapped, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -1,0 +1,164 @@
+"""A slot: a process that keeps one child jailed and waiting, and ends all that a call leaves behind.
+
+It lives for many calls, one after the other. Between two of them nothing of the first is left: the child was the only
+way in, and whatever it started is a descendant that has been ended and reaped before the next child is forked. So a
+call costs one fork, made before the call comes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pagi_sandbox.domain.tool import Tool
+from pagi_sandbox.zygote import child, kernel, wire
+from pagi_sandbox.zygote.jail import Jail
+from pagi_sandbox.zygote.scratch import empty
+
+# Reaps children that announce their end by another signal than SIGCHLD too (wait(2), __WALL).
+_WALL = 0x40000000
+
+
+class Jailer:
+    """Serves one slot until its control socket, or the fork server, ends."""
+
+    def __init__(
+        self,
+        slot: int,
+        control: socket.socket,
+        work: socket.socket,
+        lifeline: int,
+        jail: Jail,
+        pure_orders: dict[str, Any] | None,
+    ) -> None:
+        """`lifeline` is readable once the fork server is gone; `pure_orders` are for the child, see there."""
+        self._slot = slot
+        self._pure_orders = pure_orders
+        self._control = control
+        self._work = work
+        self._lifeline = lifeline
+        self._jail = jail
+        self._generation = 0
+        self._cpu_ms = 0
+
+    def serve(self, tools: Mapping[str, Tool]) -> NoReturn:
+        """Runs until it is not needed any more, and ends the process."""
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+        self._jail.enter_as_jailer(self._slot)
+        self._exact = self._jail.kill_reaches_only_the_call()
+        self._wakeup, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poller = select.poll()
+        for descriptor in (self._control.fileno(), self._wakeup, self._lifeline):
+            poller.register(descriptor, select.POLLIN)
+        while self._one_child(poller, tools):
+            self._clean()
+        os._exit(0)
+
+    def _one_child(self, poller: select.poll, tools: Mapping[str, Tool]) -> bool:
+        """One child from its fork to its end; False where there shall be no next one."""
+        self._generation += 1
+        before = self._events()
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            child.run(self._work.detach(), self._jail, tools, self._pure_orders)
+        self._say(wire.READY)
+        status = self._watch(poller, pid)
+        self._end_all()
+        if status is None:
+            return False
+        memory, processes = (now - then for now, then in zip(self._events(), before, strict=True))
+        self._say(wire.EXITED, wire.ENDING.pack(status, memory, processes, self._cpu_ms))
+        return True
+
+    def _events(self) -> tuple[int, int]:
+        return self._jail.group.events() if self._jail.group is not None else (0, 0)
+
+    def _watch(self, poller: select.poll, pid: int) -> int | None:
+        """Its wait status, killed if so ordered; None where the service or the fork server is gone."""
+        while True:
+            ready = [descriptor for descriptor, _ in poller.poll()]
+            if self._wakeup in ready:
+                with suppress(BlockingIOError):
+                    os.read(self._wakeup, 4096)
+                status = self._reap(pid)
+                if status is not None:
+                    return status
+            if self._lifeline in ready:
+                return None
+            if self._control.fileno() in ready:
+                try:
+                    packet = self._control.recv(64)
+                except ConnectionResetError:
+                    return None
+                if not packet:
+                    return None
+                kind, generation = wire.HEADER.unpack(packet)
+                # An order for an earlier child that has ended by itself meanwhile must not meet this one.
+                if kind == wire.KILL and generation == self._generation:
+                    os.kill(pid, signal.SIGKILL)
+
+    def _reap(self, wanted: int) -> int | None:
+        """Takes whoever has ended, orphans of the call too."""
+        found = None
+        with suppress(ChildProcessError):
+            while True:
+                pid, status, usage = os.wait4(-1, os.WNOHANG | _WALL)
+                if pid == 0:
+                    break
+                if pid == wanted:
+                    found = status
+                    self._cpu_ms = min(int((usage.ru_utime + usage.ru_stime) * 1000), 2**32 - 1)
+        return found
+
+    def _end_all(self) -> None:
+        """Ends and reaps every descendant.
+
+        As their subreaper we are the parent of each whose own parent is gone: no child left means that nothing is left.
+        kill(-1) is one act for the kernel: a process that forks at that moment is either seen with its child, or ended
+        before it has one.
+        """
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG | _WALL)
+            except ChildProcessError:
+                return
+            if pid:
+                continue
+            if self._exact:
+                with suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGKILL)
+                with suppress(ChildProcessError):
+                    os.waitpid(-1, _WALL)
+            else:
+                end_children()
+
+    def _clean(self) -> None:
+        if self._jail.plan.namespaces or not self._jail.plan.scratch:
+            return  # the private /tmp went with the child's mount namespace
+        empty(str(Path(self._jail.plan.scratch) / f"slot-{self._slot}"))
+
+    def _say(self, kind: bytes, body: bytes = b"") -> None:
+        # A service that is gone is noticed by the next poll.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._control.send(wire.HEADER.pack(kind, self._generation) + body)
+
+
+def end_children(spared: Mapping[int, object] | None = None) -> None:
+    """Ends the children of this process that are not spared, and what those lead; where nothing exact is to be had."""
+    with suppress(FileNotFoundError):  # a kernel without CONFIG_PROC_CHILDREN
+        for text in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+            pid = int(text)
+            if spared is None or pid not in spared:
+                for end in (os.killpg, os.kill):
+                    with suppress(ProcessLookupError, PermissionError):
+                        end(pid, signal.SIGKILL)

@@ -1,0 +1,41 @@
+"""What of the machine a tool may see: the interpreter, the libraries, the programs; read only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_ALWAYS = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/fonts",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls",
+)
+# For names and addresses; not secret, but of no use without a network.
+_NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf")
+# Of the machine's /proc, where a tool has none of its own: nothing about other processes.
+PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/version")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+
+
+def read_only(*, network: bool) -> list[str]:
+    """Absolute paths, none of which lies in another."""
+    found: list[str] = []
+    paths = [*_ALWAYS, sys.base_prefix, sys.base_exec_prefix, sys.prefix, *sys.path, *(_NETWORK if network else ())]
+    for path in sorted(set(paths), key=len):
+        place = Path(path)
+        inside = any(Path(one) in place.parents or one == path for one in found if not Path(one).is_symlink())
+        # A path of the interpreter that is the root itself, or none at all, would show everything.
+        if place.is_absolute() and len(place.parts) > 1 and place.exists() and not inside:
+            found.append(path)
+    return found

@@ -1,0 +1,138 @@
+"""Slots of the fork server: their jailers are forked here and reaped here."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pagi_sandbox.domain.tool import Tool
+from pagi_sandbox.zygote import kernel, namespaces, wire
+from pagi_sandbox.zygote.cgroups import Group, Groups
+from pagi_sandbox.zygote.jail import Jail, Plan
+from pagi_sandbox.zygote.jailer import Jailer
+
+MAX_FILES = 256
+
+
+class Slots:
+    """Every slot's jailer, by process number."""
+
+    def __init__(self, tools: Mapping[str, Tool], groups: Groups | None) -> None:
+        """`groups`: where control groups are made, if anywhere."""
+        self._tools = tools
+        self._groups = groups
+        self._numbers: dict[int, int] = {}
+        self._own_groups: dict[int, Group] = {}
+        # Held open by us alone: at our end every jailer reads the end of it.
+        self._lifeline, self._held = os.pipe2(os.O_CLOEXEC)
+        self._tasks = tasks_of(os.getuid())
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._numbers)
+
+    def open(
+        self, plan: Plan, number: int, kind: bytes, control: int, work: int, orders: dict[str, Any] | None = None
+    ) -> int:
+        """Forks a jailer; `orders` are for a child that serves pure tools.
+
+        Returns:
+            Its process number.
+
+        Raises:
+            OSError: there is no process, namespace or group to be had.
+        """
+        if plan.scratch:
+            with suppress(FileExistsError):
+                Path(plan.scratch, f"slot-{number}").mkdir(mode=0o700)
+        group = self._groups.group(number) if plan.groups and self._groups is not None else None
+        jail = Jail(plan, network=kind == wire.NETWORK, group=group, tasks=self._tasks)
+        try:
+            pid = namespaces.clone(network=kind == wire.NETWORK) if plan.namespaces else os.fork()
+        except OSError:
+            if group is not None:
+                group.close()
+                group.remove()
+            raise
+        if pid == 0:
+            self._become_jailer(number, control, work, jail, orders)
+        self._numbers[pid] = number
+        if group is not None:
+            group.close()
+            self._own_groups[pid] = group
+        return pid
+
+    def reaped(self, pid: int) -> int | None:
+        """Forgets a jailer that has ended; its slot's number, None where it was none."""
+        number = self._numbers.pop(pid, None)
+        group = self._own_groups.pop(pid, None)
+        if group is not None:
+            group.remove()
+        return number
+
+    def pids(self) -> Mapping[int, int]:
+        """Slot numbers by process number."""
+        return self._numbers
+
+    def end(self) -> None:
+        """Ends the jailers: without the lifeline they end their calls, and themselves."""
+        os.close(self._held)
+        for pid in list(self._numbers):
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            self.reaped(pid)
+        if self._groups is not None:
+            self._groups.remove()
+
+    def _become_jailer(
+        self, number: int, control: int, work: int, jail: Jail, orders: dict[str, Any] | None
+    ) -> NoReturn:
+        try:
+            signal.set_wakeup_fd(-1)
+            os.setsid()
+            kept = sorted({control, work, self._lifeline, *(jail.group.descriptors if jail.group else ())})
+            for low, high in zip([2, *kept], [*kept, MAX_FILES], strict=True):
+                os.closerange(low + 1, high)
+            sockets = (socket.socket(fileno=control), socket.socket(fileno=work))
+            Jailer(number, *sockets, self._lifeline, jail, orders).serve(self._tools)
+        except BaseException:
+            # Said on the service's own error output; the service hears that the slot is gone.
+            sys.excepthook(*sys.exc_info())
+            raise
+        finally:
+            os._exit(1)
+
+
+def set_up(max_file_bytes: int) -> None:
+    """What is the same for every slot and inherited, so set once."""
+    # What a tool leaves behind comes back to us to be reaped, instead of to whoever is process 1.
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    kernel.drop_bounding_set()
+    for limit, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, MAX_FILES),
+        (resource.RLIMIT_FSIZE, max_file_bytes),
+        (resource.RLIMIT_MEMLOCK, 65_536),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        _, hard = resource.getrlimit(limit)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
+
+
+def tasks_of(uid: int) -> int:
+    """How many tasks (threads count) the user has now."""
+    count = 0
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with suppress(OSError):
+                if process.stat().st_uid == uid:
+                    count += sum(1 for _ in (process / "task").iterdir())
+    return count
