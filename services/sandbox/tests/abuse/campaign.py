@@ -173,6 +173,7 @@ class _Runner:
             "SANDBOX_GRPC_PORT": str(self._port),
             "SANDBOX_WORKSPACES_DIR": str(self._workspaces),
             "SANDBOX_DB_PATH": str(self._database),
+            "SANDBOX_WORKSPACE_MAX_FILES": "2200",
             "PAGI_TEST_SECRET": self._secrets["the service's environment"],
             **self._environment,
         }
