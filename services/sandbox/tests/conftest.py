@@ -80,6 +80,7 @@ def sandbox(
         registry=ToolRegistry(),
         once=OnceByEffect(ledger),
         disk=DiskGuard(DISK, census),
+        isolates=fork_runner,
     )
     sandbox.register()
     return sandbox

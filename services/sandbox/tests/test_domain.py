@@ -37,6 +37,7 @@ from pagi_sandbox.testing import (
     RecordingMeter,
     ScriptedCensus,
     ScriptedRunner,
+    StatedIsolation,
 )
 
 POLICY = LimitPolicy(
@@ -56,6 +57,7 @@ def make(tmp_path: Path, *runners: ScriptedRunner | InProcessRunner, admission: 
         registry=ToolRegistry(),
         once=OnceByEffect(InMemoryLedger()),
         disk=DiskGuard(DiskPolicy(2**30), ScriptedCensus()),
+        isolates=StatedIsolation(),
     )
     sandbox.register()
     return sandbox

@@ -18,10 +18,11 @@ from pagi_sandbox.adapters.directory_files import DirectoryFiles
 from pagi_sandbox.adapters.directory_removal import DirectoryRemoval
 from pagi_sandbox.adapters.directory_workspaces import DirectoryWorkspaces
 from pagi_sandbox.adapters.entry_point_tools import find_tools
+from pagi_sandbox.adapters.fork_orders import Users
 from pagi_sandbox.adapters.fork_process import ForkServerOptions
 from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
-from pagi_sandbox.adapters.prometheus_calls import PrometheusCallMeter, count_restart
+from pagi_sandbox.adapters.prometheus_calls import PrometheusCallMeter, count_restart, show_profile
 from pagi_sandbox.adapters.sqlite_effects import SqliteEffectLedger
 from pagi_sandbox.adapters.sqlite_notes import SqliteNoteStore
 from pagi_sandbox.adapters.sqlite_todos import SqliteTodoStore
@@ -66,6 +67,7 @@ async def build(
         registry=ToolRegistry(approval=settings.sandbox_approval_tools, configurations=settings.configurations),
         once=OnceByEffect(ledger),
         disk=disk,
+        isolates=fork_runner,
     )
     files = SessionFiles(workspaces, reader, census, policy)
     grpc_server = GrpcServer(
@@ -90,8 +92,17 @@ def _fork_runner(settings: SandboxSettings) -> ForkRunner:
         path=path,
         built_in=BuiltInOptions(shell=settings.sandbox_enable_shell, preload=settings.sandbox_preload),
         max_file_bytes=settings.sandbox_max_file_mb * 2**20,
+        profile=settings.sandbox_profile,
+        minimum_profile=settings.sandbox_minimum_profile,
+        spares=settings.sandbox_spares,
+        users=_users(settings.sandbox_uids),
+        cgroup=settings.sandbox_cgroup,
     )
-    return ForkRunner(options, on_restart=count_restart)
+    return ForkRunner(options, on_restart=count_restart, on_isolation=show_profile)
+
+
+def _users(uids: str) -> Users | None:
+    return Users(*map(int, uids.split("-"))) if uids else None
 
 
 def _ledger(settings: SandboxSettings) -> SqliteEffectLedger:

@@ -9,7 +9,17 @@ from pagi_chassis.correlation import Correlation
 
 from pagi_sandbox.domain.limits import NAMES
 from pagi_sandbox.domain.live import OutputDelta
-from pagi_sandbox.domain.model import Artifact, FileList, Limits, Stream, ToolOutcome, ToolRequest, ToolSpec, Verdict
+from pagi_sandbox.domain.model import (
+    Artifact,
+    FileList,
+    Isolation,
+    Limits,
+    Stream,
+    ToolOutcome,
+    ToolRequest,
+    ToolSpec,
+    Verdict,
+)
 from pagi_sandbox.domain.tool import Effects
 
 VERDICTS = {
@@ -112,4 +122,15 @@ def spec_to_proto(spec: ToolSpec) -> pb.Tool:
         requires_approval=spec.requires_approval,
         minimum_profile=spec.minimum_profile,
         version=spec.version,
+    )
+
+
+def isolation_to_proto(isolation: Isolation) -> pb.GetIsolationResponse:
+    """The isolation as it was found."""
+    return pb.GetIsolationResponse(
+        profile=isolation.profile,
+        layers=[pb.Layer(name=one.name, active=one.active, detail=one.detail) for one in isolation.layers],
+        observations=[
+            pb.Observation(attempt=one.attempt, held=one.held, detail=one.detail) for one in isolation.observations
+        ],
     )

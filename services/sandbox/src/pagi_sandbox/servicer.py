@@ -14,6 +14,7 @@ from pagi_chassis import correlation
 from pagi_sandbox.convert import (
     artifact_to_proto,
     file_list_to_proto,
+    isolation_to_proto,
     outcome_to_proto,
     request_from_proto,
     spec_to_proto,
@@ -63,6 +64,14 @@ class ToolServicer(sandbox_pb2_grpc.ToolServiceServicer):
     ) -> pb.ListToolsResponse:
         """Every tool, with the schema of its arguments."""
         return pb.ListToolsResponse(tools=map(spec_to_proto, self._sandbox.tools()))
+
+    async def GetIsolation(  # noqa: N802 the name on the wire
+        self,
+        request: pb.GetIsolationRequest,
+        context: grpc.aio.ServicerContext[pb.GetIsolationRequest, Awaitable[pb.GetIsolationResponse]],
+    ) -> pb.GetIsolationResponse:
+        """What stands between a tool and the machine, and what a canary saw of it."""
+        return isolation_to_proto(self._sandbox.isolates.isolation())
 
     async def ListFiles(  # noqa: N802 the name on the wire
         self,

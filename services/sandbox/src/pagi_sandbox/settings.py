@@ -90,6 +90,28 @@ class SandboxSettings(ServiceSettings):
         default=128, ge=1, description="What all results may take together, in MiB; the oldest go first."
     )
     sandbox_max_file_mb: int = Field(default=64, ge=1, description="The largest file that a tool may write, in MiB.")
+    sandbox_profile: Literal["auto", "L0", "L1", "L2", "L3"] = Field(
+        default="auto",
+        description="The highest isolation to use: auto takes the highest that the system grants. See docs/sandbox.md.",
+    )
+    sandbox_minimum_profile: Literal["L0", "L1", "L2", "L3"] = Field(
+        default="L0",
+        description="No tool is run under less isolation than this; each tool has a minimum of its own besides.",
+    )
+    sandbox_spares: int = Field(
+        default=2, ge=0, le=32, description="Jailed processes that wait ahead of calls; each takes about 3 MiB."
+    )
+    sandbox_uids: str = Field(
+        default="1900000000-2099999999",
+        pattern=r"^(\d{4,10}-\d{4,10})?$",
+        description="Where the sandbox runs as root: the user numbers, first-last, that sessions' tools get. "
+        "Empty: they run as the service's user, without its capabilities.",
+    )
+    sandbox_cgroup: str = Field(
+        default="",
+        description="A cgroup v2 folder that is delegated to the sandbox and holds no process, for totals of memory "
+        "and processes. Empty: it looks for one.",
+    )
     sandbox_max_concurrent_calls: int = Field(default=8, ge=1, description="Tool calls that run at once.")
     sandbox_max_waiting_calls: int = Field(
         default=256, ge=0, description="Tool calls that wait for their turn; more are refused at once."
@@ -116,6 +138,16 @@ class SandboxSettings(ServiceSettings):
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("sandbox_uids")
+    @classmethod
+    def _range(cls, value: str) -> str:
+        if value:
+            first, last = map(int, value.split("-"))
+            # Below 1000 are the system's own users; 4294967295 stands for none.
+            if not 1000 <= first <= last < 4_294_967_295:
+                raise ValueError("the first number is to be 1000 or more, the last no smaller, below 4294967295")
+        return value
 
     @field_validator("sandbox_fetch_allow")
     @classmethod

@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from pagi_sandbox.domain.describing import describe
+from pagi_sandbox.domain.isolation import check_isolation
 from pagi_sandbox.domain.model import (
     Artifact,
     Census,
     EffectName,
+    Isolation,
     KnownEffect,
+    Layer,
     Note,
+    Observation,
     Stream,
     ToolCall,
     ToolOutcome,
@@ -324,3 +328,22 @@ class AnyArguments:
         """Reads the arguments without a check."""
         parsed: dict[str, Any] = json.loads(arguments_json or "{}")
         return parsed
+
+
+class StatedIsolation:
+    """An Isolates that says what it is told to."""
+
+    def __init__(self, profile: str = "L1", minimum: str = "L0") -> None:
+        """`minimum` is what an operator asks for."""
+        self.profile = profile
+        self.minimum = minimum
+
+    def isolation(self) -> Isolation:
+        """One layer, which is missing below L1, and one observation."""
+        active = self.profile >= "L1"
+        layer = Layer("landlock", active, "as stated" if active else "needs Linux 6.12")
+        return Isolation(self.profile, (layer,), (Observation("read a file", active, "PermissionError"),))
+
+    def check_isolation(self, spec: ToolSpec) -> None:
+        """As the real one."""
+        check_isolation(spec, self.isolation(), self.minimum)

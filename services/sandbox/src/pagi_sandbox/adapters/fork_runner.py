@@ -43,8 +43,15 @@ class ForkRunner:
     while it starts wait for it, up to 5 s.
     """
 
-    def __init__(self, options: ForkServerOptions, *, on_restart: Callable[[], None] = lambda: None) -> None:
-        """`on_restart` is called for every replacement."""
+    def __init__(
+        self,
+        options: ForkServerOptions,
+        *,
+        on_restart: Callable[[], None] = lambda: None,
+        on_isolation: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`on_restart` is called for every replacement, `on_isolation` with the profile of every fork server."""
+        self._on_isolation = on_isolation
         self._options = options
         self._on_restart = on_restart
         self._hello = Hello((), (), Isolation("L0", (), ()), own_user=False)
@@ -213,6 +220,7 @@ class ForkRunner:
             user = self._options.users.first if self._options.users is not None and hello.own_user else 0
             self._pure = ForkPure(slots, pure_orders(user), hello.isolation.profile)
         self._up.set()
+        self._on_isolation(hello.isolation.profile)
         log.info(
             "the fork server runs %d tools under isolation profile %s",
             len(hello.tools),

@@ -13,6 +13,7 @@ _SECONDS = Histogram(
 )
 _RUNNING = Gauge("pagi_sandbox_running_calls", "Tool calls that run now.")
 _RESTARTS = Counter("pagi_sandbox_fork_server_restarts", "Fork servers that died or hung and were replaced.")
+_PROFILE = Gauge("pagi_sandbox_profile", "1 for the isolation profile that tools run under.", ["profile"])
 
 
 class PrometheusCallMeter:
@@ -32,3 +33,9 @@ class PrometheusCallMeter:
 def count_restart() -> None:
     """A fork server was replaced."""
     _RESTARTS.inc()
+
+
+def show_profile(profile: str) -> None:
+    """The isolation was found."""
+    _PROFILE.clear()
+    _PROFILE.labels(profile).set(1)

@@ -11,7 +11,7 @@ from pagi_sandbox.domain.disk import DiskGuard
 from pagi_sandbox.domain.limits import LimitPolicy
 from pagi_sandbox.domain.model import ToolCall, ToolOutcome, ToolRequest, ToolSpec, Verdict
 from pagi_sandbox.domain.once import OnceByEffect
-from pagi_sandbox.domain.ports import ArgumentSchemas, CallMeter, CallWatcher, ToolRunner, Workspaces
+from pagi_sandbox.domain.ports import ArgumentSchemas, CallMeter, CallWatcher, Isolates, ToolRunner, Workspaces
 from pagi_sandbox.domain.registry import RegisteredTool, ToolRegistry
 from pagi_sandbox.domain.session import check_session_id
 from pagi_sandbox.domain.tool import Effects, Permission
@@ -30,6 +30,7 @@ class Sandbox:
     registry: ToolRegistry
     once: OnceByEffect
     disk: DiskGuard
+    isolates: Isolates
 
     def register(self) -> None:
         """Registers the tools, once the runners have started.
@@ -54,11 +55,13 @@ class Sandbox:
             ArgumentsError: the arguments do not fit its schema.
             LimitError: a limit is over the operator's maximum.
             SessionIdError: the session id cannot name a workspace.
+            IsolationError: the tool needs more isolation than there is.
             EffectIdError: the effect id names another call already.
             TooManyCallsError: too many calls wait already.
             UnavailableError: the tool could not be started.
         """
         tool = self.registry.find(request.tool)
+        self.isolates.check_isolation(tool.spec)
         check_session_id(request.session_id)
         limits = self.limits.resolve(request.limits)
         arguments = tool.arguments.parse(request.arguments_json)

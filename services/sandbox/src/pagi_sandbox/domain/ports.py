@@ -55,6 +55,13 @@ class Isolates(Protocol):
     def isolation(self) -> Isolation:
         """What is active now, and what is not."""
 
+    def check_isolation(self, spec: ToolSpec) -> None:
+        """Lets a tool pass that has the isolation it needs.
+
+        Raises:
+            IsolationError: it has not; names the missing layer and how to get it.
+        """
+
 
 class ArgumentCheck(Protocol):
     """One tool's compiled schema."""
