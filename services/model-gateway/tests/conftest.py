@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 from aimock_pytest import AIMockServer, NodeManager
-from pagi_gateway.adapters.openai_endpoint import Endpoint
-from pagi_gateway.adapters.openai_http import OpenAiHttp
-from pagi_gateway.adapters.openai_provider import OpenAiProvider
+from pagi_gateway.adapters.http_endpoint import Endpoint
+from pagi_gateway.adapters.http_provider import HttpProvider
+from pagi_gateway.adapters.http_road import HttpRoad
+from pagi_gateway.adapters.http_stream import Patience
+from pagi_gateway.adapters.openai_chat import OpenAiChat
 
 # The mock server that others wrote, from npm; aimock-pytest drives any release that has its control API.
 AIMOCK_VERSION = "1.43.0"
@@ -122,13 +124,19 @@ async def raw_server() -> AsyncIterator[Callable[[Callable[[Exchange], Awaitable
 
 
 @pytest.fixture
-async def openai_at() -> AsyncIterator[Callable[..., Awaitable[OpenAiProvider]]]:
+async def openai_at() -> AsyncIterator[Callable[..., Awaitable[HttpProvider]]]:
     async with AsyncExitStack() as stack:
 
-        async def start(base_url: str, *, largest_bytes: int = 1024 * 1024, **members: Any) -> OpenAiProvider:
+        async def start(
+            base_url: str, *, largest_bytes: int = 1024 * 1024, patience: Patience | None = None, **members: Any
+        ) -> HttpProvider:
             values = {"provider": "openai", "default_model": "gpt-4o-mini", "api_key": "sk-very-secret", **members}
             endpoint = Endpoint(base_url=base_url, **values)
-            provider = OpenAiProvider(OpenAiHttp(endpoint, connect_timeout_s=2.0, largest_bytes=largest_bytes))
+            provider = HttpProvider(
+                HttpRoad(endpoint, connect_timeout_s=2.0, largest_bytes=largest_bytes),
+                OpenAiChat(endpoint),
+                patience=patience,
+            )
             await provider.start()
             stack.push_async_callback(provider.stop)
             return provider

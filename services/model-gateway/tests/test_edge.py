@@ -23,8 +23,8 @@ from pagi_chassis.errors import (
 )
 from pagi_chassis.grpc_client import GrpcClient
 from pagi_chassis.testing import serving
+from pagi_gateway.adapters.http_provider import HttpProvider
 from pagi_gateway.adapters.mock_provider import MockProvider
-from pagi_gateway.adapters.openai_provider import OpenAiProvider
 from pagi_gateway.domain.errors import (
     ModelNotFoundError,
     ProviderAccessError,
@@ -100,7 +100,8 @@ async def test_a_stream_ends_in_the_whole_answer() -> None:
         assert "".join(event.text_delta for event in events[:-1]) == whole.text
         assert len(events) > 10
         plan = await caller.plan(asked("What is the capital of France?"))
-        plan.latency_ms = whole.latency_ms
+        assert 0 < whole.first_token_ms <= whole.latency_ms
+        plan.latency_ms, plan.first_token_ms = whole.latency_ms, whole.first_token_ms
         assert whole == plan
 
 
@@ -207,7 +208,7 @@ async def test_the_longest_time_ends_a_call_that_has_more() -> None:
 
 
 async def test_leaving_a_stream_closes_the_upstream_socket(
-    raw_server: Any, openai_at: Callable[..., Awaitable[OpenAiProvider]]
+    raw_server: Any, openai_at: Callable[..., Awaitable[HttpProvider]]
 ) -> None:
     closed = asyncio.Event()
 
@@ -227,7 +228,7 @@ async def test_leaving_a_stream_closes_the_upstream_socket(
 
 
 async def test_leaving_a_call_closes_the_upstream_socket(
-    raw_server: Any, openai_at: Callable[..., Awaitable[OpenAiProvider]]
+    raw_server: Any, openai_at: Callable[..., Awaitable[HttpProvider]]
 ) -> None:
     begun, closed = asyncio.Event(), asyncio.Event()
 
@@ -246,7 +247,7 @@ async def test_leaving_a_call_closes_the_upstream_socket(
 
 
 async def test_the_callers_deadline_ends_the_upstream_call(
-    raw_server: Any, openai_at: Callable[..., Awaitable[OpenAiProvider]]
+    raw_server: Any, openai_at: Callable[..., Awaitable[HttpProvider]]
 ) -> None:
     closed = asyncio.Event()
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aimock_pytest import AIMockServer
 from pagi_chassis.errors import PagiError
-from pagi_gateway.adapters.openai_provider import OpenAiProvider
+from pagi_gateway.adapters.http_provider import HttpProvider
 from pagi_gateway.domain.errors import (
     ModelNotFoundError,
     ProviderAccessError,
@@ -21,16 +21,16 @@ from pagi_gateway.domain.errors import (
 from pagi_gateway.domain.model import FinishReason, Message, Plan, PlanRequest, Role, TextDelta, ToolCall
 from pagi_gateway.testing import asking
 
-Start = Callable[..., Awaitable[OpenAiProvider]]
+Start = Callable[..., Awaitable[HttpProvider]]
 MODEL = "gpt-4o-mini"
 
 
 @pytest.fixture
-async def provider(aimock_fresh: AIMockServer, openai_at: Start) -> OpenAiProvider:
+async def provider(aimock_fresh: AIMockServer, openai_at: Start) -> HttpProvider:
     return await openai_at(f"{aimock_fresh.base_url}/v1")
 
 
-async def answered(provider: OpenAiProvider, request: PlanRequest, how: str) -> tuple[list[str], Plan]:
+async def answered(provider: HttpProvider, request: PlanRequest, how: str) -> tuple[list[str], Plan]:
     if how == "whole":
         plan = await provider.plan(request, timeout_s=10)
         return [plan.text], plan
@@ -43,7 +43,7 @@ both = pytest.mark.parametrize("how", ["whole", "stream"])
 
 
 @both
-async def test_text(aimock_fresh: AIMockServer, provider: OpenAiProvider, how: str) -> None:
+async def test_text(aimock_fresh: AIMockServer, provider: HttpProvider, how: str) -> None:
     text = "The heron stands in the r\u00ednver \U0001f426, and waits. " * 20
     aimock_fresh.on_message("heron", {"content": text})
     deltas, plan = await answered(provider, asking("where is the heron?", system="Be brief.", model=MODEL), how)
@@ -56,7 +56,7 @@ async def test_text(aimock_fresh: AIMockServer, provider: OpenAiProvider, how: s
 
 
 @both
-async def test_parallel_tool_calls(aimock_fresh: AIMockServer, provider: OpenAiProvider, how: str) -> None:
+async def test_parallel_tool_calls(aimock_fresh: AIMockServer, provider: HttpProvider, how: str) -> None:
     calls = [
         {"name": "math", "arguments": {"expression": "2+2"}},
         {"name": "web_search", "arguments": {"query": "h\u00e9ron \u201cgrey\u201d"}},
@@ -71,7 +71,7 @@ async def test_parallel_tool_calls(aimock_fresh: AIMockServer, provider: OpenAiP
 
 
 @both
-async def test_tool_results_are_understood(aimock_fresh: AIMockServer, provider: OpenAiProvider, how: str) -> None:
+async def test_tool_results_are_understood(aimock_fresh: AIMockServer, provider: HttpProvider, how: str) -> None:
     aimock_fresh.add_fixture({"toolCallId": "call_7"}, {"content": "It is 4."})
     then = [
         Message(Role.ASSISTANT, tool_calls=(ToolCall("call_7", "math", '{"expression": "2+2"}'),)),
@@ -82,7 +82,7 @@ async def test_tool_results_are_understood(aimock_fresh: AIMockServer, provider:
 
 
 @both
-async def test_usage(aimock_fresh: AIMockServer, provider: OpenAiProvider, how: str) -> None:
+async def test_usage(aimock_fresh: AIMockServer, provider: HttpProvider, how: str) -> None:
     aimock_fresh.on_message("count", {"content": "one two", "usage": {"prompt_tokens": 11, "completion_tokens": 2}})
     _, plan = await answered(provider, asking("count", model=MODEL), how)
     assert (plan.usage.input_tokens, plan.usage.output_tokens, plan.usage.reported) == (11, 2, True)
@@ -103,7 +103,7 @@ async def test_usage(aimock_fresh: AIMockServer, provider: OpenAiProvider, how: 
     ],
 )
 async def test_injected_errors_are_typed_and_tell_the_reason(
-    aimock_fresh: AIMockServer, provider: OpenAiProvider, how: str, status: int, error: type[PagiError]
+    aimock_fresh: AIMockServer, provider: HttpProvider, how: str, status: int, error: type[PagiError]
 ) -> None:
     aimock_fresh.on_message("x", {"content": "fine"})
     aimock_fresh.next_error(status, {"message": "herons everywhere", "type": "test"})
@@ -113,13 +113,13 @@ async def test_injected_errors_are_typed_and_tell_the_reason(
     assert plan.text == "fine"
 
 
-async def test_a_stream_that_is_cut_is_no_answer(aimock_fresh: AIMockServer, provider: OpenAiProvider) -> None:
+async def test_a_stream_that_is_cut_is_no_answer(aimock_fresh: AIMockServer, provider: HttpProvider) -> None:
     aimock_fresh.on_message("long", {"content": "word " * 50}, chunkSize=5, latency=2, truncateAfterChunks=4)
     with pytest.raises(ProviderDownError):
         await answered(provider, asking("long", model=MODEL), "stream")
 
 
-async def test_a_slow_stream_runs_out_of_time(aimock_fresh: AIMockServer, provider: OpenAiProvider) -> None:
+async def test_a_slow_stream_runs_out_of_time(aimock_fresh: AIMockServer, provider: HttpProvider) -> None:
     aimock_fresh.on_message("slow", {"content": "word " * 50}, chunkSize=5, latency=100)
     got: list[str] = []
 
@@ -132,7 +132,7 @@ async def test_a_slow_stream_runs_out_of_time(aimock_fresh: AIMockServer, provid
     assert got, "what came in time was sent on"
 
 
-async def test_models_are_listed_with_the_default(aimock_fresh: AIMockServer, provider: OpenAiProvider) -> None:
+async def test_models_are_listed_with_the_default(aimock_fresh: AIMockServer, provider: HttpProvider) -> None:
     models = await provider.models(timeout_s=5)
     assert (models[0].name, models[0].is_default) == (MODEL, True)
     assert all(each.provider == "openai" for each in models)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from pagi_chassis.errors import PagiError
-from pagi_gateway.adapters.openai_errors import retry_after_s
-from pagi_gateway.adapters.openai_provider import OpenAiProvider
+from pagi_gateway.adapters.http_errors import retry_after_s
+from pagi_gateway.adapters.http_provider import HttpProvider
 from pagi_gateway.domain.errors import (
     ModelNotFoundError,
     ProviderAccessError,
@@ -27,7 +27,7 @@ from pagi_gateway.testing import asking
 
 Exchange = Any
 Serve = Callable[[Callable[[Exchange], Awaitable[None]]], Awaitable[Any]]
-Start = Callable[..., Awaitable[OpenAiProvider]]
+Start = Callable[..., Awaitable[HttpProvider]]
 REQUEST = asking("hello", model="gpt-4o-mini")
 
 
@@ -42,11 +42,11 @@ def delta(text: str | None = None, finish: str | None = None, **more: Any) -> di
     return {"model": "m-1", "choices": [{"index": 0, "delta": {"content": text, **more}, "finish_reason": finish}]}
 
 
-async def collected(provider: OpenAiProvider, request: PlanRequest = REQUEST, timeout_s: float = 5) -> list[Any]:
+async def collected(provider: HttpProvider, request: PlanRequest = REQUEST, timeout_s: float = 5) -> list[Any]:
     return [event async for event in provider.stream(request, timeout_s=timeout_s)]
 
 
-async def asked(provider: OpenAiProvider, how: str, timeout_s: float = 5) -> Plan:
+async def asked(provider: HttpProvider, how: str, timeout_s: float = 5) -> Plan:
     if how == "whole":
         return await provider.plan(REQUEST, timeout_s=timeout_s)
     plan: Plan = (await collected(provider, timeout_s=timeout_s))[-1]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pagi_gateway.adapters.openai_endpoint import Endpoint
-from pagi_gateway.adapters.openai_stream import EventReader, StreamedAnswer
-from pagi_gateway.adapters.openai_wire import decode_answer
-from pagi_gateway.domain.model import Plan
+from pagi_gateway.adapters.http_endpoint import Endpoint
+from pagi_gateway.adapters.http_events import EventReader
+from pagi_gateway.adapters.openai_stream import ChatAnswer
+from pagi_gateway.domain.model import Plan, TextDelta
 
 BODY = (
     b': OPENROUTER PROCESSING\r\n\r\ndata: {"a": "\xc3\xa9"}\r\n\r\n'
@@ -30,11 +30,12 @@ def test_events_do_not_depend_on_the_pieces_they_come_in(cuts: list[int]) -> Non
 
 
 def gathered(*choices: dict[str, Any], usage: object = None) -> tuple[list[str], Plan]:
-    answer = StreamedAnswer(Endpoint("openai", "http://x", "m"), "m")
-    texts = [answer.add(decode_answer(json.dumps({"choices": [choice]}).encode())) for choice in choices]
+    answer = ChatAnswer(Endpoint("openai", "http://x", "m"), "m", (f"made_{n}" for n in range(9)))
+    choices = ({"delta": {}}, *choices)
+    deltas = [delta for choice in choices for delta in answer.take(json.dumps({"choices": [choice]}).encode())]
     if usage:
-        answer.add(decode_answer(json.dumps({"choices": [], "usage": usage}).encode()))
-    return texts, answer.plan(f"made_{n}" for n in range(9))
+        answer.take(json.dumps({"choices": [], "usage": usage}).encode())
+    return [delta.text for delta in deltas if isinstance(delta, TextDelta)], answer.plan()
 
 
 def piece(index: int | None, id_: str | None = None, name: str | None = None, text: str = "") -> dict[str, Any]:

@@ -867,6 +867,7 @@ class Capabilities(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     CACHE_HINTS_FIELD_NUMBER: _builtins.int
     STREAMING_FIELD_NUMBER: _builtins.int
+    FILE_URLS_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     tools: Global___Support.ValueType
@@ -883,6 +884,7 @@ class Capabilities(_message.Message):
     cache_hints: Global___Support.ValueType
     """Caches what a request marks; a provider that caches by itself needs no mark and says UNSPECIFIED."""
     streaming: Global___Support.ValueType
+    file_urls: Global___Support.ValueType
     context_tokens: _builtins.int
     """0: not known."""
     max_output_tokens: _builtins.int
@@ -902,12 +904,13 @@ class Capabilities(_message.Message):
         seed: Global___Support.ValueType = ...,
         cache_hints: Global___Support.ValueType = ...,
         streaming: Global___Support.ValueType = ...,
+        file_urls: Global___Support.ValueType = ...,
         context_tokens: _builtins.int = ...,
         max_output_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hints", b"cache_hints", "context_tokens", b"context_tokens", "files", b"files", "image_urls", b"image_urls", "images", b"images", "max_output_tokens", b"max_output_tokens", "parallel_tools", b"parallel_tools", "reasoning", b"reasoning", "response_format", b"response_format", "seed", b"seed", "stop", b"stop", "streaming", b"streaming", "temperature", b"temperature", "tools", b"tools", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hints", b"cache_hints", "context_tokens", b"context_tokens", "file_urls", b"file_urls", "files", b"files", "image_urls", b"image_urls", "images", b"images", "max_output_tokens", b"max_output_tokens", "parallel_tools", b"parallel_tools", "reasoning", b"reasoning", "response_format", b"response_format", "seed", b"seed", "stop", b"stop", "streaming", b"streaming", "temperature", b"temperature", "tools", b"tools", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from pagi.gateway.v1 import gateway_pb2 as pb
 
+from pagi_gateway.domain.capabilities import Capabilities, Price, Support
+from pagi_gateway.domain.content import Part, PartKind, Reasoning, media_type_of
 from pagi_gateway.domain.errors import InvalidPlanRequestError
 from pagi_gateway.domain.model import (
+    Delta,
+    Effort,
     FinishReason,
     Message,
     ModelInfo,
+    Note,
+    NoteKind,
     Plan,
     PlanRequest,
+    ReasoningDelta,
+    ResponseFormat,
     Role,
+    TextDelta,
     ToolCall,
     ToolSpec,
+    ToolUse,
     Usage,
 )
 
@@ -30,14 +40,42 @@ _FINISH_REASONS: dict[FinishReason, pb.FinishReason.ValueType] = {
     FinishReason.CONTENT_FILTER: pb.FINISH_REASON_CONTENT_FILTER,
     FinishReason.OTHER: pb.FINISH_REASON_OTHER,
 }
+_EFFORTS: dict[int, Effort | None] = {
+    pb.REASONING_EFFORT_UNSPECIFIED: None,
+    pb.REASONING_EFFORT_NONE: Effort.NONE,
+    pb.REASONING_EFFORT_LOW: Effort.LOW,
+    pb.REASONING_EFFORT_MEDIUM: Effort.MEDIUM,
+    pb.REASONING_EFFORT_HIGH: Effort.HIGH,
+}
+_TOOL_USES: dict[int, ToolUse] = {
+    pb.ToolChoice.MODE_UNSPECIFIED: ToolUse.AUTO,
+    pb.ToolChoice.MODE_AUTO: ToolUse.AUTO,
+    pb.ToolChoice.MODE_NONE: ToolUse.NONE,
+    pb.ToolChoice.MODE_REQUIRED: ToolUse.REQUIRED,
+}
+_NOTE_KINDS: dict[NoteKind, pb.Note.Kind.ValueType] = {
+    NoteKind.LEFT_OUT: pb.Note.KIND_LEFT_OUT,
+    NoteKind.EMULATED: pb.Note.KIND_EMULATED,
+}
+_SUPPORTS: dict[Support, pb.Support.ValueType] = {
+    Support.UNKNOWN: pb.SUPPORT_UNSPECIFIED,
+    Support.NO: pb.SUPPORT_NO,
+    Support.YES: pb.SUPPORT_YES,
+    Support.EMULATED: pb.SUPPORT_EMULATED,
+}
 
 
 def plan_request_from_proto(request: pb.GetPlanRequest) -> PlanRequest:
     """Reads a request.
 
     Raises:
-        InvalidPlanRequestError: A role is unset or unknown.
+        InvalidPlanRequestError: A role is unset or unknown, or a choice is.
     """
+    if request.reasoning_effort not in _EFFORTS:
+        raise InvalidPlanRequestError(f"unknown effort {request.reasoning_effort}", field="reasoning_effort")
+    if request.tool_choice.mode not in _TOOL_USES:
+        raise InvalidPlanRequestError(f"unknown mode {request.tool_choice.mode}", field="tool_choice.mode")
+    wanted = request.response_format
     return PlanRequest(
         messages=tuple(_message_from_proto(message, i) for i, message in enumerate(request.messages)),
         tools=tuple(
@@ -48,6 +86,18 @@ def plan_request_from_proto(request: pb.GetPlanRequest) -> PlanRequest:
         max_cost_usd=request.limits.max_cost_usd,
         effect_id=request.effect_id,
         temperature=request.temperature if request.HasField("temperature") else None,
+        response_format=ResponseFormat(wanted.schema_json, wanted.name or "answer")
+        if request.HasField("response_format")
+        else None,
+        stop=tuple(request.stop),
+        seed=request.seed if request.HasField("seed") else None,
+        top_p=request.top_p if request.HasField("top_p") else None,
+        leave_out=request.on_unsupported == pb.ON_UNSUPPORTED_LEAVE_OUT,
+        cache_tools=request.cache.tools,
+        cache_key=request.cache.key,
+        effort=_EFFORTS[request.reasoning_effort],
+        tool_use=_TOOL_USES[request.tool_choice.mode],
+        tool_name=request.tool_choice.name,
     )
 
 
@@ -63,6 +113,28 @@ def _message_from_proto(message: pb.Message, index: int) -> Message:
         text=message.text,
         tool_calls=tuple(ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls),
         tool_call_id=message.tool_call_id,
+        parts=tuple(
+            _part_from_proto(part, f"messages[{index}].parts[{number}]") for number, part in enumerate(message.parts)
+        ),
+        reasoning=tuple(Reasoning(each.text, each.signature, each.id, each.redacted) for each in message.reasoning),
+        cache=message.cache,
+        is_error=message.is_error,
+    )
+
+
+def _part_from_proto(part: pb.ContentPart, where: str) -> Part:
+    kind = part.WhichOneof("content")
+    if kind is None:
+        raise InvalidPlanRequestError("a part is a text, an image or a file; this one is nothing", field=where)
+    if kind == "text":
+        return Part(PartKind.TEXT, part.text)
+    media = part.image if kind == "image" else part.file
+    return Part(
+        PartKind(kind),
+        data=media.data,
+        url=media.url,
+        media_type=media.media_type or media_type_of(media.data),
+        name=media.name,
     )
 
 
@@ -78,7 +150,30 @@ def plan_to_proto(plan: Plan) -> pb.GetPlanResponse:
         model=plan.model,
         provider=plan.provider,
         latency_ms=plan.latency_ms,
+        reasoning=[
+            pb.Reasoning(text=each.text, signature=each.signature, id=each.id, redacted=each.redacted)
+            for each in plan.reasoning
+        ],
+        notes=map(_note_to_proto, plan.notes),
+        finish_reason_raw=plan.finish_reason_raw,
+        first_token_ms=plan.first_token_ms,
     )
+
+
+def event_to_proto(event: Delta | Plan) -> pb.StreamPlanResponse:
+    """Writes an event of a stream."""
+    if isinstance(event, TextDelta):
+        return pb.StreamPlanResponse(text_delta=event.text)
+    if isinstance(event, ReasoningDelta):
+        return pb.StreamPlanResponse(reasoning_delta=event.text)
+    if isinstance(event, Plan):
+        return pb.StreamPlanResponse(response=plan_to_proto(event))
+    delta = pb.ToolCallDelta(index=event.index, id=event.id, name=event.name, arguments_json=event.arguments_json)
+    return pb.StreamPlanResponse(tool_call_delta=delta)
+
+
+def _note_to_proto(note: Note) -> pb.Note:
+    return pb.Note(kind=_NOTE_KINDS[note.kind], field=note.field, message=note.message)
 
 
 def _usage_to_proto(usage: Usage) -> pb.Usage:
@@ -87,9 +182,48 @@ def _usage_to_proto(usage: Usage) -> pb.Usage:
         output_tokens=usage.output_tokens,
         cost_usd=usage.cost_usd,
         reported=usage.reported,
+        cached_input_tokens=usage.cached_input_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
     )
 
 
 def model_to_proto(model: ModelInfo) -> pb.ModelInfo:
     """Writes an entry of the list of models."""
-    return pb.ModelInfo(name=model.name, provider=model.provider, is_default=model.is_default)
+    return pb.ModelInfo(
+        name=model.name,
+        provider=model.provider,
+        is_default=model.is_default,
+        capabilities=_capabilities_to_proto(model.capabilities),
+        price=_price_to_proto(model.price) if model.price else None,
+    )
+
+
+def _capabilities_to_proto(can: Capabilities) -> pb.Capabilities:
+    return pb.Capabilities(
+        tools=_SUPPORTS[can.tools],
+        parallel_tools=_SUPPORTS[can.parallel_tools],
+        images=_SUPPORTS[can.images],
+        image_urls=_SUPPORTS[can.image_urls],
+        files=_SUPPORTS[can.files],
+        file_urls=_SUPPORTS[can.file_urls],
+        response_format=_SUPPORTS[can.response_format],
+        reasoning=_SUPPORTS[can.reasoning],
+        temperature=_SUPPORTS[can.temperature],
+        top_p=_SUPPORTS[can.top_p],
+        stop=_SUPPORTS[can.stop],
+        seed=_SUPPORTS[can.seed],
+        cache_hints=_SUPPORTS[can.cache_hints],
+        streaming=_SUPPORTS[can.streaming],
+        context_tokens=can.context_tokens,
+        max_output_tokens=can.max_output_tokens,
+    )
+
+
+def _price_to_proto(price: Price) -> pb.Price:
+    return pb.Price(
+        input_usd=price.input_usd,
+        output_usd=price.output_usd,
+        cached_input_usd=price.cached_input_usd,
+        cache_write_usd=price.cache_write_usd,
+    )

@@ -10,8 +10,7 @@ from pagi.gateway.v1 import gateway_pb2 as pb
 from pagi.gateway.v1 import gateway_pb2_grpc
 from pagi_chassis import deadline
 
-from pagi_gateway.convert import model_to_proto, plan_request_from_proto, plan_to_proto
-from pagi_gateway.domain.model import TextDelta
+from pagi_gateway.convert import event_to_proto, model_to_proto, plan_request_from_proto, plan_to_proto
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,10 +43,7 @@ class ModelGatewayServicer(gateway_pb2_grpc.ModelGatewayServicer):
         # Closed here, so that a caller who leaves closes the provider's socket at once.
         async with aclosing(self._gateway.stream(asked, timeout_s=deadline.within(math.inf))) as events:
             async for event in events:
-                if isinstance(event, TextDelta):
-                    yield pb.StreamPlanResponse(text_delta=event.text)
-                else:
-                    yield pb.StreamPlanResponse(response=plan_to_proto(event))
+                yield event_to_proto(event)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
         """Lists the models that can be asked."""

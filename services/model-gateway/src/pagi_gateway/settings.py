@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -11,6 +12,10 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 OFFICIAL_OPENAI_URL = "https://api.openai.com/v1"
 OFFICIAL_OPENROUTER_URL = "https://openrouter.ai/api/v1"
 
+ProviderName = Literal[
+    "mock", "scripted", "openai", "anthropic", "bedrock", "deepseek", "qwen", "google", "openrouter", "ollama"
+]
+
 
 class GatewaySettings(ServiceSettings):
     """Variables of the model gateway."""
@@ -19,15 +24,15 @@ class GatewaySettings(ServiceSettings):
     model_gateway_http_port: int = Field(
         default=8005, ge=0, le=65535, description="HTTP port of the model gateway: health and metrics."
     )
-    llm_provider: Literal["mock", "scripted", "openai", "openrouter", "ollama"] = Field(
+    llm_provider: ProviderName = Field(
         default="mock",
         description="Who answers: mock (offline, by rules), scripted (a file, for tests), openai"
-        " (or any server that speaks its API), openrouter, ollama.",
+        " (or any server that speaks its API), anthropic, bedrock, deepseek, qwen, google, openrouter, ollama.",
     )
     default_model: str = Field(
         default="",
-        description="Model that openai is asked for where a request names none; unset: gpt-4o-mini. mock and scripted"
-        " have one model each and do not read it.",
+        description="Model that the provider is asked for where a request names none; unset: docs/models.md says which."
+        " mock and scripted have one model each and do not read it.",
     )
     openai_api_key: SecretStr = Field(
         default=SecretStr(""),
@@ -36,6 +41,29 @@ class GatewaySettings(ServiceSettings):
     openai_base_url: str = Field(
         default=OFFICIAL_OPENAI_URL, description="Where openai is: any server that speaks its chat completions API."
     )
+    openai_api: Literal["chat", "responses"] = Field(
+        default="chat",
+        description="Which of openai's APIs is spoken: chat completions, which other servers know too, or responses,"
+        " which keeps the reasoning of OpenAI's models over a tool loop.",
+    )
+    anthropic_api_key: SecretStr = Field(default=SecretStr(""), description="Key for anthropic.")
+    anthropic_base_url: str = Field(default="https://api.anthropic.com", description="Where anthropic is.")
+    deepseek_api_key: SecretStr = Field(default=SecretStr(""), description="Key for deepseek.")
+    deepseek_base_url: str = Field(default="https://api.deepseek.com/v1", description="Where deepseek is.")
+    qwen_api_key: SecretStr = Field(default=SecretStr(""), description="Key for qwen (Alibaba Cloud Model Studio).")
+    qwen_base_url: str = Field(
+        default="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        description="Where qwen is; in China https://dashscope.aliyuncs.com/compatible-mode/v1.",
+    )
+    google_api_key: SecretStr = Field(default=SecretStr(""), description="Key for google (Gemini).")
+    google_base_url: str = Field(
+        default="https://generativelanguage.googleapis.com/v1beta/openai",
+        description="Where google speaks OpenAI's chat completions API.",
+    )
+    aws_region: str = Field(
+        default="", description="Region of bedrock. The credentials are found as every AWS program finds them."
+    )
+    bedrock_base_url: str = Field(default="", description="Where bedrock is. Unset: as AWS_REGION says.")
     openrouter_api_key: SecretStr = Field(default=SecretStr(""), description="Key for openrouter.")
     openrouter_base_url: str = Field(default=OFFICIAL_OPENROUTER_URL, description="Where openrouter is.")
     openrouter_model_name: str = Field(
@@ -54,13 +82,42 @@ class GatewaySettings(ServiceSettings):
     llm_connect_timeout_seconds: float = Field(
         default=5.0, gt=0, description="Longest time to connect to a provider, in seconds."
     )
+    llm_first_token_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="Longest time until a stream brings the first piece of its answer, in seconds."
+    )
+    llm_between_tokens_timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Longest time without a byte in a stream that has begun, in seconds: then the provider is dead.",
+    )
+    llm_stalled_stream_timeout_seconds: float = Field(
+        default=90.0,
+        gt=0,
+        description="Longest time between two pieces of a stream's answer, in seconds, even if keepalives come.",
+    )
+    otel_instrumentation_genai_capture_message_content: bool = Field(
+        default=False,
+        description="Write what was asked and answered into the spans of models: it may hold what people would not"
+        " have shown.",
+    )
     model_gateway_max_concurrent: int = Field(
         default=256, ge=1, description="Calls at once; more are answered RESOURCE_EXHAUSTED."
     )
 
-    @field_validator("openai_base_url", "openrouter_base_url", "ollama_base_url")
+    @field_validator(
+        "openai_base_url",
+        "anthropic_base_url",
+        "deepseek_base_url",
+        "qwen_base_url",
+        "google_base_url",
+        "bedrock_base_url",
+        "openrouter_base_url",
+        "ollama_base_url",
+    )
     @classmethod
     def _is_url(cls, value: str) -> str:
+        if not value:
+            return value
         # Imported here: only a written URL needs it checked.
         from urllib.parse import urlsplit
 
@@ -80,8 +137,17 @@ class GatewaySettings(ServiceSettings):
     @property
     def ollama_api_url(self) -> str:
         """Where ollama speaks OpenAI's API: under /v1, which people leave out of OLLAMA_BASE_URL."""
-        url = self.ollama_base_url
-        return url if "/" in url.partition("://")[2] else f"{url}/v1"
+        return _with_version(self.ollama_base_url)
+
+    @property
+    def anthropic_api_url(self) -> str:
+        """Where anthropic's API is: under /v1, which its own SDK leaves out of ANTHROPIC_BASE_URL."""
+        return _with_version(self.anthropic_base_url)
+
+
+def _with_version(url: str) -> str:
+    """The address under /v1, which people leave out of the base URL."""
+    return url if "/" in url.partition("://")[2] else f"{url}/v1"
 
 
 def _openai_missing(settings: GatewaySettings) -> str:
@@ -92,8 +158,16 @@ def _openai_missing(settings: GatewaySettings) -> str:
     return ""
 
 
-def _openrouter_missing(settings: GatewaySettings) -> str:
-    return "" if settings.openrouter_api_key.get_secret_value() else "OPENROUTER_API_KEY: needed by openrouter"
+def _key_missing(provider: str) -> Callable[[GatewaySettings], str]:
+    def missing(settings: GatewaySettings) -> str:
+        key: SecretStr = getattr(settings, f"{provider}_api_key")
+        return "" if key.get_secret_value() else f"{provider.upper()}_API_KEY: needed by {provider}"
+
+    return missing
+
+
+def _bedrock_missing(settings: GatewaySettings) -> str:
+    return "" if settings.aws_region else "AWS_REGION: needed by bedrock"
 
 
 def _scripted_missing(settings: GatewaySettings) -> str:
@@ -108,5 +182,6 @@ def _scripted_missing(settings: GatewaySettings) -> str:
 _CHECKS = {
     "scripted": _scripted_missing,
     "openai": _openai_missing,
-    "openrouter": _openrouter_missing,
+    "bedrock": _bedrock_missing,
+    **{name: _key_missing(name) for name in ("anthropic", "deepseek", "qwen", "google", "openrouter")},
 }

@@ -13,7 +13,9 @@ from pagi_gateway.adapters.mock_recall import is_about_conversation, is_statemen
 from pagi_gateway.adapters.mock_results import answer_from_results
 from pagi_gateway.adapters.mock_rules import wanted_calls
 from pagi_gateway.adapters.mock_words import count_words
+from pagi_gateway.adapters.model_capabilities import capabilities_of
 from pagi_gateway.domain.call_ids import fresh_ids
+from pagi_gateway.domain.capabilities import Price
 from pagi_gateway.domain.errors import ModelNotFoundError
 from pagi_gateway.domain.model import FinishReason, ModelInfo, Plan, Role, TextDelta, ToolCall, Usage
 from pagi_gateway.domain.words import words_of
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from pagi_gateway.adapters.mock_rules import Wanted
+    from pagi_gateway.domain.capabilities import Capabilities
     from pagi_gateway.domain.model import Message, PlanRequest
 
 MODEL = "mock"
@@ -38,6 +41,10 @@ class MockProvider:
 
     name = "mock"
     default_model = MODEL
+
+    def capabilities(self, model: str) -> Capabilities:
+        """What the rules can do."""
+        return capabilities_of(self.name, model)
 
     async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
         """Answers at once.
@@ -69,7 +76,7 @@ class MockProvider:
 
     async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
         """The one model."""
-        return [ModelInfo(MODEL, self.name, is_default=True)]
+        return [ModelInfo(MODEL, self.name, is_default=True, capabilities=self.capabilities(MODEL), price=Price(0, 0))]
 
 
 def _decide(request: PlanRequest) -> tuple[str, tuple[ToolCall, ...]]:

@@ -1,55 +1,135 @@
-"""Between the domain's types and OpenAI's messages."""
+"""Between the domain's types and OpenAI's chat messages."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pagi_gateway.adapters.openai_wire import WireToolCall, encode, whole_characters
-from pagi_gateway.domain.model import FinishReason, Role, ToolCall, Usage
+from pagi_gateway.adapters.openai_wire import encode
+from pagi_gateway.domain.content import PartKind
+from pagi_gateway.domain.model import Effort, Role, ToolUse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
-    from pagi_gateway.adapters.openai_endpoint import Endpoint
-    from pagi_gateway.adapters.openai_wire import WireMessage, WireUsage
+    from pagi_gateway.adapters.http_endpoint import Endpoint
+    from pagi_gateway.domain.content import Part
     from pagi_gateway.domain.model import Message, PlanRequest, ToolSpec
-
-_FINISH_REASONS = {
-    "stop": FinishReason.STOP,
-    "tool_calls": FinishReason.TOOL_CALLS,
-    "function_call": FinishReason.TOOL_CALLS,
-    "length": FinishReason.LENGTH,
-    "content_filter": FinishReason.CONTENT_FILTER,
-}
 
 
 def request_body(request: PlanRequest, endpoint: Endpoint, *, stream: bool) -> bytes:
     """The body of `POST /chat/completions`."""
-    body: dict[str, Any] = {"model": request.model, "messages": [_message(each) for each in request.messages]}
+    body: dict[str, Any] = {"model": request.model, "messages": list(_messages(request.messages, endpoint))}
     if request.tools:
         body["tools"] = [_tool(each) for each in request.tools]
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
+        if request.tool_use is not ToolUse.AUTO:
+            body["tool_choice"] = _tool_choice(request)
     if request.max_output_tokens:
         body[endpoint.output_limit_name] = request.max_output_tokens
+    body |= _generation(request, endpoint)
     if stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
     return encode(body)
 
 
-def _message(message: Message) -> dict[str, Any]:
-    if message.role is Role.TOOL:
-        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.text}
-    if not message.tool_calls:
-        return {"role": message.role.value, "content": message.text}
-    calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
-        for call in message.tool_calls
-    ]
-    return {"role": message.role.value, "content": message.text or None, "tool_calls": calls}
+def _generation(request: PlanRequest, endpoint: Endpoint) -> dict[str, Any]:
+    set_: dict[str, Any] = {"temperature": request.temperature, "top_p": request.top_p, "seed": request.seed}
+    members = {name: value for name, value in set_.items() if value is not None}
+    if request.stop:
+        members["stop"] = list(request.stop)
+    if request.response_format is not None:
+        members["response_format"] = _response_format(request.response_format.name, request.response_format.schema_json)
+    if request.cache_key and endpoint.takes_cache_key:
+        members["prompt_cache_key"] = request.cache_key
+    if request.effort is not None:
+        members |= _effort(request.effort, endpoint.provider)
+    return members
+
+
+def _response_format(name: str, schema_json: str) -> dict[str, Any]:
+    # Not `strict`: that takes only a subset of JSON Schema; the gateway checks the answer itself.
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": msgspec.Raw(schema_json.encode())}}
+
+
+def _effort(effort: Effort, provider: str) -> dict[str, Any]:
+    """Each server has a member of its own for it."""
+    if provider == "openrouter":
+        return {"reasoning": {"enabled": False} if effort is Effort.NONE else {"effort": effort.value}}
+    if provider == "qwen":
+        return {"enable_thinking": effort is not Effort.NONE}
+    if provider == "deepseek":
+        return {"thinking": {"type": "disabled" if effort is Effort.NONE else "enabled"}}
+    return {"reasoning_effort": effort.value}
+
+
+def _tool_choice(request: PlanRequest) -> Any:
+    if request.tool_use is ToolUse.REQUIRED and request.tool_name:
+        return {"type": "function", "function": {"name": request.tool_name}}
+    return request.tool_use.value
+
+
+def _messages(messages: Sequence[Message], endpoint: Endpoint) -> Iterator[dict[str, Any]]:
+    shown: list[Part] = []
+    for message in messages:
+        if message.role is Role.TOOL:
+            yield {"role": "tool", "tool_call_id": message.tool_call_id, "content": _text(message)}
+            shown += [part for part in message.parts if part.kind is not PartKind.TEXT]
+            continue
+        if shown:
+            yield _shown(shown)
+            shown = []
+        yield _message(message, endpoint)
+    if shown:
+        yield _shown(shown)
+
+
+def _shown(parts: list[Part]) -> dict[str, Any]:
+    """What tools showed besides text: a tool's message carries text only, so the user shows it."""
+    return {"role": "user", "content": [_text_part("The tools' results show:"), *map(_part, parts)]}
+
+
+def _message(message: Message, endpoint: Endpoint) -> dict[str, Any]:
+    if message.role is not Role.ASSISTANT:
+        if not message.parts:
+            return {"role": message.role.value, "content": message.text}
+        first = [_text_part(message.text)] if message.text else []
+        return {"role": message.role.value, "content": [*first, *map(_part, message.parts)]}
+    text = _text(message)
+    written: dict[str, Any] = {"role": "assistant", "content": text or None if message.tool_calls else text}
+    if message.tool_calls:
+        written["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
+            for call in message.tool_calls
+        ]
+        # DeepSeek wants it back with the calls that came of it, and refuses it elsewhere.
+        if endpoint.provider == "deepseek" and (thought := "".join(each.text for each in message.reasoning)):
+            written["reasoning_content"] = thought
+    return written
+
+
+def _text(message: Message) -> str:
+    """The text of a message whose parts may only be text here."""
+    return "".join([message.text, *(part.text for part in message.parts)])
+
+
+def _text_part(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if part.kind is PartKind.TEXT:
+        return _text_part(part.text)
+    if part.kind is PartKind.IMAGE:
+        return {"type": "image_url", "image_url": {"url": data_url(part)}}
+    return {"type": "file", "file": {"filename": part.name or "file", "file_data": data_url(part)}}
+
+
+def data_url(part: Part) -> str:
+    """The URL of a part, or its bytes as one (RFC 2397)."""
+    return part.url or f"data:{part.media_type};base64,{b64encode(part.data).decode()}"
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
@@ -59,43 +139,3 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
         "type": "function",
         "function": {"name": tool.name, "description": tool.description, "parameters": schema},
     }
-
-
-def text_of(message: WireMessage) -> str:
-    """The text of a message or delta; a refusal is text too."""
-    content = message.content
-    if isinstance(content, list):
-        content = "".join(part.text or "" for part in content)
-    return content or message.refusal or ""
-
-
-def calls_of(calls: Iterable[WireToolCall], ids: Iterator[str]) -> tuple[ToolCall, ...]:
-    """The tool calls; a missing id is made, missing arguments are an empty object."""
-    return tuple(
-        ToolCall(call.id or next(ids), call.function.name or "", whole_characters(arguments_of(call)) or "{}")
-        for call in calls
-        if call.function is not None
-    )
-
-
-def arguments_of(call: WireToolCall) -> str:
-    """The arguments as the model wrote them."""
-    arguments = call.function.arguments if call.function else None
-    return encode(arguments).decode() if isinstance(arguments, dict) else arguments or ""
-
-
-def usage_of(usage: WireUsage | None, endpoint: Endpoint) -> Usage:
-    """What was used; not reported where the server sent nothing."""
-    if usage is None or (usage.prompt_tokens is None and usage.completion_tokens is None):
-        return Usage()
-    cost = usage.cost if endpoint.reports_cost else None
-    return Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cost, reported=True)
-
-
-def finish_reason_of(reason: str | None, *, has_calls: bool) -> FinishReason:
-    """Why the model stopped. Some servers say "stop" after tool calls."""
-    if has_calls and reason in {None, "", "stop"}:
-        return FinishReason.TOOL_CALLS
-    if not reason:
-        return FinishReason.STOP
-    return _FINISH_REASONS.get(reason, FinishReason.OTHER)

@@ -1,94 +1,117 @@
-"""Reads a streamed answer: server-sent events, and the pieces of text and tool calls in them."""
+"""Gathers an answer of OpenAI's chat completions API: the pieces of text, reasoning and tool calls in it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagi_gateway.adapters.openai_messages import arguments_of, calls_of, finish_reason_of, text_of, usage_of
-from pagi_gateway.adapters.openai_wire import WireFunction, WireToolCall, whole_characters
-from pagi_gateway.domain.model import Plan
+from pagi_gateway.adapters.http_errors import decoded, error_in_answer, unreadable
+from pagi_gateway.adapters.openai_answer import (
+    arguments_of,
+    calls_of,
+    finish_reason_of,
+    reasoning_of,
+    text_of,
+    usage_of,
+)
+from pagi_gateway.adapters.openai_wire import WireFunction, WireToolCall, decode_answer, whole_characters
+from pagi_gateway.domain.content import Reasoning
+from pagi_gateway.domain.model import Plan, ReasoningDelta, TextDelta, ToolCallDelta
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pagi_gateway.adapters.openai_endpoint import Endpoint
-    from pagi_gateway.adapters.openai_wire import WireAnswer, WireUsage
+    from pagi_gateway.adapters.http_endpoint import Endpoint
+    from pagi_gateway.adapters.openai_wire import WireAnswer, WireMessage, WireUsage
+    from pagi_gateway.domain.model import Delta
+
+_EVENTS = "text/event-stream"
 
 
-class EventReader:
-    """Cuts a byte stream into the data of its events (WHATWG HTML, 9.2.6), whatever the pieces it comes in."""
+class ChatAnswer:
+    """Gathers one answer, from its events or whole.
 
-    def __init__(self) -> None:
-        self._rest = bytearray()
-        self._data: list[bytes] = []
+    Args:
+        endpoint: Who answers.
+        model: Who was asked.
+        ids: Names the calls that come without one.
+    """
 
-    def feed(self, piece: bytes) -> list[bytes]:
-        """Takes the next bytes and returns the data of each event that they complete."""
-        searched = len(self._rest)
-        self._rest += piece
-        events: list[bytes] = []
-        start = 0
-        while (end := self._rest.find(b"\n", max(start, searched))) >= 0:
-            self._line(bytes(self._rest[start:end]).removesuffix(b"\r"), events)
-            start = end + 1
-        del self._rest[:start]
-        return events
-
-    def _line(self, line: bytes, events: list[bytes]) -> None:
-        if not line:
-            if self._data:
-                events.append(b"\n".join(self._data))
-                self._data.clear()
-        elif line.startswith(b"data:"):
-            # Comments, names and ids of events say nothing here.
-            self._data.append(line[5:].removeprefix(b" "))
-
-
-class StreamedAnswer:
-    """Gathers the events of one answer."""
-
-    def __init__(self, endpoint: Endpoint, model: str) -> None:
+    def __init__(self, endpoint: Endpoint, model: str, ids: Iterator[str]) -> None:
         self._endpoint = endpoint
         self._model = model
-        self._text: list[str] = []
-        self._half = ""
+        self._ids = ids
+        self._text = _Text()
+        self._reasoning = _Text()
         self._calls: list[WireToolCall] = []
         self._by_index: dict[int, WireToolCall] = {}
         self._usage: WireUsage | None = None
-        self.finish_reason: str | None = None
+        self._finish_reason: str | None = None
+        self._answered = False
+        self.last = False
 
-    def add(self, event: WireAnswer) -> str:
-        """Takes an event in and returns the text that it brings."""
+    @property
+    def whole(self) -> bool:
+        """Some servers send no [DONE]; without a finish reason too the answer was cut."""
+        return self.last or self._finish_reason is not None
+
+    def take(self, data: bytes) -> list[Delta]:
+        """Takes an event in."""
+        if data == b"[DONE]":
+            self.last = True
+            return []
+        event = decoded(decode_answer, data, self._endpoint, _EVENTS)
+        if event.error:
+            raise error_in_answer(event.error, self._endpoint, self._model)
+        return self._add(event)
+
+    def take_whole(self, body: bytes, content_type: str) -> None:
+        """Takes the whole answer in."""
+        answer = decoded(decode_answer, body, self._endpoint, content_type)
+        if answer.error:
+            raise error_in_answer(answer.error, self._endpoint, self._model)
+        if not answer.choices or answer.choices[0].message is None:
+            raise unreadable(content_type, body, self._endpoint, "it has no choices")
+        self._add(answer)
+
+    def _add(self, event: WireAnswer) -> list[Delta]:
         self._model = event.model or self._model
         self._usage = event.usage or self._usage
         if not event.choices:
-            return ""
+            return []
         choice = event.choices[0]
-        self.finish_reason = choice.finish_reason or self.finish_reason
+        self._finish_reason = choice.finish_reason or self._finish_reason
         message = choice.delta or choice.message
         if message is None:
-            return ""
-        for piece in message.tool_calls or ():
-            self._add_call(piece)
-        text = self._half + text_of(message)
-        # The first half of a surrogate pair waits for the other, which comes with the next event.
-        cut = len(text) - ("\ud800" <= text[-1:] <= "\udbff")
-        text, self._half = whole_characters(text[:cut]), text[cut:]
-        if text:
-            self._text.append(text)
-        return text
+            return []
+        self._answered = True
+        return self._deltas(message)
 
-    def _add_call(self, piece: WireToolCall) -> None:
+    def _deltas(self, message: WireMessage) -> list[Delta]:
+        deltas: list[Delta] = []
+        if thought := self._reasoning.add(reasoning_of(message)):
+            deltas.append(ReasoningDelta(thought))
+        if text := self._text.add(text_of(message)):
+            deltas.append(TextDelta(text))
+        deltas.extend(self._add_call(piece) for piece in message.tool_calls or ())
+        return deltas
+
+    def _add_call(self, piece: WireToolCall) -> ToolCallDelta:
         call = self._call_of(piece)
-        if call is None:
-            self._calls.append(call := WireToolCall(id=piece.id, function=WireFunction(name="", arguments="")))
+        if begins := call is None:
+            call = WireToolCall(id=piece.id or next(self._ids), function=WireFunction(name="", arguments=""))
+            # Numbered by us: servers leave numbers out or repeat them.
+            self._calls.append(call)
             if piece.index is not None:
                 self._by_index[piece.index] = call
+        assert call is not None
         assert call.function is not None
-        call.id = call.id or piece.id
+        name, arguments = "", ""
         if piece.function is not None:
-            call.function.name = f"{call.function.name or ''}{piece.function.name or ''}"
-            call.function.arguments = f"{call.function.arguments or ''}{arguments_of(piece)}"
+            name, arguments = piece.function.name or "", arguments_of(piece)
+            call.function.name = f"{call.function.name or ''}{name}"
+            call.function.arguments = f"{call.function.arguments or ''}{arguments}"
+        index = next(i for i, each in enumerate(self._calls) if each is call)
+        return ToolCallDelta(index, (call.id or "") if begins else "", name, whole_characters(arguments))
 
     def _call_of(self, piece: WireToolCall) -> WireToolCall | None:
         """The call that a piece goes on with; None where it begins one."""
@@ -98,13 +121,43 @@ class StreamedAnswer:
         # Some servers number every whole call 0; another id is another call.
         return None if call and piece.id and call.id and piece.id != call.id else call
 
-    def plan(self, ids: Iterator[str]) -> Plan:
-        """The whole answer; `ids` names the calls that came without one."""
+    def plan(self) -> Plan:
+        """The whole answer.
+
+        Raises:
+            ProviderAnswerError: No event held a choice.
+        """
+        if not self._answered:
+            raise unreadable(_EVENTS, b"", self._endpoint, "it has no choices")
+        thought = self._reasoning.whole()
         return Plan(
-            text="".join(self._text),
-            tool_calls=calls_of(self._calls, ids),
+            text=self._text.whole(),
+            tool_calls=calls_of(self._calls, self._ids),
             usage=usage_of(self._usage, self._endpoint),
-            finish_reason=finish_reason_of(self.finish_reason, has_calls=bool(self._calls)),
+            finish_reason=finish_reason_of(self._finish_reason, has_calls=bool(self._calls)),
+            finish_reason_raw=self._finish_reason or "",
             model=self._model,
             provider=self._endpoint.provider,
+            reasoning=(Reasoning(thought),) if thought else (),
         )
+
+
+class _Text:
+    """A text that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._half = ""
+
+    def add(self, piece: str) -> str:
+        """Takes a piece and returns what can be sent on."""
+        text = self._half + piece
+        # The first half of a surrogate pair waits for the other, which comes with the next event.
+        cut = len(text) - ("\ud800" <= text[-1:] <= "\udbff")
+        text, self._half = whole_characters(text[:cut]), text[cut:]
+        if text:
+            self._pieces.append(text)
+        return text
+
+    def whole(self) -> str:
+        return "".join(self._pieces)

@@ -36,10 +36,12 @@ class WirePart(msgspec.Struct):
 
 
 class WireMessage(msgspec.Struct):
-    """An assistant message, whole or as a delta."""
+    """An assistant message, whole or as a delta; reasoning is DeepSeek's, Qwen's and OpenRouter's."""
 
     content: str | list[WirePart] | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: Any = None
     tool_calls: list[WireToolCall] | None = None
 
 
@@ -51,12 +53,22 @@ class WireChoice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class WireTokenDetails(msgspec.Struct):
+    """What tokens were spent on."""
+
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
 class WireUsage(msgspec.Struct):
-    """What an answer used; `cost` is OpenRouter's."""
+    """What an answer used; `cost` is OpenRouter's, `prompt_cache_hit_tokens` DeepSeek's."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost: float | None = None
+    prompt_tokens_details: WireTokenDetails | None = None
+    completion_tokens_details: WireTokenDetails | None = None
+    prompt_cache_hit_tokens: int | None = None
 
 
 class WireAnswer(msgspec.Struct):

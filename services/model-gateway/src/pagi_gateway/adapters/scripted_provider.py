@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pagi_chassis.errors import InternalError, PagiError
 
 from pagi_gateway.domain.call_ids import fresh_ids
+from pagi_gateway.domain.capabilities import Capabilities
 from pagi_gateway.domain.errors import (
     ModelNotFoundError,
     ProviderAccessError,
@@ -52,6 +53,10 @@ class ScriptedProvider:
     def __init__(self, script: Sequence[Line]) -> None:
         self._script = script
         self._faults_seen: OrderedDict[bytes, int] = OrderedDict()
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Whatever the script says: nothing is known not to work."""
+        return Capabilities()
 
     async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
         """Plays the line for this conversation.

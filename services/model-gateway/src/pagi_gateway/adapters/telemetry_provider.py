@@ -1,4 +1,4 @@
-"""Measures another provider: a GenAI span and three metrics for each answer.
+"""Measures another provider: a GenAI span and five metrics for each answer.
 
 Names follow the OpenTelemetry semantic conventions for generative AI, with few attributes: each one costs.
 """
@@ -14,6 +14,7 @@ from pagi_chassis import telemetry
 from pagi_chassis.errors import PagiError
 from prometheus_client import Counter, Histogram
 
+from pagi_gateway.adapters.telemetry_contents import answer_attributes, input_messages, output_messages
 from pagi_gateway.domain.model import Plan
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
-    from pagi_gateway.domain.model import ModelInfo, PlanRequest, TextDelta
+    from pagi_gateway.domain.model import Delta, ModelInfo, PlanRequest
     from pagi_gateway.domain.ports import Provider
 
 REQUESTS = Counter("pagi_gateway_requests", "Answers asked of a model", ["provider", "model", "outcome"])
@@ -32,6 +33,13 @@ SECONDS = Histogram(
     ["provider", "model"],
     buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
+FIRST_TOKEN_SECONDS = Histogram(
+    "pagi_gateway_time_to_first_token_seconds",
+    "Time from the question to the first piece of a streamed answer",
+    ["provider", "model"],
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+COST = Counter("pagi_gateway_cost_usd", "US dollars that answers cost, where the price is known", ["provider", "model"])
 # A caller may write any model's name: only so many become labels, the rest count as "other".
 MOST_MODEL_LABELS = 32
 
@@ -39,27 +47,35 @@ MOST_MODEL_LABELS = 32
 class _Call:
     """One answer in the making."""
 
-    def __init__(self, span: Span, provider: str) -> None:
+    def __init__(self, span: Span, provider: str, *, contents: bool) -> None:
         self.outcome = "cancelled"
+        self.contents = contents
+        self.first_s: float | None = None
+        self._started = time.perf_counter()
         self.plan: Plan | None = None
         self._span = span
         self._provider = provider
+
+    def since_s(self) -> float:
+        return time.perf_counter() - self._started
+
+    def began(self) -> None:
+        """The first piece of the answer is there."""
+        self.first_s = self.since_s()
+        self._span.set_attribute("gen_ai.response.time_to_first_chunk", self.first_s)
 
     def answered(self, plan: Plan, label: str) -> None:
         self.outcome = "ok"
         self.plan = plan
         TOKENS.labels(self._provider, label, "input").inc(plan.usage.input_tokens)
         TOKENS.labels(self._provider, label, "output").inc(plan.usage.output_tokens)
+        if plan.usage.cost_usd:
+            COST.labels(self._provider, label).inc(plan.usage.cost_usd)
         if self._span is INVALID_SPAN:
             return
-        self._span.set_attributes(
-            {
-                "gen_ai.response.model": plan.model,
-                "gen_ai.response.finish_reasons": (plan.finish_reason.value,),
-                "gen_ai.usage.input_tokens": plan.usage.input_tokens,
-                "gen_ai.usage.output_tokens": plan.usage.output_tokens,
-            }
-        )
+        self._span.set_attributes(answer_attributes(plan))
+        if self.contents:
+            self._span.set_attribute("gen_ai.output.messages", output_messages(plan))
 
     def failed(self, error: BaseException) -> None:
         if isinstance(error, PagiError):
@@ -70,10 +86,16 @@ class _Call:
 
 
 class TelemetryProvider:
-    """Answers as `inner` does, and measures it."""
+    """Answers as `inner` does, and measures it.
 
-    def __init__(self, inner: Provider) -> None:
+    Args:
+        inner: Who answers.
+        contents: Whether spans hold what was asked and answered.
+    """
+
+    def __init__(self, inner: Provider, *, contents: bool = False) -> None:
         self._inner = inner
+        self._contents = contents
         self._labels = {inner.default_model}
 
     @property
@@ -93,13 +115,15 @@ class TelemetryProvider:
             call.answered(plan, self._label(request.model, known=True))
         return plan
 
-    async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[TextDelta | Plan, None]:
+    async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
         """Answers in deltas."""
         with self._call(request) as call:
             async with aclosing(self._inner.stream(request, timeout_s=timeout_s)) as events:
                 async for event in events:
                     if isinstance(event, Plan):
                         call.answered(event, self._label(request.model, known=True))
+                    elif call.first_s is None:
+                        call.began()
                     yield event
 
     async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
@@ -114,8 +138,9 @@ class TelemetryProvider:
             "gen_ai.request.model": request.model,
         }
         with telemetry.span(f"chat {request.model}", "client", attributes) as span:
-            call = _Call(span, self.name)
-            began = time.perf_counter()
+            call = _Call(span, self.name, contents=self._contents and span is not INVALID_SPAN)
+            if call.contents:
+                span.set_attribute("gen_ai.input.messages", input_messages(request))
             try:
                 yield call
             except BaseException as error:
@@ -126,7 +151,9 @@ class TelemetryProvider:
             finally:
                 label = self._label(request.model, known=False)
                 REQUESTS.labels(self.name, label, call.outcome).inc()
-                SECONDS.labels(self.name, label).observe(time.perf_counter() - began)
+                SECONDS.labels(self.name, label).observe(call.since_s())
+                if call.first_s is not None:
+                    FIRST_TOKEN_SECONDS.labels(self.name, label).observe(call.first_s)
 
     def _label(self, model: str, *, known: bool) -> str:
         """The model as a label; only a model that has answered may become a new one."""

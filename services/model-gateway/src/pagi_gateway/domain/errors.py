@@ -40,6 +40,14 @@ class ProviderAnswerError(UnavailableError):
     """The provider answered something that is not an answer."""
 
 
+class WrongShapeError(ProviderAnswerError):
+    """The answer is not of the form that was asked for."""
+
+
+class UnsupportedError(FailedPreconditionError):
+    """The model is known not to do what is asked; nothing was sent."""
+
+
 class ProviderTimeoutError(DeadlineExceededError):
     """The provider did not answer in time."""
 

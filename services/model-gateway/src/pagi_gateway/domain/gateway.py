@@ -14,7 +14,7 @@ from pagi_gateway.domain.validation import check_request
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
-    from pagi_gateway.domain.model import ModelInfo, PlanRequest, TextDelta
+    from pagi_gateway.domain.model import Delta, ModelInfo, PlanRequest
     from pagi_gateway.domain.ports import Provider
 
 
@@ -44,15 +44,18 @@ class Gateway:
         plan = await self._provider.plan(asked, timeout_s=self._time(timeout_s))
         return self._timed(plan, started)
 
-    async def stream(
-        self, request: PlanRequest, *, timeout_s: float = math.inf
-    ) -> AsyncGenerator[TextDelta | Plan, None]:
+    async def stream(self, request: PlanRequest, *, timeout_s: float = math.inf) -> AsyncGenerator[Delta | Plan, None]:
         """Yields the answer in deltas and at last the whole plan; raises as `plan` does."""
         asked = self._ready(request)
         started = self._clock()
         async with aclosing(self._provider.stream(asked, timeout_s=self._time(timeout_s))) as events:
+            first_ms = 0.0
             async for event in events:
-                yield self._timed(event, started) if isinstance(event, Plan) else event
+                if isinstance(event, Plan):
+                    yield replace(self._timed(event, started), first_token_ms=first_ms)
+                else:
+                    first_ms = first_ms or (self._clock() - started) * 1000
+                    yield event
 
     async def models(self, *, timeout_s: float = math.inf) -> Sequence[ModelInfo]:
         """Lists who can be asked."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pagi_gateway.domain.capabilities import Capabilities, Price
+from pagi_gateway.domain.content import Part, Reasoning
+
 
 class Role(StrEnum):
     """Who speaks in a conversation."""
@@ -42,12 +45,27 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation; `tool_call_id` names the call that a tool message answers."""
+    """One message of a conversation.
+
+    Attributes:
+        role: Who speaks.
+        text: Its text; `parts` follow it.
+        tool_calls: On assistant messages.
+        tool_call_id: On tool messages: the call that is answered.
+        parts: Images, files and more text.
+        reasoning: On assistant messages: what an earlier plan held, for the provider that made it.
+        cache: A provider that caches on request shall cache up to and with this message.
+        is_error: On tool messages: the tool failed.
+    """
 
     role: Role
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+    parts: tuple[Part, ...] = ()
+    reasoning: tuple[Reasoning, ...] = ()
+    cache: bool = False
+    is_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +75,47 @@ class ToolSpec:
     name: str
     description: str = ""
     parameters_schema_json: str = "{}"
+
+
+class Effort(StrEnum):
+    """How much a model shall reason."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class ToolUse(StrEnum):
+    """Whether tools may or must be called."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """The answer's text is a JSON object of this JSON Schema (2020-12)."""
+
+    schema_json: str
+    name: str = "answer"
+
+
+class NoteKind(StrEnum):
+    """What a note is about."""
+
+    LEFT_OUT = "left_out"
+    EMULATED = "emulated"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the caller should know of an answer; `field` is the request's, as in `messages[2].parts[0]`."""
+
+    kind: NoteKind
+    field: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +130,16 @@ class PlanRequest:
         max_cost_usd: 0 for no limit.
         effect_id: `<run_id>/<step>/<call>`, so that a repeat can be recognised.
         temperature: None for the provider's own.
+        response_format: None for free text.
+        stop: The model stops before it writes any of these.
+        seed: None for none.
+        top_p: None for the provider's own.
+        leave_out: What the model cannot do is left out and noted, instead of refused.
+        cache_tools: A provider that caches on request shall cache the tools.
+        cache_key: Requests with the same key are sent where their beginning is cached.
+        effort: None for the provider's own.
+        tool_use: Whether tools may or must be called.
+        tool_name: The tool that must be called, where `tool_use` is required; empty for any.
     """
 
     messages: tuple[Message, ...]
@@ -80,24 +149,41 @@ class PlanRequest:
     max_cost_usd: float = 0.0
     effect_id: str = ""
     temperature: float | None = None
+    response_format: ResponseFormat | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    top_p: float | None = None
+    leave_out: bool = False
+    cache_tools: bool = False
+    cache_key: str = ""
+    effort: Effort | None = None
+    tool_use: ToolUse = ToolUse.AUTO
+    tool_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What an answer used; `cost_usd` is None where the price is not known.
 
-    `reported` is False where the provider sent no usage; the numbers are then zero.
+    `reported` is False where the provider sent no usage; the numbers are then zero. Cached tokens, read or
+    written, are part of the input; reasoning tokens are part of the output.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = None
     reported: bool = False
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A model's whole answer: text, tool calls, or both."""
+    """A model's whole answer: text, tool calls, or both.
+
+    `finish_reason_raw` is the provider's own word; `first_token_ms` is 0 where the answer came whole.
+    """
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -106,6 +192,10 @@ class Plan:
     model: str = ""
     provider: str = ""
     latency_ms: float = 0.0
+    reasoning: tuple[Reasoning, ...] = ()
+    notes: tuple[Note, ...] = ()
+    finish_reason_raw: str = ""
+    first_token_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +206,31 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """The next piece of a model's reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call; `index` joins the pieces of one call, `id` and `name` come with the first."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments_json: str = ""
+
+
+Delta = TextDelta | ReasoningDelta | ToolCallDelta
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A model that can be asked, and the provider that serves it."""
 
     name: str
     provider: str
     is_default: bool = False
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    price: Price | None = None

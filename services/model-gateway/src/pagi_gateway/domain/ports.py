@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from pagi_gateway.domain.model import ModelInfo, Plan, PlanRequest, TextDelta
+    from pagi_gateway.domain.capabilities import Capabilities
+    from pagi_gateway.domain.model import Delta, ModelInfo, Plan, PlanRequest
 
 
 class Provider(Protocol):
@@ -28,7 +29,7 @@ class Provider(Protocol):
     async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
         """Answers the conversation; `request.model` is never empty."""
 
-    def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[TextDelta | Plan, None]:
+    def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
         """Answers in deltas and ends with the whole plan, text included.
 
         Closing the generator stops the work upstream.
@@ -36,3 +37,10 @@ class Provider(Protocol):
 
     async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
         """Lists the models that can be asked."""
+
+
+class ModelSource(Provider, Protocol):
+    """A provider that answers itself, and so knows what its models can do."""
+
+    def capabilities(self, model: str) -> Capabilities:
+        """What the model can do; never asks the provider."""

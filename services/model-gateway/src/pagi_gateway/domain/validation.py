@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from typing import TYPE_CHECKING
 
 from pagi_gateway.domain.errors import InvalidPlanRequestError
-from pagi_gateway.domain.model import Role
+from pagi_gateway.domain.model import Role, ToolUse
+from pagi_gateway.domain.parts import check_parts
+from pagi_gateway.domain.schemas import SchemaError, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pagi_gateway.domain.model import Message, PlanRequest, ToolSpec
+
+# More than any model reads; a run that gets here has lost its way.
+MOST_MESSAGES = 5000
+_FORMAT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def check_request(request: PlanRequest) -> None:
@@ -23,12 +29,20 @@ def check_request(request: PlanRequest) -> None:
     """
     _check_messages(request.messages)
     _check_tools(request.tools)
+    _check_tool_use(request)
+    _check_format(request)
     _check_limits(request)
+    _check_sampling(request)
 
 
 def _check_messages(messages: Sequence[Message]) -> None:
     if not messages:
         raise InvalidPlanRequestError("a plan needs at least one message", field="messages")
+    if len(messages) > MOST_MESSAGES:
+        raise InvalidPlanRequestError(
+            f"a plan takes at most {MOST_MESSAGES} messages, this one has {len(messages)}; leave out the oldest",
+            field="messages",
+        )
     open_calls: set[str] = set()
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
@@ -41,6 +55,8 @@ def _check_messages(messages: Sequence[Message]) -> None:
             )
         if message.tool_calls:
             _check_calls(message, open_calls, where)
+        if message.parts:
+            check_parts(message, where)
 
 
 def _check_result(message: Message, open_calls: set[str], where: str) -> None:
@@ -86,16 +102,41 @@ def _check_tools(tools: Sequence[ToolSpec]) -> None:
 
 def _check_schema(tool: ToolSpec, field: str) -> None:
     try:
-        schema = json.loads(tool.parameters_schema_json)
-    except (ValueError, RecursionError) as error:
+        schema_of(tool.parameters_schema_json)
+    except SchemaError as error:
+        raise InvalidPlanRequestError(f"the schema of the tool {tool.name!r} {error}", field=field) from error
+
+
+def _check_tool_use(request: PlanRequest) -> None:
+    if request.tool_use is ToolUse.REQUIRED and not request.tools:
+        raise InvalidPlanRequestError("a tool must be called, but there are none", field="tool_choice.mode")
+    if request.tool_name and request.tool_name not in {tool.name for tool in request.tools}:
         raise InvalidPlanRequestError(
-            f"the schema of the tool {tool.name!r} is not JSON: {error}", field=field
-        ) from error
-    if not isinstance(schema, dict):
-        raise InvalidPlanRequestError(
-            f"the schema of the tool {tool.name!r} must be a JSON object, it is {type(schema).__name__}",
-            field=field,
+            f"no tool is named {request.tool_name!r}, which must be called", field="tool_choice.name"
         )
+
+
+def _check_format(request: PlanRequest) -> None:
+    wanted = request.response_format
+    if wanted is None:
+        return
+    if not _FORMAT_NAME.fullmatch(wanted.name):
+        raise InvalidPlanRequestError(
+            f"the name must be letters, digits, _ and -, at most 64, not {wanted.name!r}", field="response_format.name"
+        )
+    try:
+        schema_of(wanted.schema_json)
+    except SchemaError as error:
+        raise InvalidPlanRequestError(f"the schema {error}", field="response_format.schema_json") from error
+
+
+def _check_sampling(request: PlanRequest) -> None:
+    top_p = request.top_p
+    if top_p is not None and not 0 < top_p <= 1:
+        raise InvalidPlanRequestError(f"top_p must be over 0 and at most 1, not {top_p}", field="top_p")
+    for index, stop in enumerate(request.stop):
+        if not stop:
+            raise InvalidPlanRequestError("an empty text stops nothing", field=f"stop[{index}]")
 
 
 def _check_limits(request: PlanRequest) -> None:

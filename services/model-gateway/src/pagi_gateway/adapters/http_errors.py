@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -20,14 +20,31 @@ from pagi_gateway.domain.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pagi_chassis.errors import PagiError
 
-    from pagi_gateway.adapters.openai_endpoint import Endpoint
+    from pagi_gateway.adapters.http_endpoint import Endpoint
 
+T = TypeVar("T")
 _LONGEST = 500
 _LONGEST_WAIT_S = 3600.0
+# What a 429 says that no waiting mends (OpenAI's error codes).
+_NO_CREDIT = re.compile(rb'"(?:insufficient_quota|billing_hard_limit_reached)"')
+# What servers call an error inside an answer whose status was 200 already: Anthropic's types, OpenAI's codes.
+_STATUSES = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
 _MARKUP = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]{0,500}>", re.IGNORECASE | re.DOTALL)
 
 
@@ -45,12 +62,16 @@ def error_for(status: int, headers: Mapping[str, str], body: bytes, endpoint: En
     if status == 408:
         return ProviderTimeoutError(f"{place} did not answer in time{_after(reason)}")
     if status == 429:
+        if _NO_CREDIT.search(body[:4096]):
+            return ProviderAccessError(
+                f"{place} has no credit left for the key in {endpoint.key_variable}{_after(reason)}"
+            )
         wait = retry_after_s(headers)
         return ProviderBusyError(f"{place} limits the rate{_after(reason)}", retry_after_s=wait)
     if 300 <= status < 400:
         where = headers.get("Location", "elsewhere")
         return ProviderAccessError(f"{place} redirects to {where}; set {endpoint.url_variable} to the final address")
-    if status < 500:
+    if status < 500 and status != 409:
         return ProviderRejectedError(f"{place} refused the request ({status}){_after(reason)}")
     wait = retry_after_s(headers)
     return ProviderDownError(f"{place} failed ({status}){_after(reason)}", retry_after_s=wait)
@@ -58,8 +79,14 @@ def error_for(status: int, headers: Mapping[str, str], body: bytes, endpoint: En
 
 def error_in_answer(error: Any, endpoint: Endpoint, model: str) -> PagiError:
     """The error that a server put into an answer, as OpenRouter does in the middle of a stream."""
-    code = error.get("code") if isinstance(error, dict) else None
-    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+    status = 500
+    for name in ("code", "type", "status") if isinstance(error, dict) else ():
+        code = error.get(name)
+        if isinstance(code, str):
+            code = int(code) if code.isdecimal() else _STATUSES.get(code)
+        if isinstance(code, int) and 400 <= code < 600:
+            status = code
+            break
     return error_for(status, {}, msgspec.json.encode({"error": error}), endpoint, model)
 
 
@@ -70,6 +97,18 @@ def unreadable(content_type: str, body: bytes, endpoint: Endpoint, fault: str) -
         f"{endpoint.place} answered with {content_type or 'no content type'} that is not an answer"
         f" ({fault}): {start}; is {endpoint.url_variable} the address of its API?"
     )
+
+
+def decoded(decode: Callable[[bytes], T], body: bytes, endpoint: Endpoint, content_type: str) -> T:
+    """Reads an answer.
+
+    Raises:
+        ProviderAnswerError: It is none.
+    """
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise unreadable(content_type, body, endpoint, str(error)) from error
 
 
 def retry_after_s(headers: Mapping[str, str], default: float = 1.0) -> float:

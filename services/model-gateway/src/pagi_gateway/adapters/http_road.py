@@ -1,12 +1,14 @@
-"""The HTTP road to a server that speaks OpenAI's API: one pool of connections, typed failures, bounded answers."""
+"""The HTTP road to a provider: one pool of connections, typed failures, bounded answers."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import socket
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pagi_gateway.adapters.openai_errors import error_for
+from pagi_gateway.adapters.http_errors import error_for
 from pagi_gateway.domain.errors import ProviderAnswerError, ProviderDownError, ProviderTimeoutError
 
 if TYPE_CHECKING:
@@ -14,11 +16,26 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from pagi_gateway.adapters.openai_endpoint import Endpoint
+    from pagi_gateway.adapters.http_endpoint import Endpoint
 
 LARGEST_ANSWER_BYTES = 32 * 1024 * 1024
 _KEEP_ALIVE_S = 30.0
 _LONGEST_DRAIN_S = 0.1
+# Seconds without a byte, seconds between probes, and how many of them stay unanswered.
+_PROBES = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket on which the kernel notices a server that vanished, even while an answer takes its time."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES.items():
+        # Linux has all three; elsewhere the system's own times hold.
+        if option := getattr(socket, name, None):
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
 
 
 class Deadline:
@@ -38,7 +55,7 @@ class Deadline:
         return ProviderTimeoutError(f"{self._endpoint.place} did not answer in the time that was left")
 
 
-class OpenAiHttp:
+class HttpRoad:
     """Sends requests to one endpoint and opens the answers.
 
     Args:
@@ -61,10 +78,9 @@ class OpenAiHttp:
         import aiohttp
 
         headers = {"Accept": "application/json, text/event-stream", "User-Agent": "pagi-mesh"}
-        if self.endpoint.api_key:
-            headers["Authorization"] = f"Bearer {self.endpoint.api_key}"
+        headers |= self.endpoint.key_headers
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S, socket_factory=_socket),
             # The caller's deadline bounds the whole; aiohttp only has to give up connecting.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
             headers=headers,
@@ -78,9 +94,24 @@ class OpenAiHttp:
 
     @asynccontextmanager
     async def open(
-        self, method: str, path: str, deadline: Deadline, *, body: bytes | None = None, model: str = ""
+        self,
+        method: str,
+        path: str,
+        deadline: Deadline,
+        *,
+        body: bytes | None = None,
+        model: str = "",
+        first_s: float = math.inf,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Sends a request and yields the answer, whose status is 200. What is left unread closes the socket.
+
+        Args:
+            method: Of HTTP.
+            path: Below the base URL.
+            deadline: For all of it.
+            body: JSON.
+            model: Named where the server does not know it.
+            first_s: How long the answer's head may take; seconds.
 
         Raises:
             PagiError: The server cannot be reached, refused, or broke off.
@@ -88,7 +119,7 @@ class OpenAiHttp:
         assert self._session is not None, "start() comes first"
         with self._typed_failures():
             try:
-                async with asyncio.timeout(deadline.left_s()):
+                async with asyncio.timeout(min(first_s, deadline.left_s())):
                     response = await self._session.request(
                         method,
                         self.endpoint.base_url + path,
@@ -97,7 +128,7 @@ class OpenAiHttp:
                         allow_redirects=False,
                     )
             except TimeoutError as error:
-                raise self._late(error, deadline) from error
+                raise self._late(error, deadline, first_s) from error
             try:
                 if response.status != 200:
                     refused = await self.read(response, deadline)
@@ -161,12 +192,16 @@ class OpenAiHttp:
         except TimeoutError:
             return
 
-    def _late(self, error: TimeoutError, deadline: Deadline) -> ProviderDownError | ProviderTimeoutError:
+    def _late(
+        self, error: TimeoutError, deadline: Deadline, first_s: float
+    ) -> ProviderDownError | ProviderTimeoutError:
         """A server that does not even take the connection is down; one that took it is slow."""
         import aiohttp
 
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return ProviderDownError(f"{self.endpoint.place} took no connection within {self._connect_timeout_s:g} s")
+        if deadline.left_s() > 0:
+            return ProviderTimeoutError(f"{self.endpoint.place} began no answer within {first_s:g} s")
         return deadline.missed()
 
     def _typed_failures(self) -> _TypedFailures:

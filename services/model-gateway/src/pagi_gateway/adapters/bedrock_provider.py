@@ -1,0 +1,127 @@
+"""AWS Bedrock, by Pydantic AI and boto3: signatures, credentials and the binary stream are theirs.
+
+boto3 works in threads: a call that is cancelled is not waited for, but its socket lives on until boto3 has read the
+answer or its own time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pagi_gateway.adapters.http_endpoint import Endpoint
+from pagi_gateway.domain.errors import ProviderDownError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from pydantic_ai.models import Model
+
+    from pagi_gateway.adapters.http_stream import Patience
+    from pagi_gateway.adapters.pydantic_ai_provider import PydanticAiProvider
+    from pagi_gateway.domain.capabilities import Capabilities
+    from pagi_gateway.domain.model import Delta, ModelInfo, Plan, PlanRequest
+
+
+class BedrockProvider:
+    """Answers by Bedrock's Converse API. A component: the library is imported when it starts.
+
+    Args:
+        region: Of AWS.
+        default_model: Asked where a request names none.
+        base_url: Where Bedrock is, for a private endpoint; empty: as the region says.
+        patience: How long a stream may keep its listener waiting.
+    """
+
+    def __init__(self, region: str, default_model: str, *, base_url: str = "", patience: Patience) -> None:
+        self._region = region
+        self._endpoint = Endpoint(
+            provider="bedrock",
+            base_url=base_url or f"https://bedrock-runtime.{region}.amazonaws.com",
+            default_model=default_model,
+            key_variable="AWS_ACCESS_KEY_ID (or the profile, or the role of the machine)",
+            url_variable="AWS_REGION",
+        )
+        self._patience = patience
+        self._library: PydanticAiProvider | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the provider."""
+        return self._endpoint.provider
+
+    @property
+    def default_model(self) -> str:
+        """The default."""
+        return self._endpoint.default_model
+
+    def capabilities(self, model: str) -> Capabilities:
+        """What the model can do, as far as its name tells."""
+        from pagi_gateway.adapters.model_capabilities import capabilities_of
+
+        return capabilities_of(self.name, model)
+
+    async def start(self) -> None:
+        """Imports the library and makes the client, which looks for credentials."""
+        self._library = await asyncio.to_thread(self._made)
+
+    async def stop(self) -> None:
+        """boto3 keeps no connection that must be closed."""
+        self._library = None
+
+    async def check(self) -> None:
+        """Connects to the endpoint and hangs up.
+
+        Raises:
+            ProviderDownError: Nobody listens there.
+        """
+        parts = urlsplit(self._endpoint.base_url)
+        try:
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port or 443)
+        except OSError as error:
+            raise ProviderDownError(f"{self._endpoint.place} cannot be reached: {error}") from error
+        writer.close()
+
+    async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
+        """Asks for the whole answer at once."""
+        return await self._started().plan(request, timeout_s=timeout_s)
+
+    def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
+        """Asks for a stream."""
+        return self._started().stream(request, timeout_s=timeout_s)
+
+    async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
+        """The default model."""
+        return await self._started().models(timeout_s=timeout_s)
+
+    def _started(self) -> PydanticAiProvider:
+        assert self._library is not None, "start() comes first"
+        return self._library
+
+    def _made(self) -> PydanticAiProvider:
+        # Imported here: a second of CPU and 60 MB that only this provider costs.
+        try:
+            import boto3  # type: ignore[import-untyped]
+            from botocore.config import Config  # type: ignore[import-untyped]
+            from pydantic_ai.models.bedrock import BedrockConverseModel
+            from pydantic_ai.providers import bedrock
+        except ImportError as error:
+            raise ProviderDownError(
+                f"bedrock needs the extra packages of pagi-gateway[bedrock]: {error}", retry_after_s=3600
+            ) from error
+        from pagi_gateway.adapters.pydantic_ai_provider import PydanticAiProvider
+
+        # The gateway's callers decide what is asked again; a retry below them would hide it.
+        client = boto3.client(
+            "bedrock-runtime",
+            region_name=self._region,
+            endpoint_url=self._endpoint.base_url,
+            config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, max_pool_connections=64),
+        )
+        owner = bedrock.BedrockProvider(bedrock_client=client)
+
+        def make(name: str) -> Model:
+            return BedrockConverseModel(name, provider=owner)
+
+        return PydanticAiProvider(self._endpoint, make, patience=self._patience)

@@ -1,0 +1,171 @@
+"""Between the domain's types and Pydantic AI's messages, of which each of its model classes makes its provider's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from pydantic_ai.messages import (
+    BinaryContent,
+    DocumentUrl,
+    ImageUrl,
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    SystemPromptPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
+
+from pagi_gateway.domain.content import PartKind, Reasoning
+from pagi_gateway.domain.model import Effort, FinishReason, Plan, Role, ToolCall, ToolUse, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pydantic_ai.messages import ModelRequestPart, ModelResponsePart, UserContent
+
+    from pagi_gateway.domain.content import Part
+    from pagi_gateway.domain.model import Message, PlanRequest
+
+_FINISH_REASONS = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "content_filter": FinishReason.CONTENT_FILTER,
+    "tool_call": FinishReason.TOOL_CALLS,
+}
+
+
+def messages_of(request: PlanRequest, provider: str) -> list[ModelMessage]:
+    """The conversation: what is not the assistant's is put together into one request."""
+    names = {call.id: call.name for message in request.messages for call in message.tool_calls}
+    made: list[ModelMessage] = []
+    waiting: list[ModelRequestPart] = []
+    for message in request.messages:
+        if message.role is not Role.ASSISTANT:
+            waiting += _asked(message, names)
+            continue
+        if waiting:
+            made.append(ModelRequest(waiting))
+            waiting = []
+        made.append(ModelResponse(_answered(message, provider), provider_name=provider))
+    return [*made, ModelRequest(waiting)] if waiting else made
+
+
+def _asked(message: Message, names: dict[str, str]) -> list[ModelRequestPart]:
+    if message.role is Role.SYSTEM:
+        return [SystemPromptPart("".join([message.text, *(part.text for part in message.parts)]))]
+    shown: list[UserContent] = [_content(part) for part in message.parts]
+    if message.role is Role.TOOL:
+        name = names.get(message.tool_call_id, "")
+        result = ToolReturnPart(
+            name, message.text, message.tool_call_id, outcome="failed" if message.is_error else "success"
+        )
+        return [result, UserPromptPart(shown)] if shown else [result]
+    if not shown:
+        return [UserPromptPart(message.text)]
+    return [UserPromptPart([message.text, *shown] if message.text else shown)]
+
+
+def _answered(message: Message, provider: str) -> list[ModelResponsePart]:
+    parts: list[ModelResponsePart] = [
+        ThinkingPart(each.text, id=each.id or None, signature=each.signature or None, provider_name=provider)
+        for each in message.reasoning
+    ]
+    if text := "".join([message.text, *(part.text for part in message.parts)]):
+        parts.append(TextPart(text))
+    parts.extend(ToolCallPart(call.name, call.arguments_json, call.id) for call in message.tool_calls)
+    return parts
+
+
+def _content(part: Part) -> UserContent:
+    if part.kind is PartKind.TEXT:
+        return part.text
+    if part.data:
+        return BinaryContent(part.data, media_type=part.media_type, identifier=part.name or None)
+    kind = ImageUrl if part.kind is PartKind.IMAGE else DocumentUrl
+    return kind(part.url, media_type=part.media_type or None)
+
+
+def settings_of(request: PlanRequest) -> ModelSettings:
+    """What the request sets, and nothing else."""
+    given: dict[str, Any] = {
+        "max_tokens": request.max_output_tokens or None,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "seed": request.seed,
+        "stop_sequences": list(request.stop) or None,
+    }
+    if request.tools and request.tool_use is not ToolUse.AUTO:
+        given["tool_choice"] = [request.tool_name] if request.tool_name else request.tool_use.value
+    if request.effort is not None:
+        given["thinking"] = False if request.effort is Effort.NONE else request.effort.value
+    return cast("ModelSettings", {name: value for name, value in given.items() if value is not None})
+
+
+def parameters_of(request: PlanRequest) -> ModelRequestParameters:
+    """The tools."""
+    return ModelRequestParameters(
+        function_tools=[
+            ToolDefinition(
+                name=tool.name,
+                description=tool.description,
+                parameters_json_schema=msgspec.json.decode(tool.parameters_schema_json),
+                strict=False,
+            )
+            for tool in request.tools
+        ]
+    )
+
+
+def plan_of(response: ModelResponse, request: PlanRequest, provider: str, ids: Iterator[str]) -> Plan:
+    """The whole answer."""
+    calls = tuple(
+        ToolCall(part.tool_call_id or next(ids), part.tool_name, part.args_as_json_str())
+        for part in response.parts
+        if isinstance(part, ToolCallPart)
+    )
+    reason = response.finish_reason
+    return Plan(
+        text=_joined(response.parts),
+        tool_calls=calls,
+        usage=_usage_of(response),
+        finish_reason=_finish_reason(reason, has_calls=bool(calls)),
+        finish_reason_raw=reason or "",
+        model=response.model_name or request.model,
+        provider=provider,
+        reasoning=tuple(
+            Reasoning(part.content, part.signature or "", part.id or "", redacted=not part.content)
+            for part in response.parts
+            if isinstance(part, ThinkingPart)
+        ),
+    )
+
+
+def _joined(parts: Sequence[ModelResponsePart]) -> str:
+    return "".join(part.content for part in parts if isinstance(part, TextPart))
+
+
+def _finish_reason(reason: str | None, *, has_calls: bool) -> FinishReason:
+    if reason is None:
+        return FinishReason.TOOL_CALLS if has_calls else FinishReason.STOP
+    return _FINISH_REASONS.get(reason, FinishReason.OTHER)
+
+
+def _usage_of(response: ModelResponse) -> Usage:
+    usage = response.usage
+    if not usage.input_tokens and not usage.output_tokens:
+        return Usage()
+    return Usage(
+        usage.input_tokens,
+        usage.output_tokens,
+        reported=True,
+        cached_input_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
