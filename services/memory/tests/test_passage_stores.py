@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
-from pagi_memory.domain.model import Document, KnowledgeBase, Passage, Piece, Shelf
+from pagi_memory.adapters.sqlite_word_budget import WordBudget
+from pagi_memory.domain.model import Document, KnowledgeBase, Narrowing, Passage, Piece, Shelf
 from pagi_memory.domain.ports import PassageStore
 from pagi_memory.testing import InMemoryPassageStore, source_text
 
@@ -137,4 +140,128 @@ async def test_a_replacement_that_fails_half_way_changes_nothing(tmp_path: Path)
     assert (await store.fingerprints())["Domain-KB/a.md"] == "f1"
     assert len(await store.search_words(["old"], [DOMAIN], 9)) == 1
     assert await store.search_words(["new"], [DOMAIN], 9) == []
+    await store.stop()
+
+
+async def test_of_many_occurrences_the_rare_words_decide(tmp_path: Path) -> None:
+    store = SqlitePassageStore(tmp_path / "memory.db")
+    store._budget = WordBudget(postings=5)
+    await store.start()
+    bodies = [f"common words number{i}" for i in range(9)]
+    await store.replace(document("Domain-KB/a.md", *bodies, "common rare"))
+    await store.replace(document("personas/dog/Domain-KB/b.md", "common dog"))
+    assert [hit.passage_id[-4:] for hit in await store.search_words(["common", "rare"], [DOMAIN], 99)] == ["rare"]
+    # Where all words are common the rarest is looked up all the same, and a small shelf is searched for every word.
+    assert len(await store.search_words(["common"], [DOMAIN], 99)) == 10
+    assert len(await store.search_words(["rare", "common", "dog"], [DOG], 99)) == 1
+    await store.remove("Domain-KB/a.md")
+    await store.replace(document("Domain-KB/c.md", "rare", "common"))
+    assert len(await store.search_words(["common", "rare"], [DOMAIN], 99)) == 2
+    await store.stop()
+
+
+async def test_a_passage_that_only_moved_stays_the_same_for_the_index(store: PassageStore) -> None:
+    await store.replace(document("Domain-KB/a.md", "one", "two"))
+    await settle(store)
+    moved = document("Domain-KB/a.md", "one", "two", fingerprint="f2")
+    pieces = [
+        replace(p, piece=replace(p.piece, offset=p.piece.offset + 100, index=p.piece.index + 1)) for p in moved.passages
+    ]
+    await store.replace(replace(moved, passages=pieces))
+    assert await store.unindexed(9) == {}
+    found = await store.document("Domain-KB/a.md")
+    assert found is not None
+    assert [(p.piece.text, p.piece.offset, p.piece.index) for p in found[2]] == [("one", 100, 1), ("two", 110, 2)]
+
+
+async def test_a_search_is_narrowed_to_sources_and_metadata(store: PassageStore) -> None:
+    for source, facts in (("Domain-KB/a[1].md", {"kind": "x"}), ("Domain-KB/sub/b.md", {"kind": "x", "by": "Ann"})):
+        one = document(source, "tea one", "tea two")
+        text = source_text(source, "tea", facts)
+        passages = [replace(p, metadata=facts) for p in one.passages]
+        await store.replace(replace(one, source_text=text, passages=passages))
+    query = np.full(4, 0.5, dtype=np.float32)
+
+    async def sources(only: Narrowing) -> set[str]:
+        lexical = {hit.passage_id.partition("#")[0] for hit in await store.search_words(["tea"], [DOMAIN], 9, only)}
+        dense = {hit.passage_id.partition("#")[0] for hit in await store.nearest(query, [DOMAIN], 9, only)}
+        assert lexical == dense
+        return lexical
+
+    everything = {"Domain-KB/a[1].md", "Domain-KB/sub/b.md"}
+    assert await sources(Narrowing()) == everything
+    assert await sources(Narrowing(("Domain-KB/*",))) == everything
+    assert await sources(Narrowing(("Domain-KB/a[1].md", "none"))) == {"Domain-KB/a[1].md"}
+    assert await sources(Narrowing(("Domain-KB/a?1].md",))) == set()
+    assert await sources(Narrowing(metadata={"kind": "x"})) == everything
+    assert await sources(Narrowing(("*b.md",), {"kind": "x", "by": "Ann"})) == {"Domain-KB/sub/b.md"}
+    assert await sources(Narrowing(metadata={"kind": "y"})) == set()
+    passage = next(iter((await store.passages([(await store.nearest(query, [DOMAIN], 1))[0].passage_id])).values()))
+    assert passage.metadata["kind"] == "x"
+
+
+async def test_vectors_of_two_models_live_side_by_side(store: PassageStore) -> None:
+    assert await store.serving_model() == ""
+    await store.serve_model("old")
+    await store.replace(document("Domain-KB/a.md", "one", "two"))
+    await settle(store)
+    missing = await store.without_vector("new", 9)
+    assert sorted(missing.values()) == ["Guide > Part\none", "Guide > Part\ntwo"]
+    assert len(await store.without_vector("new", 1)) == 1
+    new = np.array([9, 9], dtype=np.float32)
+    await store.add_vectors("new", dict.fromkeys(missing, new) | {"gone": new})
+    assert (await store.count_vectors("new"), await store.without_vector("new", 9)) == (2, {})
+    assert (await store.vectors(DOMAIN))[1].shape == (2, 4)
+    assert (await store.vectors_of("Domain-KB/a.md"))["Guide > Part\ntwo"].tolist() == [1.5] * 4
+    await store.serve_model("new")
+    assert (await store.vectors(DOMAIN))[1].shape == (2, 2)
+    assert (await store.count_vectors("old"), await store.serving_model()) == (0, "new")
+    assert all(vector is not None and len(vector) == 2 for vector in (await store.unindexed(9))[DOMAIN].values())
+    await store.forget_documents()
+    assert (await store.fingerprints(), await store.counts(), await store.count_vectors("new")) == ({}, {}, 0)
+
+
+async def test_documents_are_listed_in_pages_with_what_they_hold(store: PassageStore) -> None:
+    await store.replace(document("Domain-KB/a.md", "one", "two"))
+    await store.replace(document("personas/dog/Domain-KB/b.md", "three"))
+    await store.replace(Document(source_text("Soul-KB/me.md", "I am.", {"by": "Ann"}), "f"))
+    listed = await store.documents(limit=9, persona="", bases=[])
+    assert [(info.source, info.passages, info.characters) for info in listed] == [
+        ("Domain-KB/a.md", 2, 8),
+        ("Soul-KB/me.md", 0, 5),
+        ("personas/dog/Domain-KB/b.md", 1, 5),
+    ]
+    assert listed[1].metadata == {"by": "Ann"}
+    assert [i.source for i in await store.documents(after="Domain-KB/a.md", limit=1, persona="", bases=[])] == [
+        "Soul-KB/me.md"
+    ]
+    assert [i.source for i in await store.documents(limit=9, persona="dog", bases=["Domain-KB"])] == [
+        "personas/dog/Domain-KB/b.md"
+    ]
+    found = await store.document("Domain-KB/a.md")
+    assert found is not None
+    assert (found[0], found[1], [p.piece.text for p in found[2]]) == (listed[0], "one\n\ntwo", ["one", "two"])
+    assert await store.document("none") is None
+    assert [(s.shelf.collection, s.documents, s.passages, s.characters) for s in await store.statistics()] == [
+        ("Domain-KB", 1, 2, 8),
+        ("Soul-KB", 1, 0, 5),
+        ("dog.Domain-KB", 1, 1, 5),
+    ]
+
+
+async def test_a_file_of_an_older_version_is_emptied_and_filled_again(tmp_path: Path, caplog) -> None:
+    connection = sqlite3.connect(tmp_path / "memory.db")
+    connection.execute("CREATE TABLE documents (source TEXT PRIMARY KEY, body TEXT)")
+    connection.execute("CREATE TABLE passages (number INTEGER PRIMARY KEY, id TEXT, vector BLOB)")
+    connection.close()
+    store = SqlitePassageStore(tmp_path / "memory.db")
+    await store.start()
+    assert "another version" in caplog.text
+    await store.replace(document("Domain-KB/a.md", "one"))
+    await store.stop()
+    caplog.clear()
+    store = SqlitePassageStore(tmp_path / "memory.db")
+    await store.start()
+    assert caplog.text == ""
+    assert len(await store.fingerprints()) == 1
     await store.stop()

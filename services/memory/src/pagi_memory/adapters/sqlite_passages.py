@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pagi_memory.adapters import sqlite_passage_schema as sql
 from pagi_memory.adapters.sqlite_database import SqliteDatabase
+from pagi_memory.adapters.sqlite_word_budget import WordBudget
 from pagi_memory.adapters.vector_rows import best_rows, from_blob, stacked, to_blob
 from pagi_memory.domain.model import (
     Document,
@@ -64,6 +65,7 @@ class SqlitePassageStore:
         self._path = path
         self._database = SqliteDatabase(path, sql.SCHEMA)
         self._title_weight = title_weight
+        self._budget = WordBudget()
         self._now = now
 
     async def start(self) -> None:
@@ -104,10 +106,12 @@ class SqlitePassageStore:
             connection.executemany(sql.ADD_VECTOR, [(model, vectors[p.id], p.id) for p in document.passages])
 
         await self._database.write(put)
+        self._budget.forget()
 
     async def remove(self, source: str) -> None:
         """See `PassageStore.remove`."""
         await self._database.write(lambda connection: _delete(connection, source))
+        self._budget.forget()
 
     async def forget_documents(self) -> None:
         """See `PassageStore.forget_documents`."""
@@ -117,6 +121,7 @@ class SqlitePassageStore:
             connection.execute("DELETE FROM documents")
 
         await self._database.write(forget)
+        self._budget.forget()
 
     async def souls(self) -> dict[str, str]:
         """See `PassageStore.souls`."""
@@ -134,15 +139,17 @@ class SqlitePassageStore:
         self, words: Sequence[str], shelves: Sequence[Shelf], limit: int, only: Narrowing = EVERYTHING
     ) -> list[Hit]:
         """See `PassageStore.search_words`."""
-        if not (expression := sql.match_expression(words, shelves)):
+        if not sql.match_expression(words, shelves):
             return []
         condition, values = sql.narrowing_condition(only)
         statement = sql.WORDS_NARROWED if only else sql.WORDS
         statement = statement.format(narrowing=condition, title_weight=float(self._title_weight))
-        bounds = (expression, *values, limit)
-        return await self._database.read(
-            lambda connection: [Hit(*row) for row in connection.execute(statement, bounds)]
-        )
+
+        def select(connection: sqlite3.Connection) -> list[Hit]:
+            expression = sql.match_expression(self._budget.kept(connection, words, shelves), shelves)
+            return [Hit(*row) for row in connection.execute(statement, (expression, *values, limit))]
+
+        return await self._database.read(select)
 
     async def nearest(
         self, vector: Vector, shelves: Sequence[Shelf], limit: int, only: Narrowing = EVERYTHING

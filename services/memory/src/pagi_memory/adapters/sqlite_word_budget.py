@@ -1,0 +1,64 @@
+"""Keeps a search by words quick however much is stored: it leaves out the words that nearly every passage holds."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from pagi_memory.domain.model import KnowledgeBase, Shelf
+
+# Weighing one occurrence takes 0.75 microseconds, so these take 4.5 ms. A search of some thousand passages needs fewer.
+POSTINGS = 6_000
+
+_COUNTS = "SELECT persona, knowledge_base, count(*) FROM passages GROUP BY persona, knowledge_base"
+_FREQUENCY = "SELECT count(*) FROM passage_words WHERE passage_words MATCH ?"
+
+
+class WordBudget:
+    """Chooses the rarest words of a query: a word that most passages hold tells little (its BM25 weight is near 0).
+
+    What it counts it remembers until anything changes. Used by several reading threads: the worst that they do to each
+    other is to count twice.
+    """
+
+    def __init__(self, postings: int = POSTINGS) -> None:
+        self._postings = postings
+        self._shelves: dict[Shelf, int] | None = None
+        self._frequencies: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """What is stored has changed."""
+        self._shelves = None
+        self._frequencies = {}
+
+    def kept(self, connection: sqlite3.Connection, words: Sequence[str], shelves: Sequence[Shelf]) -> list[str]:
+        """The rarest words whose occurrences on the shelves fit the budget, at least one."""
+        sizes = self._sizes(connection)
+        searched = sum(sizes.get(shelf, 0) for shelf in shelves)
+        if searched * len(words) <= self._postings:
+            return list(words)
+        share = searched / sum(sizes.values())
+        rarest_first = sorted(words, key=lambda word: self._frequency(connection, word))
+        kept, used = rarest_first[:1], share * self._frequency(connection, rarest_first[0])
+        for word in rarest_first[1:]:
+            used += share * self._frequency(connection, word)
+            if used > self._postings:
+                break
+            kept.append(word)
+        return kept
+
+    def _sizes(self, connection: sqlite3.Connection) -> dict[Shelf, int]:
+        sizes = self._shelves
+        if sizes is None:
+            rows = connection.execute(_COUNTS)
+            sizes = self._shelves = {Shelf(persona, KnowledgeBase(base)): count for persona, base, count in rows}
+        return sizes
+
+    def _frequency(self, connection: sqlite3.Connection, word: str) -> int:
+        found = self._frequencies.get(word)
+        if found is None:
+            # Quoted, so that it is a term whatever it holds; FTS5 ends its expression at a NUL.
+            term = '"' + word.replace('"', '""').replace("\0", " ") + '"'
+            [found] = connection.execute(_FREQUENCY, (f"{{title body}} : {term}",)).fetchone()
+            self._frequencies[word] = found
+        return found
