@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -50,13 +50,12 @@ def settings(folder: Path, **kwargs) -> PlannerSettings:
 
 @asynccontextmanager
 async def running(components):
-    for component in components:
-        await component.start()
-    [http] = [component for component in components if isinstance(component, HttpServer)]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{http.port}", timeout=20) as client:
-        yield client
-    for component in reversed(components):
-        await component.stop()
+    async with AsyncExitStack() as stack:
+        for component in components:
+            stack.push_async_callback(component.stop)
+            await component.start()
+        [http] = [component for component in components if isinstance(component, HttpServer)]
+        yield await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{http.port}", timeout=20))
 
 
 async def test_every_part_can_be_passed_in(tmp_path):
@@ -71,7 +70,8 @@ async def test_every_part_can_be_passed_in(tmp_path):
     async with running(components) as client:
         answer = await client.post("/plan", json={"prompt": "hi"})
         assert answer.json()["result"] == "hello"
-        assert (await client.get("/health")).json()["dependencies"] == {}
+        asked = (await client.get("/health")).json()["dependencies"]
+        assert not {"model-gateway", "memory", "redis"} & set(asked), "what was passed in is nobody else's"
         async with asyncio.timeout(5):
             while len(notifier.told) < 2:
                 await asyncio.sleep(0.005)

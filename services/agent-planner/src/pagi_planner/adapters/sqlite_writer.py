@@ -52,7 +52,9 @@ class SqliteWriter:
         self._line: queue.SimpleQueue[Row | Waiter | None] = queue.SimpleQueue()
         # Runs that lost an event; they are ended, so there are few.
         self._broken: dict[str, Lost] = {}
-        self._thread = threading.Thread(target=self._write, name="journal-writer")
+        # A daemon: a process that ends without close() must end. What was synced is on the disk, and nobody was told
+        # of the rest.
+        self._thread = threading.Thread(target=self._write, name="journal-writer", daemon=True)
         self._thread.start()
 
     def put(self, row: Row) -> None:
