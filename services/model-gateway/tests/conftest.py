@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.util
 import json
 import os
@@ -16,11 +17,13 @@ from typing import Any
 
 import pytest
 from aimock_pytest import AIMockServer, NodeManager
+from pagi_gateway.adapters.anthropic_dialect import AnthropicMessages
 from pagi_gateway.adapters.http_endpoint import Endpoint
-from pagi_gateway.adapters.http_provider import HttpProvider
+from pagi_gateway.adapters.http_provider import Dialect, HttpProvider
 from pagi_gateway.adapters.http_road import HttpRoad
 from pagi_gateway.adapters.http_stream import Patience
 from pagi_gateway.adapters.openai_chat import OpenAiChat
+from pagi_gateway.adapters.responses_dialect import OpenAiResponses
 
 # The mock server that others wrote, from npm; aimock-pytest drives any release that has its control API.
 AIMOCK_VERSION = "1.43.0"
@@ -81,10 +84,11 @@ class Exchange:
         await self.writer.drain()
 
     async def reply(
-        self, body: str, *, status: str = "200 OK", kind: str = "application/json", headers: str = ""
+        self, body: str | bytes, *, status: str = "200 OK", kind: str = "application/json", headers: str = ""
     ) -> None:
-        size = len(body.encode())
-        await self.send(f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n{headers}\r\n{body}")
+        written = body.encode() if isinstance(body, str) else body
+        head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(written)}\r\n{headers}\r\n"
+        await self.send(head.encode() + written)
 
     async def begin_stream(self, headers: str = "") -> None:
         await self.send(
@@ -123,25 +127,51 @@ async def raw_server() -> AsyncIterator[Callable[[Callable[[Exchange], Awaitable
         yield start
 
 
+DIALECTS: dict[str, Callable[[Endpoint], Dialect]] = {
+    "openai": OpenAiChat,
+    "responses": OpenAiResponses,
+    "anthropic": AnthropicMessages,
+}
+ENDPOINTS: dict[str, dict[str, Any]] = {
+    "openai": {"provider": "openai", "default_model": "gpt-4o-mini"},
+    "responses": {"provider": "openai", "default_model": "gpt-4o-mini"},
+    "anthropic": {
+        "provider": "anthropic",
+        "default_model": "claude-sonnet-4-5",
+        "key_variable": "ANTHROPIC_API_KEY",
+        "url_variable": "ANTHROPIC_BASE_URL",
+        "key_header": "x-api-key",
+        "headers": (("anthropic-version", "2023-06-01"),),
+        "default_output_tokens": 8192,
+    },
+}
+
+
 @pytest.fixture
-async def openai_at() -> AsyncIterator[Callable[..., Awaitable[HttpProvider]]]:
+async def provider_at() -> AsyncIterator[Callable[..., Awaitable[HttpProvider]]]:
     async with AsyncExitStack() as stack:
 
         async def start(
-            base_url: str, *, largest_bytes: int = 1024 * 1024, patience: Patience | None = None, **members: Any
+            dialect: str,
+            base_url: str,
+            *,
+            largest_bytes: int = 1024 * 1024,
+            patience: Patience | None = None,
+            **members: Any,
         ) -> HttpProvider:
-            values = {"provider": "openai", "default_model": "gpt-4o-mini", "api_key": "sk-very-secret", **members}
-            endpoint = Endpoint(base_url=base_url, **values)
-            provider = HttpProvider(
-                HttpRoad(endpoint, connect_timeout_s=2.0, largest_bytes=largest_bytes),
-                OpenAiChat(endpoint),
-                patience=patience,
-            )
+            endpoint = Endpoint(base_url=base_url, **{"api_key": "sk-very-secret", **ENDPOINTS[dialect], **members})
+            road = HttpRoad(endpoint, connect_timeout_s=2.0, largest_bytes=largest_bytes)
+            provider = HttpProvider(road, DIALECTS[dialect](endpoint), patience=patience)
             await provider.start()
             stack.push_async_callback(provider.stop)
             return provider
 
         yield start
+
+
+@pytest.fixture
+def openai_at(provider_at: Callable[..., Awaitable[HttpProvider]]) -> Callable[..., Awaitable[HttpProvider]]:
+    return functools.partial(provider_at, "openai")
 
 
 @pytest.fixture(scope="session")

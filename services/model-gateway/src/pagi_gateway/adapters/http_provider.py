@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from pagi_gateway.adapters.http_errors import decoded
@@ -121,8 +120,8 @@ class HttpProvider:
                 return
             answer = self._dialect.answer(request)
             waited = began - deadline.left_s()
-            patience = replace(self._patience, first_s=max(0.0, self._patience.first_s - waited))
-            async with aclosing(deltas_of(self._road, response, deadline, answer, patience)) as deltas:
+            deltas_ = deltas_of(self._road, response, deadline, answer, self._patience, waited_s=waited)
+            async with aclosing(deltas_) as deltas:
                 async for delta in deltas:
                     yield delta
             yield answer.plan()

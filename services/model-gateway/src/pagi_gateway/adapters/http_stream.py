@@ -55,16 +55,30 @@ class Patience:
 
 
 async def deltas_of(
-    road: HttpRoad, response: aiohttp.ClientResponse, deadline: Deadline, parser: Parser, patience: Patience
+    road: HttpRoad,
+    response: aiohttp.ClientResponse,
+    deadline: Deadline,
+    parser: Parser,
+    patience: Patience,
+    *,
+    waited_s: float = 0.0,
 ) -> AsyncGenerator[Delta, None]:
     """Yields the deltas of a stream, gathered for at most `GATHER_S`, until the parser has the last event.
 
     Bytes are read only while somebody waits for a delta, so that a slow listener slows the provider.
 
+    Args:
+        road: To the server.
+        response: Whose body is read.
+        deadline: For all of it.
+        parser: Understands the events.
+        patience: How long the stream may keep its listener waiting.
+        waited_s: How much of the time for the first piece is gone.
+
     Raises:
         PagiError: The stream was cut, came too slowly, grew too large, or is no answer.
     """
-    reading = _Reading(road, response, deadline, parser, patience)
+    reading = _Reading(road, response, deadline, parser, patience, waited_s)
     while not reading.ended:
         for delta in await reading.gathered():
             yield delta
@@ -74,7 +88,13 @@ class _Reading:
     """The state of one stream."""
 
     def __init__(
-        self, road: HttpRoad, response: aiohttp.ClientResponse, deadline: Deadline, parser: Parser, patience: Patience
+        self,
+        road: HttpRoad,
+        response: aiohttp.ClientResponse,
+        deadline: Deadline,
+        parser: Parser,
+        patience: Patience,
+        waited_s: float,
     ) -> None:
         self._road = road
         self._content = response.content
@@ -86,7 +106,7 @@ class _Reading:
         self._size = 0
         self._held: list[Delta] = []
         self._send_at = 0.0
-        self._piece_by = self._now() + patience.first_s
+        self._piece_by = self._now() + patience.first_s - waited_s
         self._answering = False
         self.ended = False
 
