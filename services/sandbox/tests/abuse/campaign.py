@@ -94,6 +94,7 @@ class Campaign:
     results: dict[str, Result]
     aftermath: list[str]
     seconds: float
+    log: str
 
     def is_open(self, case: Case) -> bool:
         """No layer that could hold it is active."""
@@ -149,11 +150,12 @@ class _Runner:
                 await self._find_others(service.pid)
                 results = await self._run_all(service, cases)
                 aftermath = await self._aftermath(service, victim, list(results.values()))
+                log = (self._top / "service" / "log").read_text(errors="replace")
         finally:
             await self._servers.stop()
             for bystander in self._bystanders:
                 bystander.end()
-        return Campaign(profile, layers, results, aftermath, time.monotonic() - began)
+        return Campaign(profile, layers, results, aftermath, time.monotonic() - began, log)
 
     # The service.
 
@@ -354,6 +356,8 @@ class _Runner:
             await asyncio.sleep(0.4)
             if beat.stat().st_size != size:
                 result.harm.append("a daemon goes on writing")
+        if Path("/dev/shm", f"{self._top.name}-{workspace.name.removeprefix('s-')}").exists():
+            result.harm.append("memory of the machine outlives the call")
         result.harm += bystander.harm()
         result.harm += self._servers.reached_by(result.case.name)
 

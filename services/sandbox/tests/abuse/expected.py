@@ -272,7 +272,11 @@ WORKSPACE = (
     _case("workspace/invalid_names", then=(_LIST, _read("\ufffd\ufffd"), _read("a\x00b"))),
     _case("workspace/many_files", then=(_LIST,), verdicts="OK DISK"),
     _case("workspace/deep_folders", then=(_LIST, _read("d/" * 1500 + "x")), verdicts="OK DISK"),
-    _case("workspace/no_permissions", verdicts="OK DISK", then=(_LIST, _read("closed/inner/file"), _write("closed/inner/file"))),
+    _case(
+        "workspace/no_permissions",
+        verdicts="OK DISK",
+        then=(_LIST, _read("closed/inner/file"), _write("closed/inner/file")),
+    ),
     _case("workspace/replaced_workspace", FILES, then=(_LIST, _read("secret.txt"), _write("planted.txt"))),
     _case("workspace/swapped_while_read", verdicts="OK FAILED", during=(_read("target"),)),
     _case("workspace/swapped_folder_while_written", during=(_write("folder/planted.txt"),)),

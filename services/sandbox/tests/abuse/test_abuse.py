@@ -55,6 +55,7 @@ def _report(user: str, campaign: Campaign) -> None:
                 f"{one.case.name} {one.verdict} {one.milliseconds:.0f} ms {one.error!r} {one.harm} {one.wrong}"
             )
             lines += [f"    {kind} {what}: {detail}" for kind, what, detail in one.told]
+        lines.append(campaign.log)
         Path(folder, f"{user}.txt").write_text("\n".join(lines), encoding="utf-8", errors="replace")
 
 

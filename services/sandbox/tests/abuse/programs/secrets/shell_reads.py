@@ -14,6 +14,6 @@ for command in (
     except OSError as error:
         held(command[0], error)
         continue
-    (got if done.returncode == 0 and (done.stdout or command[0] == "cp") else held)(
+    (got if done.returncode == 0 and (done.stdout.strip() or command[0] == "cp") else held)(
         command[0], done.stdout + done.stderr
     )
