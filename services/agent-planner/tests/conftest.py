@@ -16,7 +16,7 @@ from pagi_planner.domain.ports import Model
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.application import create_application
 from pagi_planner.schemas import Bounds
-from pagi_planner.testing import InMemoryMemory, RecordingTools, ScriptedModel, saying
+from pagi_planner.testing import InMemoryFiles, InMemoryMemory, RecordingTools, ScriptedModel, saying
 
 BOUNDS = Bounds(Limits(max_steps=10, timeout_s=60.0), 100_000)
 
@@ -33,6 +33,7 @@ class Planner:
     model: Model = field(default_factory=lambda: ScriptedModel(saying("hello"), repeat_last=True))
     memory: InMemoryMemory = field(default_factory=InMemoryMemory)
     tools: RecordingTools = field(default_factory=adding)
+    files: InMemoryFiles = field(default_factory=InMemoryFiles)
     health: Health = field(default_factory=lambda: Health("agent-planner"))
     api_key: str = ""
     bounds: Bounds = BOUNDS
@@ -50,7 +51,7 @@ class Planner:
         return self._runs
 
     def app(self):
-        return create_application(self.runs, self.health, api_key=self.api_key, bounds=self.bounds)
+        return create_application(self.runs, self.files, self.health, api_key=self.api_key, bounds=self.bounds)
 
     def client(self, **kwargs) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app()), base_url="http://planner", **kwargs)

@@ -73,6 +73,8 @@ OPERATIONS = [
     ("post", "/run"),
     ("get", "/runs"),
     ("get", "/runs/{run_id}"),
+    ("get", "/sessions/{session_id}/files"),
+    ("get", "/sessions/{session_id}/files/{path}"),
     ("get", "/health"),
     ("get", "/health/live"),
     ("get", "/health/ready"),

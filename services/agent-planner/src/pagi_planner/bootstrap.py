@@ -15,12 +15,13 @@ from pagi_planner.adapters.memory_client import MemoryClient
 from pagi_planner.adapters.prometheus_journal import PrometheusJournal
 from pagi_planner.adapters.redis_notifier import NOTIFIED, RedisNotifier
 from pagi_planner.adapters.sandbox_client import SandboxTools
+from pagi_planner.adapters.sandbox_files import SandboxFiles
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.agent import Agent, Policy
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.history import HistoryKeeper
 from pagi_planner.domain.model import Limits
-from pagi_planner.domain.ports import Memory, Model, Notifier, Tools
+from pagi_planner.domain.ports import Memory, Model, Notifier, SessionFiles, Tools
 from pagi_planner.domain.relay import Relay
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.application import create_application
@@ -40,6 +41,7 @@ async def build(
     model: Model | None = None,
     memory: Memory | None = None,
     tools: Tools | None = None,
+    files: SessionFiles | None = None,
     notifier: Notifier | None = None,
 ) -> Sequence[Component]:
     """Makes the components in the order in which they start.
@@ -48,7 +50,8 @@ async def build(
         settings: What the environment says.
         model: In place of the model gateway.
         memory: In place of the memory service.
-        tools: In place of the sandbox.
+        tools: In place of the sandbox's tools.
+        files: In place of the sandbox's files.
         notifier: In place of Redis.
     """
     peers = Peers(settings)
@@ -64,7 +67,11 @@ async def build(
     runs = Runs(agent, journal, max_concurrent=settings.max_concurrent_requests)
     ACTIVE.set_function(lambda: runs.active)
     app = create_application(
-        runs, peers.health, api_key=settings.pagi_api_key.get_secret_value(), bounds=_bounds(settings)
+        runs,
+        files or peers.files(),
+        peers.health,
+        api_key=settings.pagi_api_key.get_secret_value(),
+        bounds=_bounds(settings),
     )
     return [
         journal,
@@ -89,6 +96,7 @@ class Peers:
         self.health = Health("agent-planner")
         self._settings = settings
         self._clients: list[GrpcClient] = []
+        self._sandbox_client: GrpcClient | None = None
         self._notifier: RedisNotifier | None = None
 
     def model(self) -> GatewayModel:
@@ -103,8 +111,11 @@ class Peers:
 
     def tools(self) -> SandboxTools:
         """The sandbox."""
-        client = self._client("sandbox", self._settings.sandbox_grpc_addr)
-        return SandboxTools(client, timeout_s=self._settings.request_timeout_seconds)
+        return SandboxTools(self._sandbox(), timeout_s=self._settings.request_timeout_seconds)
+
+    def files(self) -> SandboxFiles:
+        """The sandbox's other half: what tools left."""
+        return SandboxFiles(self._sandbox())
 
     def notifier(self) -> RedisNotifier:
         """Redis."""
@@ -124,6 +135,12 @@ class Peers:
             await client.close()
         if self._notifier:
             await self._notifier.close()
+
+    def _sandbox(self) -> GrpcClient:
+        """One connection for both halves."""
+        if self._sandbox_client is None:
+            self._sandbox_client = self._client("sandbox", self._settings.sandbox_grpc_addr)
+        return self._sandbox_client
 
     def _client(self, name: str, address: str, *, required: bool = False) -> GrpcClient:
         client = GrpcClient(address, tls=self._settings.client_tls)

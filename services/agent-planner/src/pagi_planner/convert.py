@@ -13,6 +13,7 @@ from pagi_planner.domain.model import (
     Context,
     Effects,
     Exchange,
+    FileList,
     Message,
     ModelAnswer,
     ModelRequest,
@@ -23,6 +24,7 @@ from pagi_planner.domain.model import (
     ToolSpec,
     Turn,
     Usage,
+    WorkspaceFile,
 )
 
 _ROLES = {
@@ -151,7 +153,18 @@ def tool_outcome_from_proto(answer: sandbox_pb2.ExecuteToolResponse) -> ToolOutc
         error=error or ("" if verdict == "ok" else f"the tool ended with {verdict}"),
         duration_ms=answer.duration_ms,
         truncated=answer.truncated,
+        files=tuple(map(file_from_proto, answer.artifacts)),
     )
+
+
+def file_from_proto(file: sandbox_pb2.Artifact) -> WorkspaceFile:
+    """A file of a workspace."""
+    return WorkspaceFile(file.path, file.media_type, file.size_bytes)
+
+
+def file_list_from_proto(answer: sandbox_pb2.ListFilesResponse) -> FileList:
+    """The files of a workspace."""
+    return FileList(tuple(map(file_from_proto, answer.files)), answer.used_bytes, answer.quota_bytes, answer.truncated)
 
 
 def _message_to_proto(message: Message) -> gateway_pb2.Message:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from pagi_planner.domain.model import (
     Context,
     Effects,
     Exchange,
+    FileList,
     ModelAnswer,
     ModelRequest,
     Passage,
@@ -26,6 +28,7 @@ from pagi_planner.domain.model import (
     ToolSpec,
     Turn,
     Usage,
+    WorkspaceFile,
 )
 
 
@@ -135,6 +138,46 @@ class RecordingTools:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+
+class InMemoryFiles:
+    """Files by session and path; `away` makes both methods fail."""
+
+    def __init__(self) -> None:
+        self.contents: dict[tuple[str, str], bytes] = {}
+        self.away: PagiError | None = None
+        self.open_now = 0
+
+    async def list(self, session_id: str, path: str = "") -> FileList:
+        """What begins with the path."""
+        if self.away:
+            raise self.away
+        files = [
+            WorkspaceFile(name, "text/plain", len(content))
+            for (session, name), content in sorted(self.contents.items())
+            if session == session_id and name.startswith(path)
+        ]
+        return FileList(tuple(files), sum(file.size_bytes for file in files), 1_000_000)
+
+    @asynccontextmanager
+    async def open(self, session_id: str, path: str) -> AsyncIterator[tuple[WorkspaceFile, AsyncIterator[bytes]]]:
+        """The content, two bytes at a time."""
+        if self.away:
+            raise self.away
+        if (session_id, path) not in self.contents:
+            raise NotFoundError(f"{path!r} does not exist in the workspace")
+        content = self.contents[session_id, path]
+        self.open_now += 1
+        try:
+            yield WorkspaceFile(path, "text/plain", len(content)), _in_pairs(content)
+        finally:
+            self.open_now -= 1
+
+
+async def _in_pairs(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), 2):
+        await asyncio.sleep(0)
+        yield content[start : start + 2]
 
 
 class RecordingNotifier:

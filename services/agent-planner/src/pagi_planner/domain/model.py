@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from math import inf
@@ -131,6 +131,15 @@ class ToolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkspaceFile:
+    """A file that tools left in a session's workspace: its path below it with "/", media type and size."""
+
+    path: str
+    media_type: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ToolOutcome:
     """How a tool call ended. A failed tool is an outcome, not an error.
 
@@ -140,6 +149,7 @@ class ToolOutcome:
         output: The tool's answer; None where there is none.
         error: For people and for the model; empty where the verdict is `ok`.
         duration_ms: Time in the tool.
+        files: What the call made or changed in the session's workspace.
     """
 
     verdict: str
@@ -149,16 +159,38 @@ class ToolOutcome:
     error: str = ""
     duration_ms: float = 0.0
     truncated: bool = False
+    files: tuple[WorkspaceFile, ...] = ()
 
     @property
     def reply(self) -> Any:
-        """The tool's answer with what it printed beside it; None where there is neither."""
-        printed = {name: text for name, text in (("stdout", self.stdout), ("stderr", self.stderr)) if text}
-        if not printed:
+        """The tool's answer, with what it printed and the files it left beside it; None where there is neither."""
+        beside: dict[str, Any] = {
+            name: text for name, text in (("stdout", self.stdout), ("stderr", self.stderr)) if text
+        }
+        if self.files:
+            beside["files"] = [asdict(file) for file in self.files]
+        if not beside:
             return self.output
         if self.output is None:
-            return printed
-        return {**(self.output if isinstance(self.output, dict) else {"output": self.output}), **printed}
+            return beside
+        return {**(self.output if isinstance(self.output, dict) else {"output": self.output}), **beside}
+
+
+@dataclass(frozen=True, slots=True)
+class FileList:
+    """Files of a workspace.
+
+    Attributes:
+        files: By path.
+        used_bytes: Of the whole workspace.
+        quota_bytes: What it may hold.
+        truncated: There are more files than are listed.
+    """
+
+    files: tuple[WorkspaceFile, ...] = ()
+    used_bytes: int = 0
+    quota_bytes: int = 0
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.model import (
     Context,
     Exchange,
+    FileList,
     ModelAnswer,
     ModelRequest,
     RunRequest,
@@ -17,6 +19,7 @@ from pagi_planner.domain.model import (
     ToolCall,
     ToolOutcome,
     ToolSpec,
+    WorkspaceFile,
 )
 
 
@@ -73,6 +76,30 @@ class Tools(Protocol):
         Raises:
             InvalidArgumentError: The arguments do not fit the tool's schema.
             PagiError: The sandbox failed; what the tool did is unknown unless it is read-only.
+        """
+
+
+class SessionFiles(Protocol):
+    """What tools left in the sessions' workspaces."""
+
+    async def list(self, session_id: str, path: str = "") -> FileList:
+        """The files below a folder; a session without any has none.
+
+        Raises:
+            InvalidArgumentError: The path is not one within a workspace.
+            NotFoundError: There is no such folder.
+            PagiError: The sandbox failed.
+        """
+
+    def open(
+        self, session_id: str, path: str
+    ) -> AbstractAsyncContextManager[tuple[WorkspaceFile, AsyncIterator[bytes]]]:
+        """One file and its pieces, as long as the context is held.
+
+        Raises:
+            InvalidArgumentError: The path is not that of a file within a workspace.
+            NotFoundError: There is no such file.
+            PagiError: The sandbox failed.
         """
 
 
