@@ -27,11 +27,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval", description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="more sets, in the form of BEIR")
     parser.add_argument("--weights", action="store_true", help="show other weights than the default too")
+    parser.add_argument("--only", action="store_true", help="leave the shipped set out")
     options = parser.parse_args()
+    sets = [*(() if options.only else (SHIPPED,)), *options.folders]
     default = MemorySettings.model_fields["retrieval_lexical_weight"].default
     _write(f"| set | questions | by | nDCG@10 | recall@10 | right in first five |\n|{'---|' * 6}")
     try:
-        fine = [asyncio.run(_measure(folder, default, options.weights)) for folder in (SHIPPED, *options.folders)]
+        fine = [asyncio.run(_measure(folder, default, options.weights)) for folder in sets]
     except LabelledSetError as error:
         sys.stderr.write(f"bench-retrieval: {error}\n")
         return 1
