@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pagi_gateway.adapters.anthropic_wire import WireBlock, WireUsage, decode_answer, decode_event
 from pagi_gateway.adapters.http_errors import decoded, error_in_answer, unreadable
-from pagi_gateway.adapters.openai_wire import encode
+from pagi_gateway.adapters.json_wire import TextInPieces, encode, whole_characters
 from pagi_gateway.domain.content import Reasoning
 from pagi_gateway.domain.model import FinishReason, Plan, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta, Usage
 
@@ -139,7 +139,7 @@ class _Block:
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._pieces: list[str] = []
+        self._text = TextInPieces()
         self._input = ""
         self.kind = ""
         self.id = ""
@@ -151,15 +151,14 @@ class _Block:
         if wire.type == "tool_use":
             self.id, self.name = wire.id or next(ids), wire.name or ""
             # A stream begins with an empty input and sends it in pieces.
-            self._input = encode(wire.input).decode() if wire.input else ""
+            self._input = whole_characters(encode(wire.input).decode()) if wire.input else ""
             return [ToolCallDelta(self._number, self.id, self.name, self._input)]
         self.signature = wire.signature or wire.data or ""
         return self._grown(wire.thinking or wire.text or "")
 
     def grow(self, delta: WireDelta) -> list[Delta]:
         if delta.type == "input_json_delta":
-            piece = delta.partial_json or ""
-            self._pieces.append(piece)
+            piece = self._text.add(delta.partial_json or "")
             return [ToolCallDelta(self._number, arguments_json=piece)] if piece else []
         self.signature += delta.signature or ""
         if not self.kind:
@@ -167,15 +166,14 @@ class _Block:
         return self._grown(delta.thinking or delta.text or "")
 
     def _grown(self, piece: str) -> list[Delta]:
-        if not piece:
+        if not (piece := self._text.add(piece)):
             return []
-        self._pieces.append(piece)
         if self.kind == "text":
             return [TextDelta(piece)]
         return [ReasoningDelta(piece)] if self.kind == "thinking" else []
 
     def joined(self) -> str:
-        return "".join(self._pieces)
+        return self._text.whole()
 
     def arguments(self) -> str:
         """The input as the model wrote it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pagi_gateway.adapters.openai_wire import encode
+from pagi_gateway.adapters.json_wire import encode
 from pagi_gateway.domain.content import PartKind
 from pagi_gateway.domain.model import Effort, Role, ToolUse
 

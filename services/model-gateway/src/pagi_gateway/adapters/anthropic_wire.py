@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from pagi_gateway.adapters.json_wire import reader_of
+
 
 class WireUsage(msgspec.Struct):
     """What an answer used; the cached tokens are not part of `input_tokens` here."""
@@ -62,5 +64,5 @@ class WireEvent(msgspec.Struct):
     error: Any = None
 
 
-decode_answer = msgspec.json.Decoder(WireAnswer).decode
-decode_event = msgspec.json.Decoder(WireEvent).decode
+decode_answer = reader_of(WireAnswer)
+decode_event = reader_of(WireEvent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagi_gateway.adapters.openai_wire import encode, whole_characters
+from pagi_gateway.adapters.json_wire import encode, whole_characters
 from pagi_gateway.domain.model import FinishReason, ToolCall, Usage
 
 if TYPE_CHECKING:

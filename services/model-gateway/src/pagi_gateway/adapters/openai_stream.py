@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagi_gateway.adapters.http_errors import decoded, error_in_answer, unreadable
+from pagi_gateway.adapters.json_wire import TextInPieces, whole_characters
 from pagi_gateway.adapters.openai_answer import (
     arguments_of,
     calls_of,
@@ -13,7 +14,7 @@ from pagi_gateway.adapters.openai_answer import (
     text_of,
     usage_of,
 )
-from pagi_gateway.adapters.openai_wire import WireFunction, WireToolCall, decode_answer, whole_characters
+from pagi_gateway.adapters.openai_wire import WireFunction, WireToolCall, decode_answer
 from pagi_gateway.domain.content import Reasoning
 from pagi_gateway.domain.model import Plan, ReasoningDelta, TextDelta, ToolCallDelta
 
@@ -40,8 +41,8 @@ class ChatAnswer:
         self._endpoint = endpoint
         self._model = model
         self._ids = ids
-        self._text = _Text()
-        self._reasoning = _Text()
+        self._text = TextInPieces()
+        self._reasoning = TextInPieces()
         self._calls: list[WireToolCall] = []
         self._by_index: dict[int, WireToolCall] = {}
         self._usage: WireUsage | None = None
@@ -140,24 +141,3 @@ class ChatAnswer:
             provider=self._endpoint.provider,
             reasoning=(Reasoning(thought),) if thought else (),
         )
-
-
-class _Text:
-    """A text that comes in pieces."""
-
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
-        self._half = ""
-
-    def add(self, piece: str) -> str:
-        """Takes a piece and returns what can be sent on."""
-        text = self._half + piece
-        # The first half of a surrogate pair waits for the other, which comes with the next event.
-        cut = len(text) - ("\ud800" <= text[-1:] <= "\udbff")
-        text, self._half = whole_characters(text[:cut]), text[cut:]
-        if text:
-            self._pieces.append(text)
-        return text
-
-    def whole(self) -> str:
-        return "".join(self._pieces)

@@ -6,10 +6,11 @@ of parts as content, tool arguments as an object, tool calls without id or index
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
+
+from pagi_gateway.adapters.json_wire import reader_of
 
 
 class WireFunction(msgspec.Struct, omit_defaults=True):
@@ -92,41 +93,5 @@ class WireModels(msgspec.Struct):
     data: list[WireModel] | None = None
 
 
-_decode_answer = msgspec.json.Decoder(WireAnswer).decode
+decode_answer = reader_of(WireAnswer)
 decode_models = msgspec.json.Decoder(WireModels).decode
-encode = msgspec.json.Encoder().encode
-
-
-def decode_answer(body: bytes) -> WireAnswer:
-    """Reads an answer or an event.
-
-    Servers written in JavaScript cut text between the two halves of a surrogate pair, which is no valid JSON
-    text (RFC 8259, 8.2) but is what comes: such an event is read the slow way, its halves are kept.
-
-    Raises:
-        msgspec.DecodeError: It is no answer.
-    """
-    try:
-        return _decode_answer(body)
-    except msgspec.DecodeError as error:
-        if b"\\u" not in body:
-            raise
-        try:
-            return msgspec.convert(json.loads(body), WireAnswer)
-        except (ValueError, msgspec.ValidationError):
-            raise error from None
-
-
-def whole_characters(text: str) -> str:
-    """Joins the halves of surrogate pairs; a half that is alone becomes U+FFFD, since no wire carries it."""
-    if text.isascii() or not _has_surrogate(text):
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _has_surrogate(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

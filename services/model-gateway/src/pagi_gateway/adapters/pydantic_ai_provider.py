@@ -25,8 +25,8 @@ from pydantic_ai.messages import (
 
 from pagi_gateway.adapters.http_errors import error_for
 from pagi_gateway.adapters.http_stream import Patience
+from pagi_gateway.adapters.json_wire import encode
 from pagi_gateway.adapters.model_capabilities import capabilities_of
-from pagi_gateway.adapters.openai_wire import encode
 from pagi_gateway.adapters.pydantic_ai_messages import messages_of, parameters_of, plan_of, settings_of
 from pagi_gateway.domain.call_ids import fresh_ids
 from pagi_gateway.domain.errors import ProviderAccessError, ProviderAnswerError, ProviderDownError, ProviderTimeoutError

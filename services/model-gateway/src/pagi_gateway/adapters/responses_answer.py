@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagi_gateway.adapters.http_errors import decoded, error_in_answer, unreadable
+from pagi_gateway.adapters.json_wire import TextInPieces, whole_characters
 from pagi_gateway.adapters.responses_wire import decode_event, decode_response
 from pagi_gateway.domain.content import Reasoning
 from pagi_gateway.domain.errors import ProviderDownError
@@ -37,6 +38,7 @@ class ResponsesAnswer:
         self._ids = ids
         self._response: WireResponse | None = None
         self._calls: dict[int, int] = {}
+        self._texts: dict[tuple[str, int], TextInPieces] = {}
 
     @property
     def whole(self) -> bool:
@@ -71,6 +73,8 @@ class ResponsesAnswer:
         return [ToolCallDelta(number, item.call_id or item.id or "", item.name or "", item.arguments or "")]
 
     def _delta(self, event: WireEvent, piece: str) -> list[Delta]:
+        if not (piece := self._texts.setdefault((event.type, event.output_index), TextInPieces()).add(piece)):
+            return []
         if event.type in {"response.output_text.delta", "response.refusal.delta"}:
             return [TextDelta(piece)]
         if event.type in {"response.reasoning_summary_text.delta", "response.reasoning_text.delta"}:
@@ -100,7 +104,9 @@ class ResponsesAnswer:
         assert response is not None, "a stream that is not whole was refused before"
         items = response.output or []
         calls = tuple(
-            ToolCall(item.call_id or item.id or next(self._ids), item.name or "", item.arguments or "{}")
+            ToolCall(
+                item.call_id or item.id or next(self._ids), item.name or "", whole_characters(item.arguments or "{}")
+            )
             for item in items
             if item.type == "function_call"
         )
@@ -121,7 +127,7 @@ class ResponsesAnswer:
 def _text(item: WireItem) -> str:
     if item.type != "message":
         return ""
-    return "".join(part.text or part.refusal or "" for part in item.content or ())
+    return whole_characters("".join(part.text or part.refusal or "" for part in item.content or ()))
 
 
 def _reasoning(item: WireItem) -> Reasoning:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pagi_gateway.adapters.json_wire import encode
 from pagi_gateway.adapters.openai_messages import data_url
-from pagi_gateway.adapters.openai_wire import encode
 from pagi_gateway.domain.content import PartKind
 from pagi_gateway.domain.model import Role, ToolUse
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from pagi_gateway.adapters.json_wire import reader_of
 from pagi_gateway.adapters.openai_wire import WireTokenDetails
 
 
@@ -69,5 +70,5 @@ class WireEvent(msgspec.Struct):
     message: Any = None
 
 
-decode_response = msgspec.json.Decoder(WireResponse).decode
-decode_event = msgspec.json.Decoder(WireEvent).decode
+decode_response = reader_of(WireResponse)
+decode_event = reader_of(WireEvent)

@@ -1,4 +1,4 @@
-"""The OpenAI adapter against aimock, a mock of OpenAI's API that others wrote."""
+"""Each dialect against aimock, a mock of the providers' APIs that others wrote."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Start = Callable[..., Awaitable[HttpProvider]]
 MODEL = "gpt-4o-mini"
 
 
-@pytest.fixture
-async def provider(aimock_fresh: AIMockServer, openai_at: Start) -> HttpProvider:
-    return await openai_at(f"{aimock_fresh.base_url}/v1")
+@pytest.fixture(params=["openai", "responses", "anthropic"])
+async def provider(request: pytest.FixtureRequest, aimock_fresh: AIMockServer, provider_at: Start) -> HttpProvider:
+    return await provider_at(request.param, f"{aimock_fresh.base_url}/v1", default_model=MODEL)
 
 
 async def answered(provider: HttpProvider, request: PlanRequest, how: str) -> tuple[list[str], Plan]:
@@ -48,7 +48,7 @@ async def test_text(aimock_fresh: AIMockServer, provider: HttpProvider, how: str
     aimock_fresh.on_message("heron", {"content": text})
     deltas, plan = await answered(provider, asking("where is the heron?", system="Be brief.", model=MODEL), how)
     assert "".join(deltas) == plan.text == text
-    assert (plan.finish_reason, plan.model, plan.provider) == (FinishReason.STOP, MODEL, "openai")
+    assert (plan.finish_reason, plan.model, plan.provider) == (FinishReason.STOP, MODEL, provider.name)
     assert plan.usage.cost_usd is None
     sent = await asyncio.to_thread(aimock_fresh.get_last_request)
     assert sent is not None
@@ -120,7 +120,7 @@ async def test_a_stream_that_is_cut_is_no_answer(aimock_fresh: AIMockServer, pro
 
 
 async def test_a_slow_stream_runs_out_of_time(aimock_fresh: AIMockServer, provider: HttpProvider) -> None:
-    aimock_fresh.on_message("slow", {"content": "word " * 50}, chunkSize=5, latency=100)
+    aimock_fresh.on_message("slow", {"content": "word " * 50}, chunkSize=5, latency=40)
     got: list[str] = []
 
     async def listen() -> None:
@@ -135,4 +135,4 @@ async def test_a_slow_stream_runs_out_of_time(aimock_fresh: AIMockServer, provid
 async def test_models_are_listed_with_the_default(aimock_fresh: AIMockServer, provider: HttpProvider) -> None:
     models = await provider.models(timeout_s=5)
     assert (models[0].name, models[0].is_default) == (MODEL, True)
-    assert all(each.provider == "openai" for each in models)
+    assert all(each.provider == provider.name for each in models)
