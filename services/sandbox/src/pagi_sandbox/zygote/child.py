@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from pagi_sandbox.domain.tool import Tool
 from pagi_sandbox.zygote import wire
-from pagi_sandbox.zygote.answering import answer, finish
+from pagi_sandbox.zygote.answering import answer, finish, rehearse
 from pagi_sandbox.zygote.jail import Jail
 
 _MAX_FILES = 256
@@ -28,7 +28,8 @@ def run(work: int, jail: Jail, tools: Mapping[str, Tool], pure_orders: dict[str,
     """
     status = 1
     try:
-        jail.prepare()
+        os.environ.update(jail.prepare())
+        rehearse(tools)
         if pure_orders is not None:
             _serve_pure(work, jail, tools, pure_orders)
             status = 0
@@ -89,7 +90,7 @@ def _only(descriptor: int) -> socket.socket:
 
 def _jailed(jail: Jail, orders: dict[str, Any]) -> bool:
     try:
-        os.environ.update(jail.enter(orders))
+        jail.enter(orders)
     except OSError:
         # Said on the service's own error output; nothing of the tool has run.
         sys.excepthook(*sys.exc_info())

@@ -65,6 +65,7 @@ class Jailer:
     def _one_child(self, poller: select.poll, tools: Mapping[str, Tool]) -> bool:
         """One child from its fork to its end; False where there shall be no next one."""
         self._generation += 1
+        self._jail.new_mounts()
         before = self._events()
         pid = os.fork()
         if pid == 0:

@@ -108,6 +108,11 @@ def enter_mounts(workspace: str | None, tmp: str, tmp_bytes: int) -> None:
     kernel.syscall("umount2", HOST.encode(), _DETACH)
 
 
+def return_to(mounts: int) -> None:
+    """Enters a mount namespace again."""
+    kernel.syscall("setns", mounts, _MOUNT)
+
+
 def own_mounts() -> None:
     """A mount namespace of its own for this process."""
     kernel.syscall("unshare", _MOUNT)
