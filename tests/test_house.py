@@ -165,7 +165,8 @@ def candidates(name: str, owners: dict[str, list[str]]) -> set[str]:
         if name == prefix or name.startswith(f"{prefix}."):
             return {known[prefix]}
     top = name.split(".")[0]
-    return {owner.lower().replace("_", "-") for owner in owners.get(top, [f"unknown {top}"])}
+    # What is not installed (an extra) is taken to be named like its module.
+    return {owner.lower().replace("_", "-") for owner in owners.get(top, [top])}
 
 
 def imports_of(path: Path) -> Iterator[str]:
