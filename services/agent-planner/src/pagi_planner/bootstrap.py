@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pagi_chassis.component import Component
 from pagi_chassis.grpc_client import GrpcClient
@@ -20,8 +20,9 @@ from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.agent import Agent, Policy
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.history import HistoryKeeper
+from pagi_planner.domain.learning import Teacher
 from pagi_planner.domain.model import Limits
-from pagi_planner.domain.ports import Memory, Model, Notifier, SessionFiles, Tools
+from pagi_planner.domain.ports import Memory, Mind, Model, Notifier, SessionFiles, Tools
 from pagi_planner.domain.relay import Relay
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.application import create_application
@@ -33,6 +34,7 @@ ACTIVE = Gauge("pagi_planner_active_runs", "Runs in progress")
 GRACE_S = 8.0
 # Lets a burst of runs that ended become one look at the journal; nobody waits for it.
 HISTORY_DELAY_S = 0.5
+MIND_DELAY_S = 1.0
 
 
 async def build(
@@ -40,6 +42,7 @@ async def build(
     *,
     model: Model | None = None,
     memory: Memory | None = None,
+    mind: Mind | None = None,
     tools: Tools | None = None,
     files: SessionFiles | None = None,
     notifier: Notifier | None = None,
@@ -49,16 +52,20 @@ async def build(
     Args:
         settings: What the environment says.
         model: In place of the model gateway.
-        memory: In place of the memory service.
+        memory: In place of the memory service; without `mind` nobody learns from runs then.
+        mind: What learns from runs, in place of the memory service.
         tools: In place of the sandbox's tools.
         files: In place of the sandbox's files.
         notifier: In place of Redis.
     """
     peers = Peers(settings)
     journal = SqliteJournal(settings.pagi_audit_db_path, synchronous=settings.pagi_audit_db_synchronous.upper())
+    if memory is None:
+        memory = remote = peers.memory()
+        mind = mind or remote
     agent = Agent(
         model or peers.model(),
-        memory=memory or peers.memory(),
+        memory=memory,
         tools=tools or peers.tools(),
         journal=PrometheusJournal(journal),
         policy=Policy(max_context_tokens=settings.max_context_tokens, max_refinements=settings.agent_max_refinements),
@@ -73,11 +80,17 @@ async def build(
         api_key=settings.pagi_api_key.get_secret_value(),
         bounds=_bounds(settings),
     )
+    learning = []
+    if mind:
+        learning.append(
+            Relay("mind", journal, {EventType.PLAN_END}, Teacher(journal, mind).deliver, delay_s=MIND_DELAY_S)
+        )
     return [
         journal,
         peers,
         Relay("notifications", journal, NOTIFIED, notifier.notify),
         Relay("history", journal, {EventType.PLAN_END}, HistoryKeeper(agent).deliver, delay_s=HISTORY_DELAY_S),
+        *learning,
         InProgress(runs),
         HttpServer(app, settings.bind_host, settings.agent_planner_port, port_variable="AGENT_PLANNER_PORT"),
         peers.health,
@@ -97,6 +110,7 @@ class Peers:
         self._settings = settings
         self._clients: list[GrpcClient] = []
         self._sandbox_client: GrpcClient | None = None
+        self._tools: SandboxTools | None = None
         self._notifier: RedisNotifier | None = None
 
     def model(self) -> GatewayModel:
@@ -107,11 +121,12 @@ class Peers:
     def memory(self) -> MemoryClient:
         """The memory service."""
         client = self._client("memory", self._settings.memory_grpc_addr)
-        return MemoryClient(client, top_k=self._settings.agent_rag_top_k)
+        return MemoryClient(client, top_k=self._settings.agent_rag_top_k, tool_versions=self._tool_versions)
 
     def tools(self) -> SandboxTools:
         """The sandbox."""
-        return SandboxTools(self._sandbox(), timeout_s=self._settings.request_timeout_seconds)
+        self._tools = SandboxTools(self._sandbox(), timeout_s=self._settings.request_timeout_seconds)
+        return self._tools
 
     def files(self) -> SandboxFiles:
         """The sandbox's other half: what tools left."""
@@ -135,6 +150,9 @@ class Peers:
             await client.close()
         if self._notifier:
             await self._notifier.close()
+
+    def _tool_versions(self) -> Mapping[str, str]:
+        return self._tools.versions if self._tools else {}
 
     def _sandbox(self) -> GrpcClient:
         """One connection for both halves."""

@@ -9,6 +9,7 @@ from pagi.memory.v1 import memory_pb2
 from pagi.sandbox.v1 import sandbox_pb2
 
 from pagi_planner.domain import json_text
+from pagi_planner.domain.lesson import Lesson, Trial
 from pagi_planner.domain.model import (
     Context,
     Effects,
@@ -132,10 +133,34 @@ def exchange_to_proto(exchange: Exchange) -> memory_pb2.StoreSessionHistoryReque
     return request
 
 
+def lesson_to_proto(lesson: Lesson) -> memory_pb2.RecordPlaybookRequest:
+    """What memory is to learn."""
+    return memory_pb2.RecordPlaybookRequest(
+        run_id=lesson.run_id,
+        persona=lesson.persona,
+        prompt=lesson.prompt,
+        steps=[
+            memory_pb2.PlaybookStep(tool=step.tool, arguments_json=step.arguments_json, outcome=step.outcome)
+            for step in lesson.steps
+        ],
+        tool_versions=lesson.tool_versions,
+        cost_usd=lesson.cost_usd,
+        duration_ms=lesson.duration_ms,
+    )
+
+
+def trial_to_proto(trial: Trial) -> memory_pb2.RecordPlaybookOutcomeRequest:
+    """How a run ended that was given playbooks."""
+    outcome = memory_pb2.RUN_OUTCOME_WIN if trial.succeeded else memory_pb2.RUN_OUTCOME_LOSS
+    return memory_pb2.RecordPlaybookOutcomeRequest(
+        run_id=trial.run_id, playbook_ids=trial.playbook_ids, outcome=outcome
+    )
+
+
 def tool_spec_from_proto(tool: sandbox_pb2.Tool) -> ToolSpec:
     """A tool; effects that this version does not know are taken for the worst."""
     effects = _EFFECTS.get(tool.effects, Effects.EFFECTFUL)
-    return ToolSpec(tool.name, tool.description, tool.parameters_schema_json, effects)
+    return ToolSpec(tool.name, tool.description, tool.parameters_schema_json, effects, tool.version)
 
 
 def tool_outcome_from_proto(answer: sandbox_pb2.ExecuteToolResponse) -> ToolOutcome:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from pagi.memory.v1 import memory_pb2, memory_pb2_grpc
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError
 from pagi_chassis.grpc_client import GrpcClient
 
-from pagi_planner.convert import context_from_proto, exchange_to_proto
+from pagi_planner.convert import context_from_proto, exchange_to_proto, lesson_to_proto, trial_to_proto
 from pagi_planner.domain.errors import UnknownPersonaError
+from pagi_planner.domain.lesson import Lesson, Trial
 from pagi_planner.domain.model import Context, Exchange, RunRequest
 
 # The longest query that memory takes; passages are found by how a request begins.
@@ -23,9 +26,18 @@ class MemoryClient:
         client: Of the memory service.
         top_k: Passages for a run.
         timeout_s: For one call.
+        tool_versions: The versions of the tools as they are known now, by name.
     """
 
-    def __init__(self, client: GrpcClient, *, top_k: int, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        client: GrpcClient,
+        *,
+        top_k: int,
+        timeout_s: float = 5.0,
+        tool_versions: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._tool_versions = tool_versions
         self._client = client
         self._top_k = top_k
         self._timeout_s = timeout_s
@@ -44,6 +56,7 @@ class MemoryClient:
             query=request.prompt[:QUERY_CHARACTERS],
             persona=request.persona,
             top_k=self._top_k,
+            tool_versions=self._tool_versions(),
         )
         try:
             answer = await self._client.call(self._stub.GetContext, query, timeout_s=self._timeout_s, repeatable=True)
@@ -57,4 +70,16 @@ class MemoryClient:
         """Adds to the session's history; the same exchange twice is stored once."""
         await self._client.call(
             self._stub.StoreSessionHistory, exchange_to_proto(exchange), timeout_s=self._timeout_s, repeatable=True
+        )
+
+    async def learn(self, lesson: Lesson) -> None:
+        """Keeps how a run did what it was asked."""
+        await self._client.call(
+            self._stub.RecordPlaybook, lesson_to_proto(lesson), timeout_s=self._timeout_s, repeatable=True
+        )
+
+    async def count(self, trial: Trial) -> None:
+        """Counts how a run ended that was given playbooks."""
+        await self._client.call(
+            self._stub.RecordPlaybookOutcome, trial_to_proto(trial), timeout_s=self._timeout_s, repeatable=True
         )

@@ -50,6 +50,11 @@ class SandboxTools:
             self._refreshing = asyncio.create_task(self._refresh_quietly())
         return self._specs
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of each tool that is known and tells it."""
+        return {spec.name: spec.version for spec in self._specs if spec.version}
+
     async def execute(self, call: ToolCall, *, session_id: str, effect_id: str, repeatable: bool) -> ToolOutcome:
         """Runs one tool to its end.
 

@@ -128,6 +128,8 @@ class ToolSpec:
     description: str
     parameters_schema_json: str
     effects: Effects = Effects.EFFECTFUL
+    # Changes when the tool's behaviour does; empty where that is not told.
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

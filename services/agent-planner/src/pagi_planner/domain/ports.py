@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from pagi_planner.domain.events import Event, EventType
+from pagi_planner.domain.lesson import Lesson, Trial
 from pagi_planner.domain.model import (
     Context,
     Exchange,
@@ -48,6 +49,24 @@ class Memory(Protocol):
 
     async def remember(self, exchange: Exchange) -> None:
         """Adds to the session's history; the same exchange twice is stored once.
+
+        Raises:
+            PagiError: Memory cannot be reached.
+        """
+
+
+class Mind(Protocol):
+    """Learns from runs. Telling it of one run twice changes nothing."""
+
+    async def learn(self, lesson: Lesson) -> None:
+        """Keeps how a run did what it was asked.
+
+        Raises:
+            PagiError: Memory cannot be reached, or refuses the lesson.
+        """
+
+    async def count(self, trial: Trial) -> None:
+        """Counts how a run ended that was given playbooks.
 
         Raises:
             PagiError: Memory cannot be reached.

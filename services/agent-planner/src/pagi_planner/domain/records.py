@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pagi_chassis import telemetry
 
 from pagi_planner.domain.context import FittedContext
 from pagi_planner.domain.evaluation import Evaluation
-from pagi_planner.domain.model import ModelAnswer, RunRequest, RunStatus, ToolCall, Usage
+from pagi_planner.domain.model import ModelAnswer, RunRequest, RunStatus, ToolCall, ToolSpec, Usage
 from pagi_planner.domain.turn import Observation
 
 
@@ -29,7 +30,7 @@ def start(request: RunRequest) -> dict[str, Any]:
     }
 
 
-def context(fitted: FittedContext, tools: list[str], degraded: list[str]) -> dict[str, Any]:
+def context(fitted: FittedContext, tools: Collection[ToolSpec], degraded: list[str]) -> dict[str, Any]:
     """CONTEXT_LOADED: what the model is given to begin with."""
     return {
         "messages": [{"role": message.role, "text": message.text} for message in fitted.messages],
@@ -43,7 +44,8 @@ def context(fitted: FittedContext, tools: list[str], degraded: list[str]) -> dic
             }
             for passage in fitted.passages
         ],
-        "tools": sorted(tools),
+        "tools": sorted(tool.name for tool in tools),
+        "tool_versions": {tool.name: tool.version for tool in tools if tool.version},
         "left_out": fitted.left_out,
         "tokens": fitted.tokens,
         "degraded": degraded,

@@ -65,7 +65,7 @@ class Run:
         self._specs = {spec.name: spec for spec in specs}
         notices = ("No tools can be reached now. Say so where one would be needed.",) if "sandbox" in degraded else ()
         fitted = fit(context, self._request, max_tokens=self._agent.policy.max_context_tokens, notices=notices)
-        self._note(EventType.CONTEXT_LOADED, records.context(fitted, list(self._specs), degraded))
+        self._note(EventType.CONTEXT_LOADED, records.context(fitted, specs, degraded))
 
     async def work(self) -> None:
         """Asks the model and runs its tools until an answer will do."""

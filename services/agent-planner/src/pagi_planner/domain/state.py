@@ -51,6 +51,7 @@ class RunState:
     messages: list[Message] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
+    tool_versions: dict[str, str] = field(default_factory=dict)
     degraded: list[str] = field(default_factory=list)
     open_calls: dict[str, ToolCall] = field(default_factory=dict)
     observations: dict[str, str] = field(default_factory=dict)
@@ -139,6 +140,8 @@ class RunState:
             Source(each["source"], each["knowledge_base"], tuple(each["headings"]), each["score"], cited=False)
             for each in event.data["passages"]
         ]
+        # Absent in the first rows that were ever written.
+        self.tool_versions = event.data.get("tool_versions", {})
         self._note_degraded(event)
 
     def _model_request(self, event: Event) -> None:
