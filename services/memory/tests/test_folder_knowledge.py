@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 from pagi_chassis.errors import InvalidArgumentError
 from pagi_memory.adapters.folder_knowledge import FolderKnowledge
-from pagi_memory.domain.errors import NoKnowledgeFolderError, UnknownDocumentError, UnreadableDocumentError
+from pagi_memory.domain.errors import (
+    NoKnowledgeFolderError,
+    StoreUnavailableError,
+    UnknownDocumentError,
+    UnreadableDocumentError,
+)
 
 
 def write(root: Path, files: dict[str, str | bytes]) -> None:
@@ -166,3 +171,10 @@ async def test_a_change_in_the_folders_is_noticed(tmp_path: Path) -> None:
     await asyncio.wait_for(touch(), timeout=20)
     assert await noticed is None
     await changes.aclose()
+
+
+async def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    # A file stands where a folder is needed; a full or read-only disk raises the same kind of error.
+    write(tmp_path, {"Domain-KB/a": "x"})
+    with pytest.raises(StoreUnavailableError, match="cannot be changed"):
+        await FolderKnowledge(tmp_path, max_bytes=100).write("Domain-KB/a/b.md", b"x")

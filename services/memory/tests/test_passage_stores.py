@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
 from pagi_memory.adapters.sqlite_word_budget import WordBudget
+from pagi_memory.domain.errors import StoreUnavailableError
 from pagi_memory.domain.model import Document, KnowledgeBase, Narrowing, Passage, Piece, Shelf
 from pagi_memory.domain.ports import PassageStore
 from pagi_memory.testing import InMemoryPassageStore, source_text
@@ -264,4 +265,12 @@ async def test_a_file_of_an_older_version_is_emptied_and_filled_again(tmp_path: 
     await store.start()
     assert caplog.text == ""
     assert len(await store.fingerprints()) == 1
+    await store.stop()
+
+
+async def test_a_damaged_file_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "memory.db").write_bytes(b"rubbish" * 5_000)
+    store = SqlitePassageStore(tmp_path / "memory.db")
+    with pytest.raises(StoreUnavailableError, match=r"delete .*memory\.db-wal.* from the knowledge bases"):
+        await store.start()
     await store.stop()

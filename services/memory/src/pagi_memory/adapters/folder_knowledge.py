@@ -7,12 +7,18 @@ import hashlib
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from pagi_chassis.errors import InvalidArgumentError
 
 from pagi_memory.adapters.document_formats import CONVERTER_VERSION, FORMATS, convert
-from pagi_memory.domain.errors import NoKnowledgeFolderError, UnknownDocumentError, UnreadableDocumentError
+from pagi_memory.domain.errors import (
+    NoKnowledgeFolderError,
+    StoreUnavailableError,
+    UnknownDocumentError,
+    UnreadableDocumentError,
+)
 from pagi_memory.domain.limits import is_persona_name
 from pagi_memory.domain.model import DEFAULT_PERSONA, Found, FoundFile, Shelf, SourceText
 from pagi_memory.domain.sources import FILED, shelf_of
@@ -45,11 +51,13 @@ class FolderKnowledge:
 
     async def write(self, source: str, content: bytes) -> bool:
         """See `KnowledgeFiles.write`."""
-        return await asyncio.to_thread(self._write, source, content)
+        with _telling_of_disk(source):
+            return await asyncio.to_thread(self._write, source, content)
 
     async def delete(self, source: str) -> None:
         """See `KnowledgeFiles.delete`."""
-        await asyncio.to_thread(self._delete, source)
+        with _telling_of_disk(source):
+            await asyncio.to_thread(self._delete, source)
 
     async def changes(self) -> AsyncIterator[None]:
         """See `KnowledgeFiles.changes`. What changed is not told: a rename comes as "added", and only a look is sure.
@@ -183,6 +191,15 @@ class FolderKnowledge:
         if not path.parent.resolve().is_relative_to(self._root.resolve()):
             raise InvalidArgumentError(f"source {source!r} leads out of the knowledge bases.", field="source")
         return path
+
+
+@contextmanager
+def _telling_of_disk(source: str) -> Iterator[None]:
+    """A disk that is full or read only is for the caller to know."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailableError(f"{source} cannot be changed: {error.strerror or error}.") from error
 
 
 def _content_hash(content: bytes) -> str:

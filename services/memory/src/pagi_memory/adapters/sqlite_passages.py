@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +12,18 @@ from typing import TYPE_CHECKING
 
 from pagi_memory.adapters import sqlite_passage_schema as sql
 from pagi_memory.adapters.sqlite_database import SqliteDatabase
+from pagi_memory.adapters.sqlite_passage_rows import (
+    EPOCH,
+    embedded_text_of,
+    empty,
+    info_of,
+    passage_of,
+    row_of,
+    version_of,
+)
 from pagi_memory.adapters.sqlite_word_budget import WordBudget
 from pagi_memory.adapters.vector_rows import best_rows, from_blob, stacked, to_blob
+from pagi_memory.domain.errors import StoreUnavailableError
 from pagi_memory.domain.model import (
     Document,
     DocumentInfo,
@@ -22,7 +31,6 @@ from pagi_memory.domain.model import (
     KnowledgeBase,
     Narrowing,
     Passage,
-    Piece,
     Shelf,
     ShelfStatistics,
 )
@@ -31,9 +39,6 @@ from pagi_memory.domain.ports import EVERYTHING
 if TYPE_CHECKING:
     from pagi_memory.domain.model import Matrix, Vector
 
-log = logging.getLogger(__name__)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INSERT_DOCUMENT = """
 INSERT INTO documents (source, persona, knowledge_base, fingerprint, body, metadata, updated_at_us)
 VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -69,10 +74,20 @@ class SqlitePassageStore:
         self._now = now
 
     async def start(self) -> None:
-        """Opens the file; one that an older version wrote is emptied, to be filled again from the folders."""
-        if self._path.exists() and _version(self._path) not in (0, sql.VERSION):
-            _empty(self._path)
-        await self._database.start()
+        """Opens the file; one that an older version wrote is emptied, to be filled again from the folders.
+
+        Raises:
+            StoreUnavailableError: The file cannot be opened or is damaged; the text says how to make it anew.
+        """
+        if self._path.exists() and version_of(self._path) not in (0, sql.VERSION):
+            empty(self._path)
+        try:
+            await self._database.start()
+        except StoreUnavailableError as error:
+            raise StoreUnavailableError(
+                f"{error.message}. Stop the service, delete {self._path}, {self._path}-wal and {self._path}-shm, "
+                "and start it again: all of it is made anew from the knowledge bases."
+            ) from error
 
     async def stop(self) -> None:
         """Closes the file."""
@@ -87,7 +102,7 @@ class SqlitePassageStore:
     async def replace(self, document: Document) -> None:
         """See `PassageStore.replace`. Passages that stay keep their row, and the index hears nothing of them."""
         text = document.source_text
-        written = (self._now() - _EPOCH) // timedelta(microseconds=1)
+        written = (self._now() - EPOCH) // timedelta(microseconds=1)
         metadata = json.dumps(dict(text.metadata), ensure_ascii=False)
         place = (text.source, text.shelf.persona, text.shelf.knowledge_base.value)
         row = (*place, document.fingerprint, text.text, metadata, written)
@@ -99,7 +114,7 @@ class SqlitePassageStore:
             connection.executemany("DELETE FROM passages WHERE id = ?", [(passage_id,) for passage_id in gone])
             connection.execute(_INSERT_DOCUMENT, row)
             new = [passage for passage in document.passages if passage.id not in known]
-            connection.executemany(_INSERT_PASSAGE, [_row(passage) for passage in new])
+            connection.executemany(_INSERT_PASSAGE, [row_of(passage) for passage in new])
             moved = [(p.piece.offset, p.piece.index, p.id) for p in document.passages if p.id in known]
             connection.executemany(_MOVE_PASSAGE, moved)
             model = _serving_model(connection)
@@ -174,7 +189,7 @@ class SqlitePassageStore:
 
         def select(connection: sqlite3.Connection) -> dict[str, Passage]:
             rows = connection.execute(sql.PASSAGES.format(marks=_marks(ids)), tuple(ids))
-            return {row[0]: _passage(*row) for row in rows}
+            return {row[0]: passage_of(*row) for row in rows}
 
         return await self._database.read(select)
 
@@ -189,7 +204,7 @@ class SqlitePassageStore:
             condition, values = f"{condition} AND knowledge_base IN ({_marks(bases)})", [*values, *bases]
         statement = sql.DOCUMENTS.format(condition=condition)
         return await self._database.read(
-            lambda connection: [_info(*row) for row in connection.execute(statement, (*values, limit))]
+            lambda connection: [info_of(*row) for row in connection.execute(statement, (*values, limit))]
         )
 
     async def document(self, source: str) -> tuple[DocumentInfo, str, list[Passage]] | None:
@@ -205,7 +220,7 @@ class SqlitePassageStore:
                 passages = connection.execute(sql.PASSAGES_OF_SOURCE, (source,)).fetchall()
             finally:
                 connection.execute("COMMIT")
-            return (_info(*row), body[0], [_passage(*found) for found in passages]) if row else None
+            return (info_of(*row), body[0], [passage_of(*found) for found in passages]) if row else None
 
         return await self._database.read(select)
 
@@ -271,7 +286,7 @@ class SqlitePassageStore:
 
         def select(connection: sqlite3.Connection) -> dict[str, Vector]:
             rows = connection.execute(sql.VECTORS_OF_SOURCE, (source,))
-            return {_embedded_text(headings, body): from_blob(blob) for headings, body, blob in rows}
+            return {embedded_text_of(headings, body): from_blob(blob) for headings, body, blob in rows}
 
         return await self._database.read(select)
 
@@ -294,7 +309,7 @@ class SqlitePassageStore:
 
         def select(connection: sqlite3.Connection) -> dict[str, str]:
             rows = connection.execute(sql.WITHOUT_VECTOR, (model, limit))
-            return {passage_id: _embedded_text(headings, body) for passage_id, headings, body in rows}
+            return {passage_id: embedded_text_of(headings, body) for passage_id, headings, body in rows}
 
         return await self._database.read(select)
 
@@ -316,29 +331,6 @@ class SqlitePassageStore:
         return await self._database.read(select)
 
 
-def _version(path: Path) -> int:
-    try:
-        connection = sqlite3.connect(path)
-        try:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'documents'").fetchone():
-                return 0
-            return int(connection.execute("PRAGMA user_version").fetchone()[0]) or 1
-        finally:
-            connection.close()
-    except sqlite3.Error:
-        # Start says what is wrong with it.
-        return 0
-
-
-def _empty(path: Path) -> None:
-    log.warning("%s was written by another version: it is emptied and filled again from the folders", path)
-    connection = sqlite3.connect(path)
-    try:
-        connection.executescript(sql.DROP)
-    finally:
-        connection.close()
-
-
 def _serving_model(connection: sqlite3.Connection) -> str:
     row = connection.execute("SELECT value FROM facts WHERE name = 'model'").fetchone()
     return str(row[0]) if row else ""
@@ -347,42 +339,6 @@ def _serving_model(connection: sqlite3.Connection) -> str:
 def _delete(connection: sqlite3.Connection, source: str) -> None:
     connection.execute("DELETE FROM passages WHERE source = ?", (source,))
     connection.execute("DELETE FROM documents WHERE source = ?", (source,))
-
-
-def _row(passage: Passage) -> tuple[str | int, ...]:
-    piece, shelf = passage.piece, passage.shelf
-    headings = json.dumps(piece.headings, ensure_ascii=False)
-    place = (passage.source, shelf.persona, shelf.knowledge_base.value, sql.shelf_word(shelf))
-    return (passage.id, *place, headings, piece.title, piece.text, piece.offset, piece.index, piece.tokens)
-
-
-def _passage(
-    passage_id: str,
-    persona: str,
-    base: str,
-    source: str,
-    body: str,
-    headings: str,
-    offset: int,
-    index: int,
-    tokens: int,
-    metadata: str,
-) -> Passage:
-    piece = Piece(body, tuple(json.loads(headings)), offset, index, tokens)
-    return Passage(passage_id, Shelf(persona, KnowledgeBase(base)), source, piece, json.loads(metadata))
-
-
-def _info(
-    source: str, persona: str, base: str, metadata: str, updated_at_us: int, characters: int, passages: int
-) -> DocumentInfo:
-    updated_at = _EPOCH + timedelta(microseconds=updated_at_us)
-    return DocumentInfo(
-        source, Shelf(persona, KnowledgeBase(base)), passages, characters, json.loads(metadata), updated_at
-    )
-
-
-def _embedded_text(headings: str, body: str) -> str:
-    return Piece(body, tuple(json.loads(headings)), 0, 0).embedded_text
 
 
 def _marks(values: Iterable[object]) -> str:
