@@ -22,6 +22,8 @@ from pagi_sandbox.adapters.fork_orders import Users
 from pagi_sandbox.adapters.fork_process import ForkServerOptions
 from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
+from pagi_sandbox.adapters.mcp_config import read_servers
+from pagi_sandbox.adapters.mcp_runner import McpRunner
 from pagi_sandbox.adapters.prometheus_calls import PrometheusCallMeter, count_restart, show_profile
 from pagi_sandbox.adapters.sqlite_effects import SqliteEffectLedger
 from pagi_sandbox.adapters.sqlite_notes import SqliteNoteStore
@@ -69,6 +71,7 @@ async def build(
         disk=disk,
         isolates=fork_runner,
     )
+    mcp = _mcp(settings, fork_runner)
     files = SessionFiles(workspaces, reader, census, policy)
     grpc_server = GrpcServer(
         settings.bind_host, settings.sandbox_grpc_port, tls=settings.server_tls, port_variable="SANDBOX_GRPC_PORT"
@@ -82,7 +85,7 @@ async def build(
         workspaces, max_age_s=settings.sandbox_workspace_max_age_hours * 3600, removed=disk.forget
     )
     stores: list[Component] = [notes, todos, ledger, census, reader]
-    return [fork_runner, *stores, removal, _Registration(sandbox), http_server, grpc_server, health]
+    return [fork_runner, *stores, removal, mcp, _Registration(sandbox, mcp), http_server, grpc_server, health]
 
 
 def _fork_runner(settings: SandboxSettings) -> ForkRunner:
@@ -99,6 +102,11 @@ def _fork_runner(settings: SandboxSettings) -> ForkRunner:
         cgroup=settings.sandbox_cgroup,
     )
     return ForkRunner(options, on_restart=count_restart, on_isolation=show_profile)
+
+
+def _mcp(settings: SandboxSettings, files: ForkRunner) -> McpRunner:
+    servers = read_servers(settings.sandbox_mcp_config) if settings.sandbox_mcp_config else []
+    return McpRunner(servers, settings.sandbox_mcp_homes_dir, files=files)
 
 
 def _users(uids: str) -> Users | None:
@@ -125,14 +133,18 @@ def _health(fork_runner: ForkRunner) -> Health:
 class _Registration:
     """Registers the tools once their runners have started."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, mcp: McpRunner) -> None:
         self._sandbox = sandbox
+        self._mcp = mcp
 
     async def start(self) -> None:
         try:
             self._sandbox.register()
         except DuplicateToolError as error:
             raise StartError(str(error)) from error
+        # Last: a server may not take the name of a tool of ours, and what its tools are may change at any time.
+        self._mcp.on_change = lambda: self._sandbox.refresh(self._mcp)
+        self._mcp.on_change()
 
     async def stop(self) -> None:
         """Holds nothing."""

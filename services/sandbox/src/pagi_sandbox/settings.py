@@ -123,6 +123,13 @@ class SandboxSettings(ServiceSettings):
         default="",
         description="Address of a SearXNG instance that allows the JSON format; it may be on a private network.",
     )
+    sandbox_mcp_config: Path | None = Field(
+        default=None,
+        description="File of MCP servers, in the mcpServers shape that desktop clients use; see docs/sandbox.md.",
+    )
+    sandbox_mcp_homes_dir: Path = Field(
+        default=Path("data/mcp"), description="Where each MCP server that is started here has its private directory."
+    )
     sandbox_fetch_allow: tuple[str, ...] = Field(
         default=(),
         description="Hosts off the public Internet that fetch_url may read all the same, as host:port, separated by "
@@ -148,6 +155,11 @@ class SandboxSettings(ServiceSettings):
             if not 1000 <= first <= last < 4_294_967_295:
                 raise ValueError("the first number is to be 1000 or more, the last no smaller, below 4294967295")
         return value
+
+    @field_validator("sandbox_mcp_config", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return value or None
 
     @field_validator("sandbox_fetch_allow")
     @classmethod

@@ -40,6 +40,10 @@ class Sandbox:
         """
         self.registry.add_all(self.runners, self.schemas)
 
+    def refresh(self, runner: ToolRunner) -> None:
+        """Takes the tools of a runner that learned something new."""
+        self.registry.update(runner, self.schemas)
+
     def tools(self) -> Sequence[ToolSpec]:
         """Every tool, by name."""
         return self.registry.specs()

@@ -62,6 +62,18 @@ class ToolRegistry:
                     left_out.append(LeftOut(spec.origin, str(error)))
         return left_out
 
+    def update(self, runner: ToolRunner, schemas: ArgumentSchemas) -> None:
+        """Takes the tools of a runner anew: of one that learns what it can while it runs.
+
+        One whose schema is broken, or whose name another runner's tool has, is logged and left out.
+        """
+        self._tools = {name: tool for name, tool in self._tools.items() if tool.runner is not runner}
+        for spec in runner.tools():
+            try:
+                self.add(spec, schemas.compile(spec), runner)
+            except (SchemaError, DuplicateToolError) as error:
+                log.error("tool %r from %s is left out: %s", spec.name, spec.origin, error)
+
     def add(self, spec: ToolSpec, arguments: ArgumentCheck, runner: ToolRunner) -> None:
         """Takes one tool.
 

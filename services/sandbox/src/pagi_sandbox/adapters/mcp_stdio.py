@@ -1,0 +1,198 @@
+"""The stdio transport (https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#stdio), bounded.
+
+The SDK's own starts the server with the service's variables and no jail, and keeps a line of any length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pagi_sandbox.domain.mcp import McpServer
+
+if TYPE_CHECKING:
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+    from mcp.shared.message import SessionMessage
+
+log = logging.getLogger(__name__)
+
+# The longest message: an answer of 4 MiB with its escapes.
+MAX_LINE = 8 * 2**20
+# A server that talks faster waits in its own pipe, instead of keeping the service from its calls.
+_MESSAGES_A_SECOND = 500
+_END_S = 7.0
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+class Failing:
+    """Why a server ended, for people: what it wrote last to stderr."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.reason = ""
+        self.lines: deque[str] = deque(maxlen=5)
+        self.lost = asyncio.Event()
+
+    def lose(self, reason: str) -> None:
+        """The server is of no more use; the first reason counts."""
+        self.reason = self.reason or reason
+        self.lost.set()
+
+    def __str__(self) -> str:
+        """One line."""
+        said = " | ".join(self.lines)
+        return f"{self.reason or 'it ended'}{f'; it said: {said}' if said else ''}"[:1000]
+
+
+@asynccontextmanager
+async def jailed_stdio(server: McpServer, home: Path, failing: Failing) -> AsyncIterator[Any]:
+    """The streams of a server that runs while the block does.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    import anyio
+    from mcp.shared.message import SessionMessage
+
+    process = await _start(server, home)
+    into_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
+    tasks = [
+        asyncio.create_task(_read(process, into_session, failing)),
+        asyncio.create_task(_write(process, from_session)),
+        asyncio.create_task(_listen(process, failing)),
+    ]
+    try:
+        yield incoming, outgoing
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for stream in (into_session, incoming, outgoing, from_session):
+            stream.close()
+        await _end(process)
+
+
+async def _start(server: McpServer, home: Path) -> asyncio.subprocess.Process:
+    path = server.env.get("PATH", _PATH)
+    environment = {"PATH": path, "HOME": str(home), "TMPDIR": str(home / "tmp"), "LANG": "C.UTF-8", **server.env}
+    options = await asyncio.to_thread(_options, server, home, path)
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        "-m",
+        "pagi_sandbox.zygote.launch",
+        json.dumps(options),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+        cwd="/",
+        start_new_session=True,
+        limit=MAX_LINE,
+    )
+
+
+def _options(server: McpServer, home: Path, path: str) -> dict[str, Any]:
+    """How the jail is made.
+
+    Raises:
+        OSError: there is no such program, or its private directory cannot be made.
+    """
+    (home / "tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
+    program = shutil.which(server.command, path=path)
+    if program is None:
+        raise FileNotFoundError(f"there is no program {server.command!r} on {path}")
+    # What the operator has named is there to be seen: a script, a directory to serve.
+    named = [one for one in server.args if Path(one).is_absolute() and Path(one).exists()]
+    cwd = server.cwd or str(home)
+    return {
+        "parent": os.getpid(),
+        "argv": [program, *server.args],
+        "cwd": cwd,
+        "network": server.jail.network,
+        "read": [program, str(Path(program).resolve()), cwd, *named, *server.jail.read],
+        "write": [str(home), *server.jail.write],
+        "memory_bytes": server.jail.memory_mb * 2**20,
+    }
+
+
+async def _read(
+    process: asyncio.subprocess.Process,
+    into_session: MemoryObjectSendStream[SessionMessage | Exception],
+    failing: Failing,
+) -> None:
+    import anyio
+    from mcp.shared.message import SessionMessage
+    from mcp_types import jsonrpc_message_adapter
+
+    assert process.stdout is not None
+    loop = asyncio.get_running_loop()
+    window, messages = loop.time(), 0
+    try:
+        while line := await process.stdout.readline():
+            messages += 1
+            if messages >= _MESSAGES_A_SECOND:
+                await asyncio.sleep(max(0.0, window + 1 - loop.time()))
+                window, messages = loop.time(), 0
+            with suppress(ValueError):  # no message: servers print what they should not
+                await into_session.send(SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False)))
+        code = await process.wait()
+        failing.lose(f"it ended with status {code}")
+    except ValueError:
+        failing.lose(f"it sent a message of more than {MAX_LINE} bytes")
+    except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+        failing.lose("the session is over")
+    finally:
+        # Whoever waits for an answer hears that none comes.
+        into_session.close()
+
+
+async def _write(process: asyncio.subprocess.Process, from_session: MemoryObjectReceiveStream[SessionMessage]) -> None:
+    assert process.stdin is not None
+    with suppress(ConnectionError):
+        async for message in from_session:
+            text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            process.stdin.write(text.encode() + b"\n")
+            await process.stdin.drain()
+
+
+async def _listen(process: asyncio.subprocess.Process, failing: Failing) -> None:
+    """Keeps the last of what it says to people; never more."""
+    assert process.stderr is not None
+    while True:
+        chunk = await process.stderr.read(8192)
+        if not chunk:
+            return
+        for line in chunk.decode("utf-8", "replace").splitlines():
+            if line.strip():
+                failing.lines.append(line.strip()[:300])
+        await asyncio.sleep(0.01)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Tells the jail's keeper to end everything in it, and waits for that."""
+    if process.stdin is not None:
+        process.stdin.close()
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(_END_S):
+            # Whatever is left in the pipes, so that they close.
+            for pipe in (process.stdout, process.stderr):
+                while pipe is not None and await pipe.read(65_536):
+                    pass
+            await process.wait()
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

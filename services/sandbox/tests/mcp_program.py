@@ -1,0 +1,115 @@
+"""A server that the tests start: `python mcp_program.py stdio` or `python mcp_program.py http <port>`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import ToolAnnotations
+
+server = MCPServer("test", version="3.1")
+
+
+@server.tool(annotations=ToolAnnotations(read_only_hint=True))
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@server.tool(name="Read-File", annotations=ToolAnnotations(idempotent_hint=True), structured_output=False)
+def read_file(path: str) -> str:
+    """Read a file of the machine."""
+    return Path(path).read_text()
+
+
+@server.tool(annotations=ToolAnnotations(destructive_hint=True), structured_output=False)
+def write_file(path: str) -> str:
+    """Write a file of the machine."""
+    Path(path).write_text("written")
+    return "done"
+
+
+@server.tool(structured_output=False)
+def environment() -> str:
+    """Show the environment."""
+    return "\n".join(f"{name}={value}" for name, value in sorted(os.environ.items()))
+
+
+@server.tool(structured_output=False)
+def connect(port: int) -> str:
+    """Connect to a port of this machine."""
+    import socket
+
+    socket.create_connection(("127.0.0.1", port), 2).close()
+    return "connected"
+
+
+@server.tool(structured_output=False)
+def picture() -> list[object]:
+    """Draw something."""
+    return ["a picture", Image(data=b"\x89PNG\r\n\x1a\nnot really", format="png")]
+
+
+@server.tool(structured_output=False)
+def fail() -> str:
+    """Fail."""
+    raise ToolError("this cannot be done")
+
+
+@server.tool(structured_output=False)
+async def hang() -> str:
+    """Never answer."""
+    await asyncio.Event().wait()
+    return ""
+
+
+@server.tool(structured_output=False)
+def crash() -> str:
+    """End in the middle."""
+    print("the disk is on fire", file=sys.stderr, flush=True)
+    os._exit(7)
+
+
+@server.tool(structured_output=False)
+def long_line(size: int) -> str:
+    """Answer much."""
+    return "x" * size
+
+
+@server.tool(structured_output=False)
+def chatter(seconds: float) -> str:
+    """Talk about nothing, on every channel, as fast as it goes."""
+    line = '{"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}}\n'
+    code = f"import os, time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: os.write(1, {line!r}"
+    subprocess.Popen([sys.executable, "-c", f"{code}.encode() * 100); os.write(2, b'noise\\n' * 100)"])
+    return "begun"
+
+
+@server.tool(structured_output=False)
+def daemons() -> str:
+    """Leave processes behind, in sessions of their own."""
+    return " ".join(
+        str(subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL).pid)
+        for _ in range(3)
+    )
+
+
+@server.tool(structured_output=False)
+async def grow(context: Context) -> str:
+    """Learn another tool."""
+    server.add_tool(add, name="grown", description="A tool that came later.")
+    await context.notify_tools_changed()
+    await context.session.send_tool_list_changed()
+    return "grown"
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "stdio":
+        server.run("stdio")
+    else:
+        server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[2]))

@@ -1,0 +1,118 @@
+"""The file of MCP servers: what is taken, and how each fault is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pagi_sandbox.adapters.mcp_config import read_servers
+from pagi_sandbox.domain.mcp import McpServer, ServerJail
+
+
+def servers(tmp_path: Path, content: Any) -> list[McpServer]:
+    path = tmp_path / "mcp.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return read_servers(path)
+
+
+def test_both_kinds_are_read(tmp_path: Path) -> None:
+    found = servers(
+        tmp_path,
+        {
+            "mcpServers": {
+                "My-Files": {
+                    "command": "npx",
+                    "args": ["-y", "files"],
+                    "env": {"KEY": "v"},
+                    "cwd": str(tmp_path),
+                    "jail": {"network": False, "read": ["/srv"], "write": ["/srv/out"], "memory_mb": 64},
+                    "alwaysAllow": ["other clients' fields are passed over"],
+                },
+                "web": {"type": "streamable-http", "url": "https://x.example/mcp", "headers": {"Authorization": "B"}},
+                "off": {"command": "x", "disabled": True},
+            }
+        },
+    )
+    files = McpServer("my_files", "npx", ("-y", "files"), {"KEY": "v"}, str(tmp_path))
+    jail = ServerJail(network=False, read=("/srv",), write=("/srv/out",), memory_mb=64)
+    assert [server.name for server in found] == ["my_files", "web"]
+    assert (found[0].command, found[0].args, found[0].env, found[0].cwd) == (
+        files.command,
+        files.args,
+        files.env,
+        files.cwd,
+    )
+    assert found[0].jail == jail
+    assert (found[1].url, found[1].headers) == ("https://x.example/mcp", {"Authorization": "B"})
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ([], "mcpServers.bad is left out: an object is needed"),
+        ({}, 'either "command" or "url" is needed'),
+        ({"command": "x", "url": "http://x"}, 'either "command" or "url"'),
+        ({"command": 5}, "mcpServers.bad is left out: command: str is needed, not int"),
+        ({"command": "x", "args": "y"}, "args: list is needed"),
+        ({"command": "x", "args": ["a", 5]}, "args[1]: str is needed"),
+        ({"command": "x", "args": [None]}, "args[0]: str is needed"),
+        ({"command": "x", "args": ["a\0"]}, "args[0]: it holds a NUL"),
+        ({"command": "x", "env": {"A": 1}}, "env.A: str is needed"),
+        ({"command": "x", "env": {"A=B": "1"}}, "env.A=B: that is no name"),
+        ({"command": "x", "cwd": "relative"}, "cwd: 'relative' is no absolute path"),
+        ({"command": "x", "cwd": "/no/such/dir"}, "cwd: '/no/such/dir'"),
+        ({"type": "sse", "url": "http://x"}, "type: 'sse' is not supported"),
+        ({"type": "http", "command": "x"}, "url: either"),
+        ({"url": "ftp://x"}, "url: it has to begin with http"),
+        ({"url": "http://x", "headers": {"A": None}}, "headers.A: str is needed"),
+        ({"command": "x", "jail": {"netwrk": True}}, "jail.netwrk: unknown"),
+        ({"command": "x", "jail": {"network": "yes"}}, "jail.network: bool is needed"),
+        ({"command": "x", "jail": {"read": ["a"]}}, "jail.read[0]: 'a' is no absolute path"),
+        ({"command": "x", "jail": {"memory_mb": True}}, "jail.memory_mb: int is needed"),
+        ({"command": "x", "jail": {"memory_mb": 1}}, "jail.memory_mb: 1 is not 32"),
+    ],
+)
+def test_a_fault_costs_its_server_only_and_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, entry: Any, complaint: str
+) -> None:
+    found = servers(tmp_path, {"mcpServers": {"bad": entry, "good": {"command": "x"}}})
+    assert [server.name for server in found] == ["good"]
+    [record] = caplog.records
+    assert str(tmp_path / "mcp.json") in record.getMessage()
+    assert complaint in record.getMessage()
+
+
+@pytest.mark.parametrize("name", ["", "1st", "x" * 33, "ä"])
+def test_a_name_that_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    assert servers(tmp_path, {"mcpServers": {name: {"command": "x"}}}) == []
+    assert "its name has to begin with a letter" in caplog.text
+
+
+def test_two_names_that_fall_together(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = servers(tmp_path, {"mcpServers": {"a-b": {"command": "x"}, "A_B": {"command": "y"}}})
+    assert [server.command for server in found] == ["x"]
+    assert "another server is named 'a_b' too" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"mcpServers": []}',
+        "[" * 100_000,
+        "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str) -> None:
+    assert servers(tmp_path, content) == []
+    assert "there are no MCP servers" in caplog.text
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert read_servers(tmp_path / "gone.json") == []
+    assert "SANDBOX_MCP_CONFIG" in caplog.text

@@ -1,0 +1,85 @@
+"""MCP servers in the whole service: from the file to ListTools and back, and a service that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from pagi.sandbox.v1 import sandbox_pb2 as pb
+from pagi.sandbox.v1 import sandbox_pb2_grpc
+from pagi_chassis.grpc_client import GrpcClient
+
+from .test_service import Service
+
+HERE = Path(__file__).parent
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "mcp.json"
+    demo = {"command": sys.executable, "args": [str(HERE / "mcp_program.py"), "stdio"]}
+    math = {"command": sys.executable, "args": [str(HERE / "mcp_by_hand.py"), "good"]}
+    path.write_text(json.dumps({"mcpServers": {"demo": demo, "hand": math, "bad": {"command": 7}}}))
+    for name in list(os.environ):
+        if name.startswith("SANDBOX_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("SANDBOX_MCP_CONFIG", str(path))
+    monkeypatch.setenv("SANDBOX_APPROVAL_TOOLS", "hand.*")
+    return path
+
+
+async def call(client: GrpcClient, tool: str, arguments: str = "{}") -> pb.ExecuteToolResponse:
+    stub = sandbox_pb2_grpc.ToolServiceStub(client.channel)
+    request = pb.ExecuteToolRequest(tool=tool, arguments_json=arguments, session_id="demo")
+    response = await client.call(stub.ExecuteTool, request, timeout_s=20.0)
+    assert isinstance(response, pb.ExecuteToolResponse)
+    return response
+
+
+async def tools_of(client: GrpcClient) -> dict[str, pb.Tool]:
+    stub = sandbox_pb2_grpc.ToolServiceStub(client.channel)
+    response = await client.call(stub.ListTools, pb.ListToolsRequest(), timeout_s=5.0)
+    return {tool.name: tool for tool in response.tools}
+
+
+async def test_their_tools_stand_beside_ours_and_die_with_the_service(
+    config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with Service(tmp_path) as service:
+        client = GrpcClient(f"127.0.0.1:{service.grpc}")
+        try:
+            async with asyncio.timeout(30):
+                while not {"demo.add", "hand.good"} <= set(tools := await tools_of(client)):
+                    await asyncio.sleep(0.1)
+            assert {"math", "python", "fetch_url", "todo"} <= set(tools)
+            assert tools["hand.good"].requires_approval
+            assert tools["demo.add"].effects == pb.EFFECTS_READ_ONLY
+            added = await call(client, "demo.add", '{"a": 20, "b": 22}')
+            assert json.loads(added.output_json) == {"structured": {"result": 42}}
+            picture = await call(client, "demo.picture")
+            assert [artifact.media_type for artifact in picture.artifacts] == ["image/png"]
+            await call(client, "demo.grow")
+            async with asyncio.timeout(10):
+                while "demo.grown" not in await tools_of(client):
+                    await asyncio.sleep(0.05)
+            left = [int(pid) for pid in json.loads((await call(client, "demo.daemons")).output_json)["text"].split()]
+            assert all(map(alive, left))
+        finally:
+            await client.close()
+        os.kill(service.process.pid, signal.SIGKILL)
+        async with asyncio.timeout(5):
+            while any(map(alive, left)):
+                await asyncio.sleep(0.02)
+    assert "mcpServers.bad is left out: command: str is needed" in capfd.readouterr().out
