@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pagi_gateway.adapters.http_endpoint import Endpoint
-from pagi_gateway.domain.errors import ProviderDownError
+from pagi_gateway.domain.errors import ProviderAccessError, ProviderAnswerError, ProviderDownError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from pagi_chassis.errors import PagiError
     from pydantic_ai.models import Model
 
     from pagi_gateway.adapters.http_stream import Patience
@@ -124,4 +125,15 @@ class BedrockProvider:
         def make(name: str) -> Model:
             return BedrockConverseModel(name, provider=owner)
 
-        return PydanticAiProvider(self._endpoint, make, patience=self._patience)
+        return PydanticAiProvider(self._endpoint, make, failure=self._failure, patience=self._patience)
+
+    def _failure(self, error: Exception) -> PagiError | None:
+        from botocore.exceptions import BotoCoreError, NoCredentialsError  # type: ignore[import-untyped]
+        from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+
+        place = self._endpoint.place
+        if isinstance(error, NoCredentialsError):
+            return ProviderAccessError(f"{place}: no credentials; set {self._endpoint.key_variable}")
+        if isinstance(error, ResponseParserError):
+            return ProviderAnswerError(f"{place} answered what is no answer: {error}")
+        return ProviderDownError(f"{place} failed: {error}") if isinstance(error, BotoCoreError) else None

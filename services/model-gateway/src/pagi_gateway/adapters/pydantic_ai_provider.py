@@ -35,6 +35,7 @@ from pagi_gateway.domain.model import ModelInfo, Plan, ReasoningDelta, TextDelta
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
+    from pagi_chassis.errors import PagiError
     from pydantic_ai.messages import ModelResponseStreamEvent
     from pydantic_ai.models import Model
 
@@ -49,11 +50,20 @@ class PydanticAiProvider:
     Args:
         endpoint: Names the provider, its default model and what is told where it fails.
         make: Makes the model of a name; called once for each.
+        failure: Understands what the provider's own client raises through the library; None where it does not.
         patience: How long a stream may keep its listener waiting.
     """
 
-    def __init__(self, endpoint: Endpoint, make: Callable[[str], Model], *, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        make: Callable[[str], Model],
+        *,
+        failure: Callable[[Exception], PagiError | None],
+        patience: Patience | None = None,
+    ) -> None:
         self._endpoint = endpoint
+        self._failure = failure
         self._make = make
         self._patience = patience or Patience()
         self._models: dict[str, Model] = {}
@@ -140,6 +150,10 @@ class PydanticAiProvider:
             raise ProviderAccessError(f"{self._endpoint.place} cannot be asked like this: {error}") from error
         except UnexpectedModelBehavior as error:
             raise ProviderAnswerError(f"{self._endpoint.place} answered what is no answer: {error}") from error
+        except Exception as error:
+            if (typed := self._failure(error)) is None:
+                raise
+            raise typed from error
 
 
 def _said(error: ModelHTTPError) -> str:
