@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -35,7 +38,7 @@ def free_port() -> int:
 class MemoryProcess:
     """The service in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
         self.http_port, self.grpc_port = free_port(), free_port()
         self.log = folder / f"log-{self.http_port}"
@@ -44,6 +47,7 @@ class MemoryProcess:
             "MEMORY_PORT": str(self.http_port),
             "MEMORY_GRPC_PORT": str(self.grpc_port),
             "LOG_LEVEL": "debug",
+            **variables,
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -90,7 +94,7 @@ class MemoryProcess:
         return [(match.source, match.text, round(match.score, 4)) for match in answer.matches]
 
 
-Start = Callable[[], MemoryProcess]
+Start = Callable[..., MemoryProcess]
 
 
 @pytest.fixture
@@ -104,8 +108,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         (base / "Domain-KB" / f"plant{i:02}.md").write_text(body)
     started: list[MemoryProcess] = []
 
-    def begin() -> MemoryProcess:
-        started.append(MemoryProcess(tmp_path))
+    def begin(**variables: str) -> MemoryProcess:
+        started.append(MemoryProcess(tmp_path, **variables))
         return started[-1]
 
     yield begin
@@ -349,6 +353,72 @@ def test_the_command_brings_all_in_step_and_names_what_was_skipped(start: Start,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """An embedding endpoint with vectors of 8 numbers; `go` lets it answer."""
+
+    go = threading.Event()
+
+    def do_POST(self) -> None:
+        self.go.wait(30)
+        texts = json.loads(self.rfile.read(int(self.headers["content-length"])))["input"]
+        vectors = [[1 + text.count("water"), *(text.count(letter) for letter in "abcdnsx")] for text in texts]
+        body = json.dumps({"data": [{"index": i, "embedding": vector} for i, vector in enumerate(vectors)]}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    Endpoint.go.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_another_embedding_model_takes_over_while_the_old_one_serves(start: Start, endpoint: str) -> None:
+    memory = start()
+    memory.wait_for(memory.ready)
+    before = asyncio.run(memory.search("how much water does number7 need"))
+    memory.stop()
+
+    variables = {"EMBEDDING_BACKEND": "openai", "EMBEDDING_MODEL_NAME": "small", "EMBEDDING_BASE_URL": endpoint}
+
+    def knowledge() -> dict[str, object]:
+        return dict(httpx.get(f"http://127.0.0.1:{memory.http_port}/memory/knowledge").json())
+
+    Endpoint.go.clear()
+    memory = start(**variables)
+    memory.wait_for(memory.ready)
+    assert asyncio.run(memory.search("how much water does number7 need")) == before
+    told = knowledge()
+    assert (told["embedding_model"], told["next_embedding_model"]) == ("all-MiniLM-L6-v2", f"small@{endpoint}")
+    # Killed in the middle, it begins where it was.
+    memory.stop(signal.SIGKILL)
+    memory = start(**variables)
+    memory.wait_for(memory.ready)
+    Endpoint.go.set()
+    memory.wait_for(lambda: knowledge()["next_embedding_model"] == "")
+    assert knowledge()["embedding_model"] == f"small@{endpoint}"
+    after = asyncio.run(memory.search("how much water does number7 need"))
+    assert after[0][0] == "Domain-KB/plant07.md"
+    assert memory.stop() == 0
+
+    memory = start(**variables)
+    memory.wait_for(memory.ready)
+    assert asyncio.run(memory.search("how much water does number7 need")) == after
+    assert memory.stop() == 0
+    assert "rebuilt" not in memory.log.read_text()
 
 
 def test_importing_the_service_loads_nothing_heavy() -> None:
