@@ -63,6 +63,8 @@ def read_ending(ending: Ending, told: bytes, limits: Limits) -> Answer:
         return Answer(Verdict.MEMORY, "", _reason(Verdict.MEMORY, limits.memory_mb))
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and limits.cpu_ms and ending.cpu_ms >= limits.cpu_ms):
         return Answer(Verdict.TIMEOUT, "", "the tool used more processor time than its time limit allows")
+    if code == -signal.SIGKILL and ending.refused:
+        return Answer(Verdict.PROCESSES, "", _reason(Verdict.PROCESSES, limits.memory_mb))
     if code == -signal.SIGXFSZ:
         return Answer(Verdict.DISK, "", _reason(Verdict.DISK, limits.memory_mb))
     if code == -signal.SIGSYS:

@@ -243,15 +243,15 @@ class ForkRunner:
         if process is not self._process:
             return
         log.error("the fork server is replaced: %s", why, extra={"pid": process.pid})
+        jailers = [slot.take_jailer() for slot in self._slots.all()] if self._slots is not None else []
         _, slots = self._detach()
-        self._restarting = asyncio.get_running_loop().create_task(self._replace(process, slots))
+        self._restarting = asyncio.get_running_loop().create_task(self._replace(process, slots, jailers))
 
-    async def _replace(self, process: ForkServerProcess, slots: ForkSlots | None) -> None:
+    async def _replace(self, process: ForkServerProcess, slots: ForkSlots | None, jailers: Sequence[int]) -> None:
         # First its end: its jailers then end their calls and themselves, and nothing forks any more.
         await process.end()
+        asyncio.get_running_loop().call_later(_LAST_S, _end_all, [jailer for jailer in jailers if jailer >= 0])
         if slots is not None:
-            jailers = [jailer for slot in slots.all() if (jailer := slot.take_jailer()) >= 0]
-            asyncio.get_running_loop().call_later(_LAST_S, _end_all, jailers)
             slots.close("the sandbox's fork server is being restarted; the tool was not started")
         self._on_restart()
         back_off = 0.1

@@ -36,6 +36,11 @@ class ForkSlot:
         self._loop.add_reader(self.control.fileno(), self._read)
 
     @property
+    def was_ready(self) -> bool:
+        """Whether it has had a child at all."""
+        return self._generation > 0
+
+    @property
     def busy(self) -> bool:
         """Whether a call is in its child."""
         return self._call is not None
@@ -80,7 +85,9 @@ class ForkSlot:
             return
         self.closed = True
         self.waits = False
-        self._loop.remove_reader(self.control.fileno())
+        for ours in (self.control, self.work):
+            # Before the numbers are given away again.
+            self._loop.remove_reader(ours.fileno())
         for ours in (self.control, self.work, self.their_control, self.their_work):
             ours.close()
         if self._jailer >= 0:

@@ -56,6 +56,8 @@ class ForkSlots:
         Raises:
             UnavailableError: none is to be had.
         """
+        if self._over:
+            raise UnavailableError("the sandbox's fork server is being restarted; the tool was not started")
         idle = self._idle[kind]
         if idle:
             return idle.pop()
@@ -124,7 +126,7 @@ class ForkSlots:
         slot.handed_over()
 
     def _expect(self, slot: ForkSlot) -> None:
-        if not slot.closed and not slot.waits and not slot.busy:
+        if not slot.closed and not slot.was_ready:
             self._stuck(f"it did not make a slot ready within {self._patience_s():g} s")
 
     def _ready(self, slot: ForkSlot) -> None:

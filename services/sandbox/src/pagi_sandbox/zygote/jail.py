@@ -14,6 +14,8 @@ from pagi_sandbox.zygote.cgroups import Group
 
 # What a child for pure tools may take beside what it has from the fork server.
 _PURE_BYTES = 64 * 2**20
+# Tasks of the service's user besides those at the start, where they count against a call: slots and other calls.
+_OTHERS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Jail:
         self.plan = plan
         self.group = group
         self._network = network
-        self._tasks = tasks
+        self._others = tasks + _OTHERS
         self._visible = sight.read_only(network=network)
         options = seccomp.FilterOptions(network=network, own_files=plan.namespaces or plan.own_user)
         self._program = seccomp.build(options) if plan.seccomp else b""
@@ -207,7 +209,7 @@ class Jail:
         resource.setrlimit(resource.RLIMIT_FSIZE, (files, files))
         if orders["processes"]:
             # The kernel counts all tasks of a user in its user namespace: ours are there too, unless it has its own.
-            most = orders["processes"] + (0 if self.plan.own_user else 1 if self.plan.namespaces else self._tasks)
+            most = orders["processes"] + (0 if self.plan.own_user else 1 if self.plan.namespaces else self._others)
             _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
             most = most if hard == resource.RLIM_INFINITY else min(most, hard)
             resource.setrlimit(resource.RLIMIT_NPROC, (most, most))

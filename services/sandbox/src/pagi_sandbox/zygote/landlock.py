@@ -45,13 +45,18 @@ def _files(version: int) -> int:
 class Ruleset:
     """Rules in the making; `enforce` puts the process under them."""
 
-    def __init__(self, version: int, *, files: bool = True, tcp: bool = True) -> None:
+    def __init__(self, version: int, *, handled: int | None = None, tcp: bool = True) -> None:
         """Handles all that this version of Landlock can: what no rule allows is denied.
+
+        Args:
+            version: the ABI.
+            handled: of files, only these rights.
+            tcp: ports too.
 
         Raises:
             OSError: Landlock is not there.
         """
-        self._handled = _files(version) if files else 0
+        self._handled = _files(version) if handled is None else handled
         handled_tcp = 3 if tcp and version >= 4 else 0
         scoped = _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if version >= SCOPED else 0
         attributes = struct.pack("=QQQ", self._handled, handled_tcp, scoped)
@@ -87,7 +92,10 @@ def enter_scope(version: int) -> None:
     Raises:
         OSError: Landlock is older than ABI 6.
     """
-    Ruleset(version, files=False, tcp=False).enforce()
+    # A domain that says nothing of renames between folders forbids them to all domains in it.
+    rules = Ruleset(version, handled=_REFER, tcp=False)
+    rules.allow("/", _REFER)
+    rules.enforce()
 
 
 assert ctypes.sizeof(ctypes.c_long) == 8, "the tables are those of 64-bit machines"
