@@ -147,8 +147,14 @@ def dump(folder: Path) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def test_follows_the_files_over_restarts(start: Start, tmp_path: Path) -> None:
-    memory = start()
+@pytest.mark.parametrize("chroma", ["embedded", "server"])
+def test_follows_the_files_over_restarts(
+    start: Start, tmp_path: Path, chroma: str, request: pytest.FixtureRequest
+) -> None:
+    variables = {}
+    if chroma == "server":
+        variables = {"CHROMA_HOST": "127.0.0.1", "CHROMA_PORT": str(request.getfixturevalue("chroma_port"))}
+    memory = start(**variables)
     memory.wait_for(memory.ready)
     assert asyncio.run(memory.search("how much water does number7 need"))[0][0] == "Domain-KB/plant07.md"
     assert memory.stop() == 0
@@ -156,7 +162,7 @@ def test_follows_the_files_over_restarts(start: Start, tmp_path: Path) -> None:
     domain = tmp_path / "knowledge_bases" / "Domain-KB"
     (domain / "plant07.md").unlink()
     (domain / "plant08.md").write_text("# Plant 8\n\nPlant number8 was replaced by a cactus.")
-    memory = start()
+    memory = start(**variables)
     memory.wait_for(memory.ready)
     assert f"{DOCUMENTS - 1} documents unchanged, 1 stored, 1 removed" in memory.log.read_text()
     found = asyncio.run(memory.search("number7 number8 water cactus"))
@@ -166,6 +172,7 @@ def test_follows_the_files_over_restarts(start: Start, tmp_path: Path) -> None:
     ]
     assert memory.stop() == 0
     assert "rebuilt" not in memory.log.read_text()
+    assert (tmp_path / "data" / "chroma").exists() == (chroma == "embedded")
 
 
 @pytest.mark.parametrize("after", [5, DOCUMENTS + 1])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -29,35 +26,8 @@ def axis(i: int, tilt: float = 0.0) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-@pytest.fixture(scope="module")
-def server_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("chroma-server")
-    command = [str(Path(sys.executable).parent / "chroma"), "run", "--path", str(folder)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=subprocess.STDOUT
-        )
-        try:
-            deadline = time.monotonic() + 30
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except OSError:
-                    assert process.poll() is None, (folder / "log").read_text()
-                    assert time.monotonic() < deadline
-                    time.sleep(0.02)
-            yield port
-        finally:
-            process.terminate()
-            process.wait()
-
-
-async def test_vectors_of_another_length_take_the_place_of_the_old_ones(tmp_path: Path, server_port: int) -> None:
-    for source in (EmbeddedChroma(tmp_path / "chroma"), ChromaServer("127.0.0.1", server_port)):
+async def test_vectors_of_another_length_take_the_place_of_the_old_ones(tmp_path: Path, chroma_port: int) -> None:
+    for source in (EmbeddedChroma(tmp_path / "chroma"), ChromaServer("127.0.0.1", chroma_port)):
         chroma = ChromaIndex(source)
         await chroma.start()
         await chroma.apply(DOMAIN, {"a": axis(0), "b": axis(1)})
@@ -77,8 +47,11 @@ async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     if request.param == "embedded":
         chroma = ChromaIndex(EmbeddedChroma(tmp_path / "chroma"))
     else:
-        chroma = ChromaIndex(ChromaServer("127.0.0.1", request.getfixturevalue("server_port")))
+        chroma = ChromaIndex(ChromaServer("127.0.0.1", request.getfixturevalue("chroma_port")))
     await chroma.start()
+    # The server is the same for all tests.
+    for shelf in await chroma.shelves():
+        await chroma.clear(shelf)
     yield chroma
     for shelf in await chroma.shelves():
         await chroma.clear(shelf)
