@@ -17,11 +17,14 @@ from pagi_sandbox.zygote.jail import Jail
 _MAX_FILES = 256
 
 
-def run(work: int, jail: Jail, tools: Mapping[str, Tool], pure_orders: dict[str, Any] | None) -> NoReturn:
+def run(
+    work: int, generation: int, jail: Jail, tools: Mapping[str, Tool], pure_orders: dict[str, Any] | None
+) -> NoReturn:
     """Prepares itself, waits for work, does it, and ends the process without ever returning.
 
     Args:
         work: the descriptor of the slot's work socket.
+        generation: of this child; work for another is not its own.
         jail: the layers to put on.
         tools: by name.
         pure_orders: with them the child serves many calls of pure tools.
@@ -34,7 +37,7 @@ def run(work: int, jail: Jail, tools: Mapping[str, Tool], pure_orders: dict[str,
             _serve_pure(work, jail, tools, pure_orders)
             status = 0
         else:
-            status = _serve_one(work, jail, tools)
+            status = _serve_one(work, generation, jail, tools)
     except MemoryError:
         status = wire.EXIT_MEMORY
     finally:
@@ -42,9 +45,9 @@ def run(work: int, jail: Jail, tools: Mapping[str, Tool], pure_orders: dict[str,
         os._exit(status)
 
 
-def _serve_one(work: int, jail: Jail, tools: Mapping[str, Tool]) -> int:
+def _serve_one(work: int, generation: int, jail: Jail, tools: Mapping[str, Tool]) -> int:
     with socket.socket(fileno=work) as waiting:
-        packet, descriptors, _, _ = socket.recv_fds(waiting, wire.MAX_PACKET, 3)
+        packet, descriptors = _work_for(generation, waiting)
     if len(descriptors) != 3:
         return 0  # the service went away
     call, stdout, stderr = descriptors
@@ -59,6 +62,19 @@ def _serve_one(work: int, jail: Jail, tools: Mapping[str, Tool]) -> int:
     finish()
     channel.sendall(told)
     return 0
+
+
+def _work_for(generation: int, waiting: socket.socket) -> tuple[bytes, list[int]]:
+    """The first packet for this child; nothing where the service went away.
+
+    A call that is stopped before its child has read it leaves its packet behind: it is over, and must not begin here.
+    """
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(waiting, wire.MAX_PACKET, 3)
+        if len(packet) < wire.HEADER.size or wire.HEADER.unpack_from(packet)[1] == generation:
+            return packet, descriptors
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _serve_pure(work: int, jail: Jail, tools: Mapping[str, Tool], orders: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ class Jailer:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            child.run(self._work.detach(), self._jail, tools, self._pure_orders)
+            child.run(self._work.detach(), self._generation, self._jail, tools, self._pure_orders)
         self._say(wire.READY)
         status = self._watch(poller, pid)
         self._end_all()

@@ -174,7 +174,8 @@ def _sing(
     request |= dict.fromkeys(("session_id", "effect_id", "tenant", "trace_id"), "")
     data = json.dumps(request).encode()
     with call, their_call, Path(os.devnull).open("wb") as nowhere:
-        packet = wire.HEADER.pack(wire.RUN, 0) + json.dumps(orders).encode()
+        # The first child of its slot.
+        packet = wire.HEADER.pack(wire.RUN, 1) + json.dumps(orders).encode()
         socket.send_fds(work, [packet], [their_call.fileno(), nowhere.fileno(), nowhere.fileno()])
         their_call.close()
         call.settimeout(_PATIENCE_S)
