@@ -78,6 +78,24 @@ async def test_a_call_gets_defaults_workspace_and_identity(tmp_path: Path) -> No
     assert (call.tenant, call.trace_id, call.session_id) == ("t", "x", "s")
 
 
+async def test_what_the_service_leaves_in_a_workspace_is_not_held_against_the_next_call(tmp_path: Path) -> None:
+    class Told(ScriptedRunner):
+        def tools(self) -> list[ToolSpec]:
+            return [
+                ToolSpec("inside", "d", {"type": "object"}, Effects.EFFECTFUL, permissions=("service",)),
+                ToolSpec("writes", "d", {"type": "object"}, Effects.EFFECTFUL),
+            ]
+
+    sandbox = make(tmp_path, Told("t", [ToolOutcome(Verdict.OK)] * 4))
+    census = ScriptedCensus()
+    sandbox.disk = DiskGuard(DiskPolicy(2**30), census)
+    taken = []
+    for tool in ("writes", "writes", "inside", "writes"):
+        await sandbox.execute(ToolRequest(tool, "", "s"))
+        taken.append(census.taken)
+    assert taken == [2, 3, 3, 5]
+
+
 async def test_every_end_is_metered(tmp_path: Path) -> None:
     runner = ScriptedRunner("echo", [ToolOutcome(Verdict.TIMEOUT), UnavailableError("away"), ToolOutcome(Verdict.OK)])
     sandbox = make(tmp_path, runner)

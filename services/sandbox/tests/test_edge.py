@@ -67,7 +67,16 @@ async def client(sandbox: Sandbox, files: SessionFiles) -> AsyncIterator[Client]
 
 async def test_lists_the_tools_as_they_say_of_themselves(client: Client) -> None:
     tools = await client.tools()
-    assert sorted(tools) == ["fetch_url", "list_files", "math", "python", "read_file", "web_search", "write_file"]
+    assert sorted(tools) == [
+        "delete_file",
+        "fetch_url",
+        "list_files",
+        "math",
+        "python",
+        "read_file",
+        "web_search",
+        "write_file",
+    ]
     schema = json.loads(tools["math"].parameters_schema_json)
     assert schema["required"] == ["expression"]
     assert tools["python"].effects == pb.EFFECTS_EFFECTFUL

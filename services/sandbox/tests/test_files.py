@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pagi_sandbox.domain.tool import ToolContext, ToolFailedError
+from pagi_sandbox.domain.tools.delete_file import DeleteFile
 from pagi_sandbox.domain.tools.list_files import MAX_ENTRIES, ListFiles
 from pagi_sandbox.domain.tools.read_file import ReadFile
 from pagi_sandbox.domain.tools.write_file import WriteFile
@@ -42,6 +43,36 @@ def write(workspace: Path, path: str, content: str, **more: Any) -> Mapping[str,
 
 def listed(workspace: Path, **arguments: Any) -> Mapping[str, Any]:
     return ListFiles().run(arguments, ToolContext(workspace))
+
+
+def delete(workspace: Path, path: str) -> bool:
+    return bool(DeleteFile().run({"path": path}, ToolContext(workspace))["deleted"])
+
+
+def test_what_is_deleted_is_gone_with_all_that_is_below(workspace: Path) -> None:
+    write(workspace, "a/b/c.txt", "x")
+    write(workspace, "a/d.txt", "x")
+    assert [delete(workspace, "a/d.txt"), delete(workspace, "a"), delete(workspace, "a")] == [True, True, False]
+    assert delete(workspace, "not/there") is False
+    assert list(workspace.iterdir()) == []
+
+
+def test_a_link_is_deleted_never_what_it_points_to(workspace: Path, secret: Path) -> None:
+    (workspace / "link").symlink_to(secret)
+    (workspace / "d").mkdir()
+    (workspace / "d" / "linked").symlink_to(secret.parent)
+    os.link(secret, workspace / "hard")
+    assert all(delete(workspace, path) for path in ("link", "d", "hard"))
+    assert secret.read_text() == "secret"
+
+
+@pytest.mark.parametrize("path", [".", "..", "/", "../outside", "linked/secret.txt", "a\0", "file/below"])
+def test_nothing_outside_is_deleted(workspace: Path, secret: Path, path: str) -> None:
+    (workspace / "linked").symlink_to(secret.parent)
+    (workspace / "file").touch()
+    with pytest.raises(ToolFailedError):
+        delete(workspace, path)
+    assert secret.exists()
 
 
 def test_what_is_written_is_read(workspace: Path) -> None:

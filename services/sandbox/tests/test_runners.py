@@ -67,7 +67,16 @@ def answer(outcome: ToolOutcome) -> dict[str, Any]:
 class TestBothRunners:
     async def test_names_its_tools_with_schema_and_effects(self, runner: ToolRunner) -> None:
         specs = {spec.name: spec for spec in runner.tools()}
-        assert sorted(specs) == ["fetch_url", "list_files", "math", "python", "read_file", "web_search", "write_file"]
+        assert sorted(specs) == [
+            "delete_file",
+            "fetch_url",
+            "list_files",
+            "math",
+            "python",
+            "read_file",
+            "web_search",
+            "write_file",
+        ]
         assert specs["math"].parameters["properties"]["expression"]["type"] == "string"
         assert specs["write_file"].effects.value == "idempotent"
 

@@ -235,9 +235,14 @@ class TestRealCalls:
         reads = ToolRequest("list_files", "{}", "s")
         assert json.loads((await sandbox.execute(reads)).output_json)["entries"][0]["path"] == "mine"
 
-    async def test_many_small_files_are_stopped(self, sandbox: Sandbox, workspace: Path) -> None:
-        outcome = await python(sandbox, "import time\nn = 0\nwhile True:\n    open(str(n), 'w'); n += 1")
+    async def test_many_small_files_are_stopped_and_can_be_deleted(self, sandbox: Sandbox, workspace: Path) -> None:
+        code = "import os\nos.mkdir('many')\nn = 0\nwhile True:\n    open(f'many/{n}', 'w'); n += 1"
+        outcome = await python(sandbox, code)
         assert (outcome.verdict, "more than 500 files" in outcome.error) == (Verdict.DISK, True)
+        assert "delete_file" in (await python(sandbox, "1")).error
+        deleted = await sandbox.execute(ToolRequest("delete_file", '{"path": "many"}', "s"))
+        assert (deleted.verdict, deleted.error) == (Verdict.OK, "")
+        assert (await python(sandbox, "1")).verdict is Verdict.OK
 
 
 class Client:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pagi_sandbox.adapters.directory_workspaces import DirectoryWorkspaces
 from pagi_sandbox.adapters.openat2_files import DIRECTORY
+from pagi_sandbox.domain.deletion import delete
 
 log = logging.getLogger(__name__)
 
@@ -73,40 +74,13 @@ class DirectoryRemoval:
 
 
 def delete_below(place: Path) -> None:
-    """Deletes everything in a directory of ours.
-
-    Directories are first moved up beside each other, so that no depth of nesting needs a stack, descriptors or a long
-    path; one that was closed to its owner is opened. No link is followed.
-    """
+    """Deletes everything in a directory of ours."""
     try:
         top = os.open(place, DIRECTORY)
     except FileNotFoundError:
         return
     try:
-        while names := os.listdir(top):  # noqa: PTH208 of a descriptor
-            for name in names:
-                _delete(top, name)
+        for name in os.listdir(top):  # noqa: PTH208 of a descriptor
+            delete(top, name)
     finally:
         os.close(top)
-
-
-def _delete(top: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=top)
-        return
-    except (IsADirectoryError, PermissionError):
-        pass  # Linux says the first of a directory, POSIX the second
-    os.chmod(name, 0o700, dir_fd=top)
-    directory = os.open(name, DIRECTORY, dir_fd=top)
-    try:
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    # To move a directory is to write to it.
-                    os.chmod(entry.name, 0o700, dir_fd=directory)
-                    os.rename(entry.name, os.urandom(12).hex(), src_dir_fd=directory, dst_dir_fd=top)
-                else:
-                    os.unlink(entry.name, dir_fd=directory)
-    finally:
-        os.close(directory)
-    os.rmdir(name, dir_fd=top)

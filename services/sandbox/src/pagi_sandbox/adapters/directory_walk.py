@@ -7,14 +7,14 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from pagi_sandbox.adapters.openat2_files import DIRECTORY
 
 MAX_DEPTH = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A name: its path as the file system has it, its state, and the open directory that holds it."""
 
     path: str

@@ -107,7 +107,12 @@ class Sandbox:
     async def _run(self, tool: RegisteredTool, call: ToolCall, watcher: CallWatcher | None) -> ToolOutcome:
         if _may_write(tool.spec):
             return await self.disk.run(tool.runner, call, watcher)
-        return await tool.runner.run(call, watcher)
+        try:
+            return await tool.runner.run(call, watcher)
+        finally:
+            if Permission.SERVICE.value in tool.spec.permissions:
+                # What the service keeps of an answer may lie in the workspace now.
+                self.disk.forget(call.workspace)
 
 
 def _may_write(spec: ToolSpec) -> bool:

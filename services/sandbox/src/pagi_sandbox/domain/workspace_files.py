@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pagi_sandbox.domain.deletion import delete
 from pagi_sandbox.domain.tool import ToolFailedError
 
 MAX_DEPTH = 64
@@ -98,6 +99,29 @@ class WorkspaceFiles:
                 os.unlink(temporary, dir_fd=parent)
                 raise
             return new
+
+    def delete(self, path: str) -> bool:
+        """Deletes a file, or a directory with everything below it; a link goes, never what it points to.
+
+        Returns:
+            False where there was nothing.
+
+        Raises:
+            ToolFailedError: the path leads out, or names the workspace itself.
+        """
+        parts = self._parts(path)
+        if not parts:
+            raise ToolFailedError(f"{path!r} is the workspace itself; delete what is in it")
+        try:
+            with self._parent(path, parts, make=False) as parent, _explained(path):
+                if not _exists(parts[-1], parent):
+                    return False
+                delete(parent, parts[-1])
+                return True
+        except ToolFailedError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return False  # nor is the directory there that it would be in
+            raise
 
     def entries(self, path: str, *, recursive: bool, limit: int) -> tuple[list[Entry], bool]:
         """What is in a directory, sorted by path.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pagi_sandbox.domain.tool import Tool
+from pagi_sandbox.domain.tools.delete_file import DeleteFile
 from pagi_sandbox.domain.tools.fetch_url import FetchUrl
 from pagi_sandbox.domain.tools.list_files import ListFiles
 from pagi_sandbox.domain.tools.math import Math
@@ -31,4 +32,5 @@ class BuiltInOptions:
 def built_in(options: BuiltInOptions) -> tuple[Tool, ...]:
     """The built-in tools."""
     shell = (Shell(),) if options.shell else ()
-    return (FetchUrl(), ListFiles(), Math(), Python(options.preload), ReadFile(), WebSearch(), WriteFile(), *shell)
+    files = (DeleteFile(), ListFiles(), ReadFile(), WriteFile())
+    return (*files, FetchUrl(), Math(), Python(options.preload), WebSearch(), *shell)
