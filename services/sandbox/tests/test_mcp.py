@@ -7,7 +7,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,6 @@ from pagi_sandbox.domain.mcp import McpServer, ServerJail
 from pagi_sandbox.domain.model import Limits, ToolCall, ToolOutcome, Verdict
 from pagi_sandbox.domain.registry import ToolRegistry
 from pagi_sandbox.domain.tool import Effects
-from pagi_sandbox.testing import InProcessRunner
 from pagi_sandbox.zygote import landlock
 
 HERE = Path(__file__).parent
@@ -35,6 +34,11 @@ def program(name: str = "test", **options: Any) -> McpServer:
 
 def by_hand(mode: str, name: str = "hand") -> McpServer:
     return McpServer(name, sys.executable, (str(HERE / "mcp_by_hand.py"), mode))
+
+
+async def refuse(call: ToolCall) -> ToolOutcome:
+    """A workspace without room for files."""
+    return ToolOutcome(Verdict.DISK, error="the workspace is full")
 
 
 class Servers:
@@ -59,9 +63,9 @@ class Servers:
 
 @asynccontextmanager
 async def running(
-    tmp_path: Path, *servers: McpServer, patience: Patience = QUICK, files: Any = None
+    tmp_path: Path, *servers: McpServer, patience: Patience = QUICK, write: Any = None
 ) -> AsyncIterator[Servers]:
-    runner = McpRunner(servers, tmp_path / "homes", files=files or InProcessRunner([]), patience=patience)
+    runner = McpRunner(servers, tmp_path / "homes", write=write or refuse, patience=patience)
     await runner.start()
     workspace = tmp_path / "workspace"
     workspace.mkdir(exist_ok=True)
@@ -97,7 +101,7 @@ class TestTools:
         assert add.parameters["required"] == ["a", "b"]
 
     async def test_answers_errors_and_pictures(self, tmp_path: Path, fork_runner: ForkRunner) -> None:
-        async with running(tmp_path, program(), files=fork_runner) as servers:
+        async with running(tmp_path, program(), write=fork_runner.run) as servers:
             added = await servers.call("test.add", a=1, b=2)
             assert (added.verdict, json.loads(added.output_json)) == (Verdict.OK, {"structured": {"result": 3}})
             failed = await servers.call("test.fail")
@@ -112,7 +116,7 @@ class TestTools:
         assert (tmp_path / "workspace" / entry["path"]).read_bytes() == b"\x89PNG\r\n\x1a\nnot really"
 
     async def test_a_picture_that_cannot_be_kept_is_described(self, tmp_path: Path) -> None:
-        async with running(tmp_path, program(), files=Refusing()) as servers:
+        async with running(tmp_path, program(), write=refuse) as servers:
             outcome = await servers.call("test.picture")
         assert json.loads(outcome.output_json)["files"] == [{"media_type": "image/png", "size_bytes": 18}]
         assert outcome.artifacts == ()
@@ -136,16 +140,6 @@ class TestTools:
             assert await servers.text("hand.good") == "listed 1 times"
             await until(lambda: bool(heard))
             assert await servers.text("hand.good") != "listed 1 times"
-
-
-class Refusing:
-    """A ToolRunner without room for files."""
-
-    def tools(self) -> Sequence[Any]:
-        return []
-
-    async def run(self, call: ToolCall, watcher: Any = None) -> ToolOutcome:
-        return ToolOutcome(Verdict.DISK, error="the workspace is full")
 
 
 class TestJail:

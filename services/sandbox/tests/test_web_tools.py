@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import ssl
+import subprocess
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -193,6 +195,43 @@ class TestFetch:
             await asyncio.to_thread(
                 fetching.fetch, web.url("/drip"), AllowedHosts((web.allowed,)), bounds, accept="*/*"
             )
+
+
+class TestTls:
+    async def test_a_certificate_that_nobody_vouches_for_is_refused(
+        self, fork_runner: ForkRunner, tmp_path: Path
+    ) -> None:
+        own = tmp_path / "own.pem"
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-keyout",
+                own,
+                "-out",
+                own.with_suffix(".crt"),
+                "-days",
+                "1",
+                "-subj",
+                "/CN=127.0.0.1",
+            ],
+            check=True,
+            capture_output=True,
+        )
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(own.with_suffix(".crt"), own)
+        async with local_web(tls) as web:
+            outcome = await Web(fork_runner, web, tmp_path).fetch(f"https://127.0.0.1:{web.port}/")
+            assert outcome.verdict is Verdict.FAILED
+            assert "gives no valid TLS connection" in outcome.error
+            assert "self-signed certificate" in outcome.error
+            assert web.heads == []
 
 
 class TestRebinding:

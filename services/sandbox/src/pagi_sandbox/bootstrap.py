@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +33,7 @@ from pagi_sandbox.domain.disk import DiskGuard, DiskPolicy
 from pagi_sandbox.domain.errors import DuplicateToolError
 from pagi_sandbox.domain.execution import Sandbox
 from pagi_sandbox.domain.once import OnceByEffect
+from pagi_sandbox.domain.model import ToolCall, ToolOutcome
 from pagi_sandbox.domain.registry import ToolRegistry
 from pagi_sandbox.domain.service_tools import ServiceToolRunner
 from pagi_sandbox.domain.session_files import SessionFiles
@@ -71,7 +72,7 @@ async def build(
         disk=disk,
         isolates=fork_runner,
     )
-    mcp = _mcp(settings, fork_runner)
+    mcp = _mcp(settings, lambda call: disk.run(fork_runner, call, None))
     files = SessionFiles(workspaces, reader, census, policy)
     grpc_server = GrpcServer(
         settings.bind_host, settings.sandbox_grpc_port, tls=settings.server_tls, port_variable="SANDBOX_GRPC_PORT"
@@ -104,9 +105,9 @@ def _fork_runner(settings: SandboxSettings) -> ForkRunner:
     return ForkRunner(options, on_restart=count_restart, on_isolation=show_profile)
 
 
-def _mcp(settings: SandboxSettings, files: ForkRunner) -> McpRunner:
+def _mcp(settings: SandboxSettings, write: Callable[[ToolCall], Awaitable[ToolOutcome]]) -> McpRunner:
     servers = read_servers(settings.sandbox_mcp_config) if settings.sandbox_mcp_config else []
-    return McpRunner(servers, settings.sandbox_mcp_homes_dir, files=files)
+    return McpRunner(servers, settings.sandbox_mcp_homes_dir, write=write)
 
 
 def _users(uids: str) -> Users | None:

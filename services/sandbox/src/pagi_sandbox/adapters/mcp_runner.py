@@ -7,7 +7,7 @@ import importlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pagi_sandbox.adapters.mcp_connection import (
 from pagi_sandbox.adapters.mcp_results import Attachment, answer_of, keepable
 from pagi_sandbox.domain.mcp import McpServer
 from pagi_sandbox.domain.model import Artifact, ToolCall, ToolOutcome, ToolSpec, Verdict
-from pagi_sandbox.domain.ports import CallWatcher, ToolRunner
+from pagi_sandbox.domain.ports import CallWatcher
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +35,23 @@ class McpRunner:
     """
 
     def __init__(
-        self, servers: Sequence[McpServer], homes: Path, *, files: ToolRunner, patience: Patience | None = None
+        self,
+        servers: Sequence[McpServer],
+        homes: Path,
+        *,
+        write: Callable[[ToolCall], Awaitable[ToolOutcome]],
+        patience: Patience | None = None,
     ) -> None:
         """Nothing is started yet.
 
         Args:
             servers: each with a name of its own.
             homes: where each server that is started here has its private directory.
-            files: whose write_file keeps what servers answer besides text.
+            write: runs a call of write_file, within the quota; so what servers answer besides text is kept.
             patience: how long is waited for servers.
         """
         self._patience = patience or Patience()
-        self._files = files
+        self._write_file = write
         self._connections = [
             McpConnection(server, homes.absolute() / server.name, self._patience, lambda: self.on_change())
             for server in servers
@@ -136,7 +141,7 @@ class McpRunner:
 
     async def _write(self, call: ToolCall, path: str, content: str) -> bool:
         arguments: Mapping[str, Any] = {"path": path, "content": content, "encoding": "base64"}
-        outcome = await self._files.run(
+        outcome = await self._write_file(
             ToolCall("write_file", arguments, call.limits, call.workspace, call.session_id, "", call.tenant)
         )
         if outcome.verdict is not Verdict.OK:

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pagi_sandbox.zygote import kernel, landlock, seccomp, sight
+from pagi_sandbox.zygote.slots import tasks_of
 
 _MAX_FILES = 1024
 _MAX_FILE_BYTES = 2**30
+_MORE_TASKS = 256
 _END_S = 5.0
 
 
@@ -93,6 +95,8 @@ def _limit(memory_bytes: int) -> None:
         (resource.RLIMIT_NOFILE, _MAX_FILES),
         (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES),
         (resource.RLIMIT_CORE, 0),
+        # The kernel counts all of a user's; root is not bound.
+        (resource.RLIMIT_NPROC, tasks_of(os.getuid()) + _MORE_TASKS),
     ):
         _, hard = resource.getrlimit(limit)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
