@@ -100,6 +100,10 @@ class Campaign:
         """No layer that could hold it is active."""
         return bool(case.closed_by) and not self.layers.intersection(case.closed_by)
 
+    def cannot_work(self, case: Case) -> bool:
+        """An ordinary program lacks a layer that gives it what it needs."""
+        return bool(case.needs) and not self.layers.intersection(case.needs)
+
 
 async def run_campaign(user: str, python: Path, cases: Iterable[Case], environment: dict[str, str]) -> Campaign:
     """Starts a service as "root" or as an ordinary "user", runs the programs, and ends it.
@@ -224,10 +228,7 @@ class _Runner:
 
     async def _isolation(self) -> tuple[str, frozenset[str]]:
         """The profile, and the layers: those that the service names, and what a look at a call's user adds."""
-        try:
-            told = await self._stub.GetIsolation(pb.GetIsolationRequest(), timeout=5)
-        except grpc.aio.AioRpcError:
-            told = pb.GetIsolationResponse(profile="process")
+        told = await self._stub.GetIsolation(pb.GetIsolationRequest(), timeout=5)
         layers = {layer.name for layer in told.layers if layer.active}
         response, _ = await self._call("python", {"code": "import os; print(os.getuid())"}, "user", {})
         uid = int(response.stdout)

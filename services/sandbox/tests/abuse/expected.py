@@ -57,6 +57,7 @@ class Case:
             or change anything outside.
         during: the same, again and again while it runs.
         alone: run when nothing else does, because it takes what others need.
+        needs: layers, without any of which an ordinary program does not work.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Case:
     then: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     during: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     alone: bool = False
+    needs: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -307,7 +309,8 @@ ANSWER = (
 )
 ORDINARY = (
     _case("ordinary/threads"),
-    _case("ordinary/multiprocessing"),
+    # Its locks are named semaphores in /dev/shm, which only a /dev of its own can have.
+    _case("ordinary/multiprocessing", needs=(NAMESPACES,)),
     _case("ordinary/fork_and_pipe"),
     _case("ordinary/sqlite"),
     _case("ordinary/tempfile"),

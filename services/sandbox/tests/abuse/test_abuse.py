@@ -76,6 +76,9 @@ def _summary(user: str, campaign: Campaign) -> list[str]:
     for result in hostile:
         if result.achieved() and campaign.is_open(result.case):
             lines.append(f"  let through: {result.case.name} (needs {' or '.join(result.case.closed_by)})")
+    for result in ordinary:
+        if result.faults() and campaign.cannot_work(result.case):
+            lines.append(f"  does not work: {result.case.name} (needs {' or '.join(result.case.needs)})")
     beyond = [one.case.name for one in hostile if not one.achieved() and campaign.is_open(one.case)]
     if beyond:
         lines.append(f"  held, though no layer promises it here: {', '.join(beyond)}")
@@ -93,6 +96,8 @@ def test_program(campaign: Campaign, case: Case) -> None:
         if achieved:
             pytest.xfail(f"let through, needs {' or '.join(case.closed_by)}: {achieved[0]}")
         return
+    if campaign.cannot_work(case):
+        pytest.xfail(f"does not work without {' or '.join(case.needs)}: {result.error[-200:]}")
     assert result.faults() == []
 
 
