@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pagi_chassis.settings import ServiceSettings
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -143,6 +143,16 @@ class GatewaySettings(ServiceSettings):
     def anthropic_api_url(self) -> str:
         """Where anthropic's API is: under /v1, which its own SDK leaves out of ANTHROPIC_BASE_URL."""
         return _with_version(self.anthropic_base_url)
+
+
+def with_provider(provider: str) -> type[GatewaySettings]:
+    """The settings with that provider, whatever the environment says of it."""
+
+    class Chosen(GatewaySettings):
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**{"llm_provider": provider, **given})
+
+    return Chosen
 
 
 def _with_version(url: str) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MODEL = "mock"
 NOTHING_FOUND = (
     "I am the offline mock model and answer by rules. I found nothing about this in the knowledge that I was"
-    " given. For a real model set LLM_PROVIDER to openai, openrouter or ollama, with its key and address"
+    " given. For a real model set LLM_PROVIDER to openai, anthropic or ollama, say, with its key and address"
     " (docs/models.md)."
 )
 _STATEMENT = "I have read it and can tell you later in this conversation: \u201c{}\u201d"

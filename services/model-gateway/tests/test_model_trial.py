@@ -1,0 +1,75 @@
+"""`pagi-gateway test-model`: one real call, told to a person."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+import pytest
+
+
+async def tried(*arguments: str, **environment: str) -> tuple[int | None, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_PROVIDER"))}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "pagi_gateway",
+        "test-model",
+        *arguments,
+        env={**clean, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+async def test_the_mock_answers() -> None:
+    code, told = await tried("--provider", "mock", "--prompt", "My name is Ada.")
+    assert code == 0
+    assert "My name is Ada." in told
+    assert "0.000000 US dollars" in told
+
+
+async def test_a_provider_by_http(raw_server: Any) -> None:
+    async def answer(exchange: Any) -> None:
+        assert exchange.line.startswith("POST /v1/messages ")
+        await exchange.begin_stream()
+        await exchange.event({"type": "message_start", "message": {"model": "claude-x", "usage": {"input_tokens": 9}}})
+        await exchange.event(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "I hear you."}}
+        )
+        await exchange.event(
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 4}}
+        )
+        await exchange.event({"type": "message_stop"})
+        await exchange.end_stream()
+
+    server = await raw_server(answer)
+    url = server.base_url.removesuffix("/v1")
+    code, told = await tried("--provider", "anthropic", ANTHROPIC_API_KEY="sk-very-secret", ANTHROPIC_BASE_URL=url)
+    assert code == 0, told
+    for line in (
+        "connection    taken in",
+        "answer        I hear you.",
+        "finished      stop (end_turn)",
+        "9 tokens in, 4",
+    ):
+        assert line in told
+    assert "sk-very-secret" not in told
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "deepseek", "qwen", "google", "openrouter"])
+async def test_a_missing_key_is_named(provider: str) -> None:
+    code, told = await tried("--provider", provider)
+    assert (code, f"{provider.upper()}_API_KEY: needed by {provider}" in told) == (78, True), told
+
+
+async def test_a_failure_is_told(unused_tcp_port: int) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    code, told = await tried("--provider", "ollama", OLLAMA_BASE_URL=url)
+    assert code == 1
+    assert "ProviderDownError" in told
+    assert "cannot be reached" in told
