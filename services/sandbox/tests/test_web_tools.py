@@ -202,28 +202,9 @@ class TestTls:
         self, fork_runner: ForkRunner, tmp_path: Path
     ) -> None:
         own = tmp_path / "own.pem"
-        subprocess.run(
-            [
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-keyout",
-                own,
-                "-out",
-                own.with_suffix(".crt"),
-                "-days",
-                "1",
-                "-subj",
-                "/CN=127.0.0.1",
-            ],
-            check=True,
-            capture_output=True,
-        )
+        make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=127.0.0.1"
+        files = ["-keyout", str(own), "-out", str(own.with_suffix(".crt"))]
+        subprocess.run(["openssl", *make.split(), *files], check=True, capture_output=True)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(own.with_suffix(".crt"), own)
         async with local_web(tls) as web:

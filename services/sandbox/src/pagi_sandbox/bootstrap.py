@@ -32,8 +32,8 @@ from pagi_sandbox.domain.admission import Admission
 from pagi_sandbox.domain.disk import DiskGuard, DiskPolicy
 from pagi_sandbox.domain.errors import DuplicateToolError
 from pagi_sandbox.domain.execution import Sandbox
-from pagi_sandbox.domain.once import OnceByEffect
 from pagi_sandbox.domain.model import ToolCall, ToolOutcome
+from pagi_sandbox.domain.once import OnceByEffect
 from pagi_sandbox.domain.registry import ToolRegistry
 from pagi_sandbox.domain.service_tools import ServiceToolRunner
 from pagi_sandbox.domain.session_files import SessionFiles
