@@ -11,7 +11,7 @@ COMPOSE ?= docker compose
 CODE := scripts services tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help run-dev stop-dev status-dev ingest test check format bench bench-retrieval bench-memory proto lock env certs up down clean setup setup-dev
+.PHONY: help run-dev stop-dev status-dev ingest test check format bench bench-gateway bench-retrieval bench-memory proto lock env certs up down clean setup setup-dev
 
 help: ## List the targets
 	@echo "PAGI Mesh: make <target>"
@@ -56,6 +56,9 @@ bench-retrieval: setup-dev ## Measure how well memory finds passages (BEIR="fold
 
 bench-memory: setup-dev ## Measure how quick memory is (PASSAGES=100000: with as many; two minutes)
 	@$(BIN)/python -m benchmarks.retrieval.speed $(PASSAGES)
+
+bench-gateway: setup-dev ## Measure what the model gateway adds to a call, against a bare gRPC echo
+	@$(BIN)/python -m benchmarks.gateway
 
 proto: setup-dev ## Generate the code beside each .proto
 	@PYTHON=$(BIN)/python bash scripts/gen_proto.sh
