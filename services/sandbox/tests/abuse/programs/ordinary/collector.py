@@ -8,10 +8,10 @@ from probe import ok
 class Node:
     def __init__(self):
         self.circle = self
-        self.weight = bytearray(1 << 17)
+        self.weight = bytearray(1 << 18)
 
 
-for _ in range(4000):
+for _ in range(1200):
     Node()
 gc.collect()
 ok("garbage")

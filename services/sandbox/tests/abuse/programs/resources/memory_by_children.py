@@ -9,7 +9,7 @@ ready, tell_ready = os.pipe()
 for _ in range(10):
     try:
         if os.fork() == 0:
-            hoard = bytearray(120 << 20)
+            hoard = bytearray(60 << 20)
             for page in range(0, len(hoard), 4096):
                 hoard[page] = 1
             os.write(tell_ready, b"x")
@@ -20,7 +20,7 @@ for _ in range(10):
         break
 os.close(tell_ready)
 os.set_blocking(ready, False)
-deadline = time.monotonic() + 5.0
+deadline = time.monotonic() + 3.0
 count = 0
 while time.monotonic() < deadline and count < 6:
     try:
@@ -31,4 +31,4 @@ while time.monotonic() < deadline and count < 6:
         count += len(news)
         if not news:
             break
-(got if count * 120 > 512 else held)("memory of all children, MiB", count * 120)
+(got if count * 60 > 300 else held)("memory of all children, MiB", count * 60)

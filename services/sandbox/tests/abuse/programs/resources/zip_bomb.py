@@ -1,7 +1,7 @@
-"""Unpacks 320 MiB of zeros from two. Source: CWE-409."""
+"""Unpacks 160 MiB of zeros from one. Source: CWE-409."""
 
 import zlib
 
 packer = zlib.compressobj(1)
-packed = b"".join([packer.compress(bytes(1 << 20)) for _ in range(320)] + [packer.flush()])
+packed = b"".join([packer.compress(bytes(1 << 20)) for _ in range(160)] + [packer.flush()])
 len(zlib.decompress(packed))
