@@ -74,7 +74,8 @@ class TestEveryProfile:
     ) -> None:
         code = "import os, time\nfor _ in range(500):\n    if os.fork() == 0: time.sleep(30)"
         outcome = await python(runner, tmp_path, code)
-        no_count = os.geteuid() == 0 and runner.isolation().profile == "L1" and not _own_user(runner)
+        # There the kernel counts the service's own tasks too (as root none at all), and the bound is a wide one.
+        no_count = runner.isolation().profile == "L1" and not _own_user(runner)
         assert outcome.verdict in (
             {Verdict.PROCESSES, Verdict.TIMEOUT, Verdict.OK} if no_count else {Verdict.PROCESSES}
         )
@@ -199,13 +200,16 @@ class TestFilter:
     """The program, run as the kernel would run it."""
 
     def verdict(self, machine: str, network: bool, name: str | int, *arguments: int, arch: int | None = None) -> int:
-        program = seccomp.build(seccomp.FilterOptions(network=network), machine)
+        program = seccomp.build(seccomp.FilterOptions(network=network, to_be_closed=True), machine)
         number = name if isinstance(name, int) else numbers(machine)[name]
         architecture = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[machine] if arch is None else arch
         data = struct.pack("<iIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
         # Of two answers the kernel takes the stricter: as signed numbers, the lower.
         told = (_run(program, data), _run(seccomp.close(machine), data))
-        return min(told, key=lambda action: action - 2**32 if action & 0x80000000 else action)
+        answer = min(told, key=lambda action: action - 2**32 if action & 0x80000000 else action)
+        # One program for all at once says the same.
+        assert answer == _run(seccomp.build(seccomp.FilterOptions(network=network), machine), data)
+        return answer
 
     def test_ordinary_calls_pass(self, machine: str, network: bool) -> None:
         for name in ("read", "write", "openat", "futex", "exit_group", "execve", "getrandom"):

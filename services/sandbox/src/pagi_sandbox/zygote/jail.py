@@ -58,7 +58,7 @@ class Jail:
         self._network = network
         self._others = tasks + _OTHERS
         self._visible = sight.read_only(network=network)
-        options = seccomp.FilterOptions(network=network, own_files=plan.namespaces or plan.own_user)
+        options = seccomp.FilterOptions(network=network, own_files=plan.namespaces or plan.own_user, to_be_closed=True)
         self._program = seccomp.build(options) if plan.seccomp else b""
         self._closing = seccomp.close() if plan.seccomp else b""
         # Hidden under a private /tmp, an interpreter that lives there would be out of reach.

@@ -144,7 +144,7 @@ class Jailer:
                 end_children()
 
     def _clean(self) -> None:
-        if self._jail.plan.namespaces or not self._jail.plan.scratch:
+        if self._jail.plan.namespaces:
             return  # the private /tmp went with the child's mount namespace
         empty(str(Path(self._jail.plan.scratch) / f"slot-{self._slot}"))
 

@@ -17,6 +17,10 @@ from pagi_sandbox.zygote.seccomp import FilterOptions, build
 from pagi_sandbox.zygote.slots import Slots
 
 _PATIENCE_S = 5.0
+_GET_NAMESPACES = (
+    "they need root with CAP_SYS_ADMIN, or user namespaces in which a mount works: Docker's default profile and "
+    "Ubuntu's kernel.apparmor_restrict_unprivileged_userns=1 forbid those"
+)
 
 
 @dataclass(slots=True)
@@ -193,7 +197,8 @@ def _layers(
     plan: Plan, why: dict[str, str], groups: cgroups.Groups | None, highest: int
 ) -> list[tuple[str, bool, str]]:
     asked = "" if highest >= 2 else "not asked for (SANDBOX_PROFILE)"
-    no_namespaces = asked or why.get("namespaces", "") or "not tried: the layers below it are missing"
+    tried = f"{why['namespaces']}; {_GET_NAMESPACES}" if "namespaces" in why else ""
+    no_namespaces = asked or tried or "not tried: the layers below it are missing"
     landlocked = f"ABI {plan.landlock}: files, TCP ports, signals and abstract sockets"
     kinds = "mount, pid, net, ipc, uts, cgroup" + ("" if os.geteuid() == 0 else ", user")
     where = f"totals for memory and processes, in {groups.where}" if groups else ""

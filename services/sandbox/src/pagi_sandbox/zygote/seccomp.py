@@ -58,25 +58,33 @@ def error(number: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FilterOptions:
-    """Attributes: network: sockets for TCP and UDP may be made. own_files: see syscall_policy.MODES."""
+    """What a filter allows beside the ordinary.
+
+    Attributes:
+        network: sockets for TCP and UDP may be made.
+        own_files: see syscall_policy.MODES.
+        to_be_closed: what a child needs until it runs its tool; `close` takes it away.
+    """
 
     network: bool = False
     own_files: bool = False
+    to_be_closed: bool = False
 
 
 def build(options: FilterOptions, machine: str | None = None) -> bytes:
     """The program's instructions, or nothing where there is no table for the architecture.
 
-    Loading takes a quarter of a millisecond, so a child loads it before it has work. What it still needs then is
-    taken away by `close`.
+    Loading takes a quarter of a millisecond, so a child loads it before it has work, and `close` then takes away what
+    it still needed.
     """
     machine = machine or platform.machine()
     known = numbers(machine)
     if not known:
         return b""
     leaves = {known[name]: leaf for name, leaf in _leaves(options).items() if name in known}
-    leaves |= {known[name]: _return(ALLOW) for name in _UNTIL_CLOSED if name in known}
-    leaves |= dict.fromkeys(_LANDLOCK, _return(ALLOW))
+    if options.to_be_closed:
+        leaves |= {known[name]: _return(ALLOW) for name in _UNTIL_CLOSED if name in known}
+        leaves |= dict.fromkeys(_LANDLOCK, _return(ALLOW))
     program: Program = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, _AUDIT[machine]), (_RETURN, 0, 0, KILL)]
     program.append((_LOAD, 0, 0, _NUMBER))
     if machine == "x86_64":

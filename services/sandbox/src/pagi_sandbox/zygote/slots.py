@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pagi_sandbox.domain.tool import Tool
-from pagi_sandbox.zygote import kernel, namespaces, wire
+from pagi_sandbox.zygote import kernel, namespaces, scratch, wire
 from pagi_sandbox.zygote.cgroups import Group, Groups
 from pagi_sandbox.zygote.jail import Jail, Plan
 from pagi_sandbox.zygote.jailer import Jailer
@@ -29,6 +29,7 @@ class Slots:
         self._tools = tools
         self._groups = groups
         self._numbers: dict[int, int] = {}
+        self._folders: dict[int, str] = {}
         self._own_groups: dict[int, Group] = {}
         # Held open by us alone: at our end every jailer reads the end of it.
         self._lifeline, self._held = os.pipe2(os.O_CLOEXEC)
@@ -49,14 +50,14 @@ class Slots:
         Raises:
             OSError: there is no process, namespace or group to be had.
         """
-        if plan.scratch:
-            with suppress(FileExistsError):
-                Path(plan.scratch, f"slot-{number}").mkdir(mode=0o700)
+        folder = Path(plan.scratch, f"slot-{number}")
+        folder.mkdir(mode=0o700)
         group = self._groups.group(number) if plan.groups and self._groups is not None else None
         jail = Jail(plan, network=kind == wire.NETWORK, group=group, tasks=self._tasks)
         try:
             pid = namespaces.clone(network=kind == wire.NETWORK) if plan.namespaces else os.fork()
         except OSError:
+            folder.rmdir()
             if group is not None:
                 group.close()
                 group.remove()
@@ -64,6 +65,7 @@ class Slots:
         if pid == 0:
             self._become_jailer(number, control, work, jail, orders)
         self._numbers[pid] = number
+        self._folders[pid] = str(folder)
         if group is not None:
             group.close()
             self._own_groups[pid] = group
@@ -72,6 +74,9 @@ class Slots:
     def reaped(self, pid: int) -> int | None:
         """Forgets a jailer that has ended; its slot's number, None where it was none."""
         number = self._numbers.pop(pid, None)
+        folder = self._folders.pop(pid, None)
+        if folder is not None:
+            scratch.remove(folder)
         group = self._own_groups.pop(pid, None)
         if group is not None:
             group.remove()
