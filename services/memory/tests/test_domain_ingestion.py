@@ -9,7 +9,7 @@ from pagi_memory.domain.following import Following
 from pagi_memory.domain.indexing import Indexing
 from pagi_memory.domain.ingestion import Ingestion, IngestionReport, IngestPhase
 from pagi_memory.domain.model import KnowledgeBase, Shelf
-from pagi_memory.testing import InMemoryPassageStore, ParagraphSplitter
+from pagi_memory.testing import InMemoryKnowledgeFiles, InMemoryPassageStore, ParagraphSplitter
 
 DOMAIN = Shelf("default", KnowledgeBase.DOMAIN)
 
@@ -147,6 +147,37 @@ async def test_changes_are_followed_and_failures_survived(mind) -> None:
     [found, *_] = await mind.recall.search("oolong")
     assert found.passage.source == "Domain-KB/new.md"
     await following.stop()
+
+
+async def test_a_fault_that_nobody_thought_of_does_not_end_the_following(mind, caplog) -> None:
+    class Odd(InMemoryKnowledgeFiles):
+        faults = 2
+
+        async def look(self):
+            if self.faults:
+                self.faults -= 1
+                raise RuntimeError("odd")
+            return await super().look()
+
+    files = Odd(mind.files.texts)
+    ingestion = Ingestion(files, ParagraphSplitter(), mind.serving, mind.store, mind.indexing, mind.personas)
+    following = Following(files, ingestion, retry_s=0.001)
+    await following.start()
+    files.touched.set()
+    await until(lambda: ingestion.in_step)
+    assert "odd" in caplog.text
+    await following.stop()
+
+
+async def test_what_each_shelf_holds_is_told_after_each_run(mind) -> None:
+    told = []
+    ingestion = Ingestion(
+        mind.files, ParagraphSplitter(), mind.serving, mind.store, mind.indexing, mind.personas, count=told.append
+    )
+    await ingestion.run()
+    mind.files.texts["Domain-KB/new.md"] = "Oolong."
+    await ingestion.run(check=False)
+    assert [counts[DOMAIN] for counts in told] == [3, 4]
 
 
 async def until(condition) -> None:

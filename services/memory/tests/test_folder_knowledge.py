@@ -159,17 +159,15 @@ async def test_nothing_is_written_or_deleted_through_a_link_that_leads_out(tmp_p
 async def test_a_change_in_the_folders_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, {"Domain-KB/a.md": "one"})
     changes = FolderKnowledge(tmp_path, max_bytes=100).changes()
-    noticed = asyncio.ensure_future(anext(changes))
-
-    async def touch() -> None:
-        number = 0
-        while not noticed.done():
-            # Until the watch has begun there is nothing to notice.
-            write(tmp_path, {"personas/dog/Domain-KB/b.md": str(number := number + 1)})
-            await asyncio.sleep(0.1)
-
-    await asyncio.wait_for(touch(), timeout=20)
-    assert await noticed is None
+    async with asyncio.timeout(20):
+        # The watch has begun; what was before it is looked for.
+        await anext(changes)
+        noticed = asyncio.ensure_future(anext(changes))
+        write(tmp_path, {".hidden/a.md": "x", "Domain-KB/.a.md.part": "x"})
+        done, _ = await asyncio.wait({noticed}, timeout=1.2)
+        assert not done, "hidden files are nobody's documents"
+        write(tmp_path, {"personas/dog/Domain-KB/b.md": "new"})
+        await noticed
     await changes.aclose()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pagi.memory.v1 import memory_pb2_grpc
 from pagi_chassis.grpc_client import GrpcClient
@@ -36,10 +36,9 @@ from pagi_memory.domain.history import History
 from pagi_memory.domain.indexing import Indexing
 from pagi_memory.domain.ingestion import Ingestion
 from pagi_memory.domain.limits import Defaults
-from pagi_memory.domain.model import KnowledgeBase
+from pagi_memory.domain.model import KnowledgeBase, Shelf
 from pagi_memory.domain.personas import Personas
 from pagi_memory.domain.playbooks import Playbooks
-from pagi_memory.domain.ports import PassageStore
 from pagi_memory.domain.query_vectors import QueryVectors
 from pagi_memory.domain.recall import Recall, Weighing
 from pagi_memory.domain.reembedding import Reembedding
@@ -96,7 +95,7 @@ async def build(
     indexing = Indexing(passages, searched)
     files = FolderKnowledge(settings.knowledge_bases_dir, max_bytes=settings.max_document_bytes)
     splitter = SemanticSplitter(WordPieceTokens().count, capacity=settings.chunk_tokens)
-    ingestion = Ingestion(files, splitter, serving, passages, indexing, personas)
+    ingestion = Ingestion(files, splitter, serving, passages, indexing, personas, count=_show_counts)
     reembedding = Reembedding(passages, serving, ingestion, indexing)
     documents = Documents(files, passages, ingestion, personas, reembedding, editors=settings.editors)
     playbooks = Playbooks(
@@ -137,7 +136,7 @@ async def build(
     remembering: list[Component] = [Forgetting(sessions, _retention(settings)), summaries]
     if isinstance(summarizer, GatewaySummarizer):
         remembering.insert(0, summarizer)
-    return [http, *stores, *remembering, StartUpIngestion(ingestion, passages), *following, grpc, health]
+    return [http, *stores, *remembering, StartUpIngestion(ingestion), *following, grpc, health]
 
 
 def _heart(settings: MemorySettings) -> SqlDatabase:
@@ -182,20 +181,24 @@ def _weighing(settings: MemorySettings) -> Weighing:
     )
 
 
+def _show_counts(counts: Mapping[Shelf, int]) -> None:
+    # A shelf that is gone leaves no figure behind.
+    PASSAGES.clear()
+    for shelf, count in counts.items():
+        PASSAGES.labels(shelf.persona, shelf.knowledge_base.value).set(count)
+
+
 class StartUpIngestion:
     """A component that brings everything in step with the files before anyone is served."""
 
-    def __init__(self, ingestion: Ingestion, store: PassageStore) -> None:
+    def __init__(self, ingestion: Ingestion) -> None:
         self._ingestion = ingestion
-        self._store = store
 
     async def start(self) -> None:
         """Ingests."""
         began = time.perf_counter()
         await self._ingestion.run()
         INGESTION_SECONDS.set(time.perf_counter() - began)
-        for shelf, count in (await self._store.counts()).items():
-            PASSAGES.labels(shelf.persona, shelf.knowledge_base.value).set(count)
 
     async def stop(self) -> None:
         """Nothing is running any more."""

@@ -25,6 +25,8 @@ from pagi_memory.domain.sources import FILED, shelf_of
 
 log = logging.getLogger(__name__)
 
+_FIRST_LOOK_MS = 500
+
 # Size, time of the last change, inode: what tells that a file need not be read again.
 _Stamp = tuple[int, int, int]
 
@@ -69,8 +71,24 @@ class FolderKnowledge:
         import watchfiles
 
         # A short step: a change is noticed within some 20 ms; editors write more than once, hence the debounce.
-        async for _ in watchfiles.awatch(self._root, watch_filter=self._concerns, step=20, debounce=400):
-            yield None
+        watched = watchfiles.awatch(
+            self._root,
+            watch_filter=self._concerns,
+            step=20,
+            debounce=400,
+            rust_timeout=_FIRST_LOOK_MS,
+            yield_on_timeout=True,
+        )
+        began = False
+        try:
+            async for changes in watched:
+                # Once without a change: what happened before the watch began is not told.
+                if changes or not began:
+                    began = True
+                    yield None
+        except RuntimeError as error:
+            # What its native part raises, such as for a folder that has vanished.
+            raise OSError(f"the folder {self._root} cannot be watched: {error}") from error
 
     def _concerns(self, _: object, path: str) -> bool:
         parts = Path(path).parts[len(self._root.absolute().parts) :]

@@ -38,13 +38,18 @@ class Following:
             self._task = None
 
     async def _follow(self) -> None:
+        missed = False
         while True:
             try:
+                if missed:
+                    # What was not noticed meanwhile is found by looking.
+                    await self._ingestion.run()
+                    missed = False
                 async for _ in self._files.changes():
                     await self._ingestion.run(check=False)
             except (PagiError, OSError) as error:
                 log.warning("following the knowledge bases: %s; again in %.0f s", error, self._retry_s)
-            # What was missed meanwhile is found by looking.
+            except Exception:  # whatever it was, the next change is followed too
+                log.exception("following the knowledge bases failed; again in %.0f s", self._retry_s)
+            missed = True
             await asyncio.sleep(self._retry_s)
-            with contextlib.suppress(PagiError):
-                await self._ingestion.run()

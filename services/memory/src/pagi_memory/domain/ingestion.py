@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pagi_memory.domain.errors import UnreadableDocumentError
 from pagi_memory.domain.indexing import Indexing
-from pagi_memory.domain.model import Document, FoundFile, KnowledgeBase, Passage, Piece, SourceText
+from pagi_memory.domain.model import Document, FoundFile, KnowledgeBase, Passage, Piece, Shelf, SourceText
 from pagi_memory.domain.personas import Personas
 from pagi_memory.domain.ports import Embedder, KnowledgeFiles, PassageStore, Splitter
 
@@ -57,7 +57,7 @@ class IngestProgress:
     report: IngestionReport
 
 
-def _nobody(_: IngestProgress) -> None:
+def _nobody(_: object) -> None:
     """Nobody listens."""
 
 
@@ -76,8 +76,11 @@ class Ingestion:
         store: PassageStore,
         indexing: Indexing,
         personas: Personas,
+        *,
+        count: Callable[[Mapping[Shelf, int]], None] = _nobody,
     ) -> None:
         self._files = files
+        self._count = count
         self._splitter = splitter
         self._embedder = embedder
         self._store = store
@@ -202,6 +205,7 @@ class _Run:
         check, self._of.in_step = self._check or not self._of.in_step, False
         await self._of._indexing.bring_in_step(check=check)
         self._of.in_step = True
+        self._of._count(await self._of._store.counts())
         self._say(IngestPhase.DONE)
         log.info(
             "knowledge bases: %d documents unchanged, %d stored, %d removed, %d skipped",
