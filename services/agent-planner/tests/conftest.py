@@ -8,7 +8,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from pagi.memory.v1 import memory_pb2 as pb
 from pagi_chassis.health import Health
+from pagi_chassis.proto_json import to_json
 from pagi_planner import Agent, Limits
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.model import ToolOutcome
@@ -16,8 +19,23 @@ from pagi_planner.domain.ports import Model
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.application import create_application
 from pagi_planner.schemas import Bounds
-from pagi_planner.testing import InMemoryFiles, InMemoryMemory, RecordingTools, ScriptedModel, saying
+from pagi_planner.testing import InMemoryFiles, InMemoryMemory, RecordingTools, ScriptedArchive, ScriptedModel, saying
 
+_NOON = Timestamp(seconds=1_772_366_400)
+_SESSION = pb.Session(session_id="s", title="t", persona="default", turns=2, created_at=_NOON, updated_at=_NOON)
+_TURN = pb.Turn(role=pb.TURN_ROLE_USER, text="Tea?", run_id="r", created_at=_NOON)
+_PLAYBOOK = pb.Playbook(
+    id="p",
+    persona="default",
+    prompt="boil",
+    steps=[pb.PlaybookStep(tool="kettle", arguments_json="{}", outcome="hot")],
+    tool_versions={"kettle": "1"},
+    wins=1,
+    worth=0.2,
+    state=pb.PLAYBOOK_STATE_ACTIVE,
+    created_at=_NOON,
+    updated_at=_NOON,
+)
 BOUNDS = Bounds(Limits(max_steps=10, timeout_s=60.0), 100_000)
 
 
@@ -34,6 +52,7 @@ class Planner:
     memory: InMemoryMemory = field(default_factory=InMemoryMemory)
     tools: RecordingTools = field(default_factory=adding)
     files: InMemoryFiles = field(default_factory=InMemoryFiles)
+    archive: ScriptedArchive = field(default_factory=lambda: ScriptedArchive({}))
     health: Health = field(default_factory=lambda: Health("agent-planner"))
     api_key: str = ""
     bounds: Bounds = BOUNDS
@@ -51,7 +70,9 @@ class Planner:
         return self._runs
 
     def app(self):
-        return create_application(self.runs, self.files, self.health, api_key=self.api_key, bounds=self.bounds)
+        return create_application(
+            self.runs, self.files, self.archive, self.health, api_key=self.api_key, bounds=self.bounds
+        )
 
     def client(self, **kwargs) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app()), base_url="http://planner", **kwargs)
@@ -76,3 +97,28 @@ async def planner(journal: SqliteJournal) -> AsyncIterator[Planner]:
 def planner_over() -> type[Planner]:
     """For a test that needs one in another thread."""
     return Planner
+
+
+@pytest.fixture(scope="session")
+def archive() -> ScriptedArchive:
+    """One that has an answer to everything, as memory gives it."""
+    answers = {
+        "ListSessions": pb.ListSessionsResponse(sessions=[_SESSION], next_page_token="1:s"),
+        "GetSession": pb.GetSessionResponse(session=_SESSION, summary="short", summary_by="extract"),
+        "UpdateSession": pb.UpdateSessionResponse(session=_SESSION),
+        "DeleteSession": pb.DeleteSessionResponse(deleted_turns=2),
+        "GetSessionHistory": pb.GetSessionHistoryResponse(turns=[_TURN]),
+        "UpdateTurn": pb.UpdateTurnResponse(turn=_TURN),
+        "DeleteTurn": pb.DeleteTurnResponse(),
+        "SearchHistory": pb.SearchHistoryResponse(
+            matches=[pb.TurnMatch(session_id="s", title="t", turn=_TURN, score=1.5, matched_words=["tea"])]
+        ),
+        "ExportSessions": pb.ExportSessionsResponse(),
+        "ImportSessions": pb.ImportSessionsResponse(sessions=1, stored_turns=2, known_turns=3),
+        "GetStatistics": pb.GetStatisticsResponse(sessions=1, newest_turn_at=_NOON),
+        "ListPlaybooks": pb.ListPlaybooksResponse(playbooks=[_PLAYBOOK]),
+        "GetPlaybook": pb.GetPlaybookResponse(playbook=_PLAYBOOK),
+        "UpdatePlaybook": pb.UpdatePlaybookResponse(playbook=_PLAYBOOK),
+        "DeletePlaybook": pb.DeletePlaybookResponse(),
+    }
+    return ScriptedArchive({rpc: to_json(answer) for rpc, answer in answers.items()}, ['{"type": "session"}\n'])

@@ -64,6 +64,7 @@ async def test_every_part_can_be_passed_in(tmp_path):
         settings(tmp_path),
         model=ScriptedModel(saying("hello")),
         memory=memory,
+        archive=ScriptedArchive({}),
         tools=RecordingTools({}),
         notifier=notifier,
     )

@@ -12,6 +12,7 @@ from prometheus_client import Gauge
 
 from pagi_planner.adapters.gateway_client import GatewayModel
 from pagi_planner.adapters.memory_client import MemoryClient
+from pagi_planner.adapters.memory_desk import MemoryDesk
 from pagi_planner.adapters.prometheus_journal import PrometheusJournal
 from pagi_planner.adapters.redis_notifier import NOTIFIED, RedisNotifier
 from pagi_planner.adapters.sandbox_client import SandboxTools
@@ -22,7 +23,7 @@ from pagi_planner.domain.events import EventType
 from pagi_planner.domain.history import HistoryKeeper
 from pagi_planner.domain.learning import Teacher
 from pagi_planner.domain.model import Limits
-from pagi_planner.domain.ports import Memory, Mind, Model, Notifier, SessionFiles, Tools
+from pagi_planner.domain.ports import Archive, Memory, Mind, Model, Notifier, SessionFiles, Tools
 from pagi_planner.domain.relay import Relay
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.application import create_application
@@ -43,6 +44,7 @@ async def build(
     model: Model | None = None,
     memory: Memory | None = None,
     mind: Mind | None = None,
+    archive: Archive | None = None,
     tools: Tools | None = None,
     files: SessionFiles | None = None,
     notifier: Notifier | None = None,
@@ -54,6 +56,7 @@ async def build(
         model: In place of the model gateway.
         memory: In place of the memory service; without `mind` nobody learns from runs then.
         mind: What learns from runs, in place of the memory service.
+        archive: Where people look at memory, in place of the memory service.
         tools: In place of the sandbox's tools.
         files: In place of the sandbox's files.
         notifier: In place of Redis.
@@ -76,6 +79,7 @@ async def build(
     app = create_application(
         runs,
         files or peers.files(),
+        archive or peers.archive(),
         peers.health,
         api_key=settings.pagi_api_key.get_secret_value(),
         bounds=_bounds(settings),
@@ -109,6 +113,7 @@ class Peers:
         self.health = Health("agent-planner")
         self._settings = settings
         self._clients: list[GrpcClient] = []
+        self._memory_client: GrpcClient | None = None
         self._sandbox_client: GrpcClient | None = None
         self._tools: SandboxTools | None = None
         self._notifier: RedisNotifier | None = None
@@ -120,8 +125,11 @@ class Peers:
 
     def memory(self) -> MemoryClient:
         """The memory service."""
-        client = self._client("memory", self._settings.memory_grpc_addr)
-        return MemoryClient(client, top_k=self._settings.agent_rag_top_k, tool_versions=self._tool_versions)
+        return MemoryClient(self._memory(), top_k=self._settings.agent_rag_top_k, tool_versions=self._tool_versions)
+
+    def archive(self) -> MemoryDesk:
+        """The memory service's other half: what people look at."""
+        return MemoryDesk(self._memory())
 
     def tools(self) -> SandboxTools:
         """The sandbox."""
@@ -153,6 +161,12 @@ class Peers:
 
     def _tool_versions(self) -> Mapping[str, str]:
         return self._tools.versions if self._tools else {}
+
+    def _memory(self) -> GrpcClient:
+        """One connection for both halves."""
+        if self._memory_client is None:
+            self._memory_client = self._client("memory", self._settings.memory_grpc_addr)
+        return self._memory_client
 
     def _sandbox(self) -> GrpcClient:
         """One connection for both halves."""

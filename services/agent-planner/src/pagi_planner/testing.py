@@ -204,3 +204,26 @@ class SteppingClock:
         """The next second."""
         self._now += timedelta(seconds=1)
         return self._now
+
+
+class ScriptedArchive:
+    """Gives the answers that it was made with by RPC, and keeps what it was asked; an error is raised."""
+
+    def __init__(self, answers: Mapping[str, dict[str, Any] | Exception], lines: Sequence[str] = ()) -> None:
+        self._answers = answers
+        self._lines = lines
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    async def ask(self, rpc: str, **fields: Any) -> dict[str, Any]:
+        """The answer."""
+        self.asked.append((rpc, fields))
+        answer = self._answers[rpc]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def export(self, session_id: str) -> AsyncIterator[str]:
+        """The lines."""
+        await self.ask("ExportSessions", session_id=session_id)
+        for line in self._lines:
+            yield line

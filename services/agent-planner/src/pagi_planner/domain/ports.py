@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.lesson import Lesson, Trial
@@ -69,6 +69,29 @@ class Mind(Protocol):
         """Counts how a run ended that was given playbooks.
 
         Raises:
+            PagiError: Memory cannot be reached.
+        """
+
+
+class Archive(Protocol):
+    """Memory as people look at it and change it. Who asks is told by the tenant of the work in progress."""
+
+    async def ask(self, rpc: str, **fields: Any) -> dict[str, Any]:
+        """Hands a question on to memory and gives its answer as JSON.
+
+        Args:
+            rpc: Its name in `pagi.memory.v1.Memory`.
+            fields: Of its request.
+
+        Raises:
+            PagiError: What memory says, or that it cannot be reached.
+        """
+
+    def export(self, session_id: str) -> AsyncIterator[str]:
+        """One session, or all where the id is empty, as JSON Lines.
+
+        Raises:
+            NotFoundError: There is no such session.
             PagiError: Memory cannot be reached.
         """
 

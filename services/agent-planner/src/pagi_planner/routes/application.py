@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pagi_planner.domain.ports import SessionFiles
+from pagi_planner.domain.ports import Archive, SessionFiles
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes import api_key as api_keys
-from pagi_planner.routes import description, plan, runs, sessions
+from pagi_planner.routes import description, memory, plan, runs, sessions
 from pagi_planner.routes.invalid_request import on_invalid_request
 from pagi_planner.schemas import Bounds
 
@@ -26,12 +26,15 @@ from pagi_planner.schemas import Bounds
 BODY_BYTES = 16 * 1024 * 1024
 
 
-def create_application(service: Runs, files: SessionFiles, health: Health, *, api_key: str, bounds: Bounds) -> FastAPI:
+def create_application(
+    service: Runs, files: SessionFiles, archive: Archive, health: Health, *, api_key: str, bounds: Bounds
+) -> FastAPI:
     """The application over everything that it needs.
 
     Args:
         service: Starts and finds runs.
         files: Hands out what tools left.
+        archive: Lets people look at memory.
         health: Answers for the service.
         api_key: What callers must show; empty: nothing.
         bounds: What the operator allows.
@@ -46,6 +49,7 @@ def create_application(service: Runs, files: SessionFiles, health: Health, *, ap
     app.include_router(plan.router(service, bounds), dependencies=described)
     app.include_router(runs.router(service), dependencies=described)
     app.include_router(sessions.router(files), dependencies=described)
+    app.include_router(memory.router(archive), dependencies=described)
     for route in health_routes(health):
         _add_health(app, route)
     description.complete(app, bounds)
