@@ -28,6 +28,7 @@ from pagi_planner.testing import (
     InMemoryMemory,
     RecordingNotifier,
     RecordingTools,
+    ScriptedArchive,
     ScriptedModel,
     WaitingModel,
     saying,
