@@ -89,6 +89,8 @@ class Result:
 class Campaign:
     """All results of one service, and what was found when all was over."""
 
+    uid: int
+    asked: str
     profile: str
     layers: frozenset[str]
     results: dict[str, Result]
@@ -159,7 +161,16 @@ class _Runner:
             await self._servers.stop()
             for bystander in self._bystanders:
                 bystander.end()
-        return Campaign(profile, layers, results, aftermath, time.monotonic() - began, log)
+        return Campaign(
+            self._uid,
+            self._environment.get("SANDBOX_PROFILE", "auto"),
+            profile,
+            layers,
+            results,
+            aftermath,
+            time.monotonic() - began,
+            log,
+        )
 
     # The service.
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from abuse.campaign import ORDINARY_UID, SUMMARY, Campaign, run_campaign
-from abuse.expected import CASES, PROGRAMS, Case
-from abuse.readable_python import NoReadableInterpreterError, readable_interpreter
+from abuse.expected import CASES, LANDLOCK, NAMESPACES, PROGRAMS, SECCOMP, Case
+from abuse.readable_python import NoReadableInterpreterError, as_user, readable_interpreter
 
 # The highest profile that the system grants, and the one that needs no privilege at all.
 CAMPAIGNS = [(user, profile) for user in ("root", "user") for profile in ("auto", "L1")]
+# Landlock's ABI from which on it confines signals.
+SCOPED = 6
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +107,27 @@ def test_program(campaign: Campaign, case: Case) -> None:
 
 def test_nothing_else_was_harmed(campaign: Campaign) -> None:
     assert campaign.aftermath == []
+
+
+def test_the_profile_is_what_the_system_grants(campaign: Campaign) -> None:
+    """Else everything would be refused, and nothing here would be tried."""
+    if landlock_abi() < SCOPED and campaign.uid != 0:
+        pytest.skip("an ordinary user needs Landlock's ABI 6 for more than L0, and this kernel has less")
+    assert campaign.profile >= "L1"
+    assert {SECCOMP, LANDLOCK} <= campaign.layers
+    if campaign.asked == "auto" and mounts_work(campaign.uid):
+        assert NAMESPACES in campaign.layers
+
+
+def landlock_abi() -> int:
+    """0 where there is none."""
+    return max(0, int(ctypes.CDLL(None).syscall(444, None, 0, 1)))
+
+
+def mounts_work(uid: int) -> bool:
+    """Whether a mount works in a new namespace: unshare alone may succeed where mount does not."""
+    command = [*as_user(uid), "unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/tmp"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def test_every_program_is_in_the_table() -> None:
