@@ -141,9 +141,13 @@ def test_no_prompt_breaks_the_rules(prompt: str) -> None:
 )
 def test_long_prompts_are_read_in_linear_time(piece: str) -> None:
     def cost(times: int) -> float:
-        began = time.process_time()
-        wanted_calls(piece * times)
-        return time.process_time() - began
+        costs = []
+        # The best of three: a busy machine makes any one of them longer.
+        for _ in range(3):
+            began = time.process_time()
+            wanted_calls(piece * times)
+            costs.append(time.process_time() - began)
+        return min(costs)
 
     cost(100)
     # Four times the text may take ten times as long at most, a quadratic reading would take sixteen.

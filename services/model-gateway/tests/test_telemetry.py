@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 from pagi_chassis import telemetry
+from pagi_gateway.adapters.telemetry_contents import input_messages
 from pagi_gateway.adapters.telemetry_provider import MOST_MODEL_LABELS, TelemetryProvider
+from pagi_gateway.domain.content import Part, PartKind
 from pagi_gateway.domain.errors import ProviderBusyError
-from pagi_gateway.domain.model import FinishReason, Plan, Usage
+from pagi_gateway.domain.model import FinishReason, Plan, ToolCall, Usage
 from pagi_gateway.testing import RecordingProvider, asking
 from prometheus_client import REGISTRY
 
@@ -103,3 +107,54 @@ async def test_callers_cannot_make_labels_without_end() -> None:
     assert len(labels) <= MOST_MODEL_LABELS + 1
     assert "other" in labels
     assert "no-such" not in labels
+
+
+async def test_the_first_piece_of_a_stream_is_timed_and_a_whole_answer_has_none() -> None:
+    provider = TelemetryProvider(RecordingProvider([PLAN], name="first"))
+    await provider.plan(REQUEST, timeout_s=5)
+    name, labels = "pagi_gateway_time_to_first_token_seconds_count", {"provider": "first", "model": "model-a"}
+    assert counted(name, **labels) == 0
+    [event async for event in provider.stream(REQUEST, timeout_s=5)]
+    assert counted(name, **labels) == 1
+
+
+async def test_cost_is_counted_where_it_is_known() -> None:
+    priced = replace(PLAN, usage=Usage(7, 3, cost_usd=0.25, reported=True))
+    provider = TelemetryProvider(RecordingProvider([priced, PLAN], name="priced"))
+    await provider.plan(REQUEST, timeout_s=5)
+    await provider.plan(REQUEST, timeout_s=5)
+    assert counted("pagi_gateway_cost_usd_total", provider="priced", model="model-a") == 0.25
+
+
+@pytest.mark.parametrize("contents", [False, True])
+async def test_contents_are_in_a_span_only_where_that_is_chosen(spans: InMemorySpanExporter, contents: bool) -> None:
+    called = replace(PLAN, tool_calls=(ToolCall("c", "math", "{}"),))
+    image = Part(PartKind.IMAGE, data=b"pixels of a heron", media_type="image/png")
+    request = replace(REQUEST, messages=(replace(REQUEST.messages[0], text="secret question", parts=(image,)),))
+    await TelemetryProvider(RecordingProvider([called]), contents=contents).plan(request, timeout_s=5)
+    telemetry.shut_down()
+    (span,) = spans.get_finished_spans()
+    attributes = dict(span.attributes or {})
+    if not contents:
+        assert "secret question" not in str(attributes)
+        assert "hello" not in str(attributes)
+        return
+    question, answer = (json.loads(str(attributes[f"gen_ai.{side}.messages"])) for side in ("input", "output"))
+    assert question == [
+        {
+            "role": "user",
+            "parts": [
+                {"type": "text", "content": "secret question"},
+                {"type": "blob", "modality": "image", "mime_type": "image/png"},
+            ],
+        }
+    ]
+    assert [part["type"] for part in answer[0]["parts"]] == ["text", "tool_call"]
+    assert answer[0]["finish_reason"] == "length"
+
+
+async def test_a_long_conversation_is_told_by_its_newest_messages() -> None:
+    request = asking("the last", earlier=["x" * 10_000] * 10, model="model-a")
+    told = json.loads(input_messages(request))
+    assert told[-1]["parts"] == [{"type": "text", "content": "the last"}]
+    assert len(told) < 10
