@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ import httpx
 import pytest
 from pagi.memory.v1 import memory_pb2 as pb
 from pagi.memory.v1 import memory_pb2_grpc
-from pagi_chassis.errors import NotFoundError
+from pagi_chassis.errors import NotFoundError, PagiError
 from pagi_chassis.grpc_client import GrpcClient
 
 DOCUMENTS = 12
@@ -217,6 +218,55 @@ def test_turns_that_were_acknowledged_survive_a_kill(start: Start) -> None:
     url = f"http://127.0.0.1:{memory.http_port}/memory/latest"
     turns = httpx.get(url, params={"session_id": "s", "limit": 100}).json()["turns"]
     assert [turn["text"] for turn in turns] == [f"turn {i}" for i in range(50)]
+
+
+def test_killed_during_appends_nothing_acknowledged_is_lost_and_a_repeat_stores_the_rest_once(start: Start) -> None:
+    memory = start()
+    memory.wait_for(memory.ready)
+
+    def request(i: int) -> pb.StoreSessionHistoryRequest:
+        turns = [pb.Turn(role=pb.TURN_ROLE_USER, text=f"penguin {i} {j}") for j in range(5)]
+        return pb.StoreSessionHistoryRequest(session_id=f"s{i % 3}", run_id=f"r{i}", turns=turns)
+
+    async def store(process: MemoryProcess, runs: range, *, kill_after: int = 0) -> set[int]:
+        acknowledged: set[int] = set()
+        async with process.rpc() as (client, stub):
+
+            async def one(i: int) -> None:
+                with contextlib.suppress(PagiError):
+                    await client.call(stub.StoreSessionHistory, request(i), timeout_s=5)
+                    acknowledged.add(i)
+                    if len(acknowledged) == kill_after:
+                        process.process.kill()
+
+            await asyncio.gather(*(one(i) for i in runs))
+        return acknowledged
+
+    acknowledged = asyncio.run(store(memory, range(300), kill_after=60))
+    memory.process.wait()
+    assert 60 <= len(acknowledged) < 300
+
+    memory = start()
+    memory.wait_for(memory.ready)
+    base = f"http://127.0.0.1:{memory.http_port}/memory"
+
+    def stored() -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for line in httpx.get(f"{base}/history/export").text.splitlines():
+            turn = json.loads(line)
+            if turn["type"] == "turn":
+                found.setdefault(turn["run_id"], []).append(turn["position"])
+        return found
+
+    after_kill = stored()
+    assert {f"r{i}" for i in acknowledged} <= after_kill.keys()
+    assert all(positions == list(range(5)) for positions in after_kill.values()), "half of a run"
+    assert len(asyncio.run(store(memory, range(300)))) == 300
+    assert stored() == {f"r{i}": list(range(5)) for i in range(300)}
+    counted = httpx.get(f"{base}/history/statistics").json()
+    assert (counted["sessions"], counted["turns"]) == (3, 1_500)
+    hits = httpx.get(f"{base}/history/search", params={"q": "penguin 299", "limit": 100}).json()["matches"]
+    assert {hit["turn"]["run_id"] for hit in hits[:5]} == {"r299"}
 
 
 @pytest.mark.parametrize("damage", ["database", "folder"])

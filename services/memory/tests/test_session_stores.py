@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from pagi_memory.adapters.postgres_heart import PostgresHeart
+from pagi_memory.adapters.sql_script import Statement
 from pagi_memory.adapters.sql_sessions import SqlSessionStore
 from pagi_memory.adapters.sqlite_heart import SqliteHeart
 from pagi_memory.domain.errors import StoreUnavailableError
@@ -245,6 +246,27 @@ async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     database = SqliteHeart(tmp_path / "heart.db")
     with pytest.raises(StoreUnavailableError, match=r"heart\.db"):
         await database.start()
+    await database.stop()
+
+
+async def test_a_full_disk_is_told_and_nothing_is_half_stored(tmp_path: Path) -> None:
+    database = SqliteHeart(tmp_path / "heart.db")
+    await database.start()
+    store = SqlSessionStore(database)
+    await store.append(KEY, "default", run_turns("r1", 0))
+
+    def bound(pages: int):
+        def script():
+            yield Statement(f"PRAGMA max_page_count = {pages}")
+
+        return script
+
+    await database.write(bound(1))
+    with pytest.raises(StoreUnavailableError, match="full"):
+        await store.append(KEY, "default", [*run_turns("r2", 1), said("x" * 1_000_000, "r2", 1, 9)])
+    assert await store.newest(KEY, 10) == run_turns("r1", 0)
+    await database.write(bound(1_000_000))
+    assert await store.append(KEY, "default", run_turns("r2", 1)) == 2
     await database.stop()
 
 
