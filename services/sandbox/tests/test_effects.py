@@ -126,6 +126,20 @@ class TestSqlite:
         other.close()
         await ledger.stop()
 
+    async def test_what_stands_in_line_to_be_written_is_known(self, tmp_path: Path) -> None:
+        ledger = sqlite_ledger(tmp_path / "e.db")
+        await ledger.start()
+        await ledger.begin(EffectName("", "begun"), "f")
+        other = sqlite3.connect(tmp_path / "e.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # the ledger's own thread waits from here on
+        ledger.finish_soon(NAME, "f", WHOLE)
+        ledger.forget(EffectName("", "begun"))
+        assert await ledger.find(NAME) == KnownEffect("f", WHOLE)
+        assert await ledger.find(EffectName("", "begun")) is None
+        other.execute("ROLLBACK")
+        other.close()
+        await ledger.stop()
+
     async def test_one_that_cannot_be_opened_stops_the_start(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         ledger = sqlite_ledger(tmp_path / "file" / "e.db")

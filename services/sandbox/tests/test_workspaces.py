@@ -25,6 +25,7 @@ from pagi_sandbox.adapters.directory_census import MAX_ARTIFACTS, DirectoryCensu
 from pagi_sandbox.adapters.directory_removal import DirectoryRemoval, delete_below
 from pagi_sandbox.adapters.directory_workspaces import DirectoryWorkspaces
 from pagi_sandbox.adapters.openat2_files import FILE, open_below, open_by_steps, open_regular
+from pagi_sandbox.domain.deletion import delete
 from pagi_sandbox.domain.disk import DiskGuard, DiskPolicy
 from pagi_sandbox.domain.errors import FilePathError, NoSuchFileError
 from pagi_sandbox.domain.execution import Sandbox
@@ -522,7 +523,7 @@ class TestRemoval:
         (top / "closed" / "in").touch()
         (top / "closed").chmod(0)
         depth = os.open(top, os.O_RDONLY)
-        for _ in range(5000):  # deeper than any path or stack
+        for _ in range(2200):  # deeper than any path or stack
             os.mkdir("d", dir_fd=depth)
             below = os.open("d", os.O_RDONLY, dir_fd=depth)
             os.close(depth)
@@ -532,6 +533,27 @@ class TestRemoval:
         assert list(place.iterdir()) == []
         assert secret.read_text() == "secret"
         delete_below(tmp_path / "missing")
+
+    def test_directories_that_are_closed_to_their_owner_are_deleted_too(self, tmp_path: Path) -> None:
+        top = os.open(tmp_path, os.O_RDONLY)
+        was_root = os.geteuid() == 0
+        if was_root:  # to whom nothing is closed
+            os.chown(top, 65_534, -1)
+            os.seteuid(65_534)
+        try:
+            os.mkdir("a", dir_fd=top)
+            inside = os.open("a", os.O_RDONLY, dir_fd=top)
+            os.mkdir("b", dir_fd=inside)
+            os.mkdir("b/c", dir_fd=inside)
+            for path in ("b/c", "b", "."):
+                os.chmod(path, 0, dir_fd=inside)
+            os.close(inside)
+            delete(top, "a")
+            assert os.listdir(top) == []
+        finally:
+            if was_root:
+                os.seteuid(0)
+            os.close(top)
 
 
 async def test_the_deletion_of_a_call_in_between_is_no_fault(sandbox: Sandbox, workspace: Path) -> None:
