@@ -33,7 +33,10 @@ from pagi_gateway.domain.errors import (
     ProviderDownError,
     ProviderRejectedError,
     ProviderTimeoutError,
+    UnsupportedError,
+    WrongShapeError,
 )
+from pagi_gateway.domain.fitting import FittingProvider
 from pagi_gateway.domain.gateway import Gateway
 from pagi_gateway.domain.model import FinishReason, Plan, ToolCall, Usage
 from pagi_gateway.domain.ports import Provider
@@ -183,6 +186,8 @@ def drained(caller: Caller) -> Callable[[pb.GetPlanRequest], Awaitable[object]]:
         (ProviderBusyError("why", retry_after_s=7), ResourceExhaustedError),
         (ProviderDownError("why", retry_after_s=7), UnavailableError),
         (ProviderAnswerError("why"), UnavailableError),
+        (WrongShapeError("why"), UnavailableError),
+        (UnsupportedError("why"), FailedPreconditionError),
         (ProviderTimeoutError("why"), DeadlineExceededError),
     ],
 )
@@ -269,3 +274,58 @@ async def test_many_callers_at_once_get_their_own_answers() -> None:
     assert [json.loads(each.tool_calls[0].arguments_json)["expression"] for each in plans] == [
         f"{n} + 1" for n in range(64)
     ]
+
+
+async def test_reasoning_and_calls_stream_beside_the_text(
+    raw_server: Any, provider_at: Callable[..., Awaitable[HttpProvider]]
+) -> None:
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"model": "claude-x", "usage": {"input_tokens": 9}}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "sig"}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "I look."}},
+        {
+            "type": "content_block_start",
+            "index": 2,
+            "content_block": {"type": "tool_use", "id": "c1", "name": "look", "input": {}},
+        },
+        {"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": "{}"}},
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 4}},
+        {"type": "message_stop"},
+    ]
+
+    async def answer(exchange: Any) -> None:
+        await exchange.begin_stream()
+        for event in events:
+            await exchange.event(event)
+        await exchange.end_stream()
+
+    server = await raw_server(answer)
+    provider = FittingProvider(await provider_at("anthropic", server.base_url))
+    async with calling(provider) as caller:
+        request = asked("look", "look")
+        request.seed = 7
+        with pytest.raises(FailedPreconditionError, match="seed: claude-sonnet-4-5 of anthropic cannot"):
+            await drained(caller)(request)
+        assert server.exchanges == []
+        request.on_unsupported = pb.ON_UNSUPPORTED_LEAVE_OUT
+        *deltas, last = [event async for event in caller.stream(request)]
+    kinds = [event.WhichOneof("event") for event in deltas]
+    assert [kind for index, kind in enumerate(kinds) if kinds[index - 1 : index] != [kind]] == [
+        "reasoning_delta",
+        "text_delta",
+        "tool_call_delta",
+    ]
+    plan = last.response
+    assert [(each.text, each.signature) for each in plan.reasoning] == [("hm", "sig")]
+    assert [(each.id, each.name, each.arguments_json) for each in plan.tool_calls] == [("c1", "look", "{}")]
+    assert [(note.kind, note.field) for note in plan.notes] == [(pb.Note.KIND_LEFT_OUT, "seed")]
+    assert (plan.usage.input_tokens, plan.usage.output_tokens, plan.finish_reason_raw) == (9, 4, "tool_use")
+
+
+async def test_models_say_what_they_can_do() -> None:
+    async with calling(MockProvider()) as caller:
+        (model,) = (await caller.models()).models
+    assert (model.capabilities.tools, model.capabilities.images) == (pb.SUPPORT_YES, pb.SUPPORT_NO)
+    assert (model.price.input_usd, model.price.output_usd) == (0, 0)
+    assert not model.price.HasField("cached_input_usd")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -531,3 +532,21 @@ async def test_a_slow_listener_slows_the_provider(raw_server: Serve, provider_at
         await asyncio.sleep(0.2)
     assert sent < 16 << 20
     await stream.aclose()
+
+
+async def test_the_kernel_looks_after_a_silent_connection(raw_server: Serve, provider_at: Start) -> None:
+    """A server that vanished without a word is noticed, though nothing is sent to it."""
+    server = await raw_server(lambda exchange: exchange.reply(json.dumps(whole("openai"))))
+    provider = await provider_at("openai", server.base_url)
+    made: list[socket.socket] = []
+    real = socket.socket
+
+    def remembered(*arguments: Any) -> socket.socket:
+        made.append(real(*arguments))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pagi_gateway.adapters.http_road.socket.socket", remembered)
+        await answer(provider, "whole")
+    assert [each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for each in made] == [1]
+    assert made[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15

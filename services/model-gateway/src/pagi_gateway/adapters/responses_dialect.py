@@ -28,7 +28,8 @@ class OpenAiResponses:
 
     def body(self, request: PlanRequest, *, stream: bool) -> bytes:
         """The question."""
-        return request_body(request, stream=stream)
+        reasons = request.effort is not None or self.capabilities(request.model).reasoning is Support.YES
+        return request_body(request, reasons=reasons, stream=stream)
 
     def answer(self, request: PlanRequest) -> ResponsesAnswer:
         """What gathers the answer."""

@@ -18,14 +18,21 @@ if TYPE_CHECKING:
     from pagi_gateway.domain.model import Message, PlanRequest, ToolSpec
 
 
-def request_body(request: PlanRequest, *, stream: bool) -> bytes:
-    """The body of `POST /responses`. Nothing is kept at the provider: each request holds its whole conversation."""
+def request_body(request: PlanRequest, *, reasons: bool, stream: bool) -> bytes:
+    """The body of `POST /responses`. Nothing is kept at the provider: each request holds its whole conversation.
+
+    Args:
+        request: What is asked.
+        reasons: Whether the model reasons; one that does not refuses to be asked for its reasoning.
+        stream: Whether the answer shall come in events.
+    """
     body: dict[str, Any] = {
         "model": request.model,
         "input": [item for message in request.messages for item in _items(message)],
         "store": False,
-        "include": ["reasoning.encrypted_content"],
     }
+    if reasons:
+        body["include"] = ["reasoning.encrypted_content"]
     if request.tools:
         body["tools"] = [_tool(each) for each in request.tools]
         if request.tool_use is not ToolUse.AUTO:

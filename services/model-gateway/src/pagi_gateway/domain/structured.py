@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pagi_gateway.domain.capabilities import Support
 from pagi_gateway.domain.errors import WrongShapeError
 from pagi_gateway.domain.model import (
+    Effort,
     FinishReason,
     Message,
     ReasoningDelta,
@@ -95,7 +96,7 @@ def structured(request: PlanRequest, can: Capabilities) -> tuple[PlanRequest, St
         return request, StructuredAnswer(wanted.schema_json)
     plain = replace(request, response_format=None)
     # A model that is reasoning may not be made to call a tool (Anthropic's reference).
-    if can.tools is Support.YES and request.effort is None and request.tool_use is not ToolUse.NONE:
+    if can.tools is Support.YES and request.effort in {None, Effort.NONE} and request.tool_use is not ToolUse.NONE:
         return _by_tool(plain, wanted.name, wanted.schema_json)
     told = (
         "Answer with one JSON object that fits this JSON Schema, and nothing else: no words before or after it.\n"
