@@ -31,12 +31,15 @@ class RecordingMind:
     def __init__(self) -> None:
         self.lessons: list[Lesson] = []
         self.trials: list[Trial] = []
+        self.told: list[Lesson | Trial] = []
 
     async def learn(self, lesson: Lesson) -> None:
         self.lessons.append(lesson)
+        self.told.append(lesson)
 
     async def count(self, trial: Trial) -> None:
         self.trials.append(trial)
+        self.told.append(trial)
 
 
 class VersionedTools(RecordingTools):
@@ -103,6 +106,11 @@ async def test_other_runs_teach_nothing(script):
 async def test_the_end_of_a_run_counts_for_the_playbooks_that_it_was_given(script, limits, succeeded):
     mind = await learned(*script, passages=[GIVEN, OTHER], limits=limits)
     assert set(mind.trials) == {Trial("r", ("p7",), succeeded)}
+
+
+async def test_a_lesson_comes_before_the_count_so_that_a_playbook_that_worked_is_brought_up_to_date():
+    mind = await learned(calling(ADD), saying("3"), passages=[GIVEN])
+    assert [type(told) for told in mind.told[:2]] == [Lesson, Trial]
 
 
 async def test_an_outage_counts_for_nobody():

@@ -10,7 +10,7 @@ from pagi_memory.domain.history import History
 from pagi_memory.domain.limits import Defaults
 from pagi_memory.domain.model import SessionKey, Turn, TurnRole
 from pagi_memory.domain.retention import Forgetting
-from pagi_memory.domain.session import Retention
+from pagi_memory.domain.session import Digest, Retention
 from pagi_memory.domain.summaries import Summaries
 from pagi_memory.testing import InMemorySessionStore
 
@@ -21,8 +21,6 @@ KEY = SessionKey("", "s")
 class RecordingSummarizer:
     """Joins; keeps what it was asked."""
 
-    name = "recording"
-
     def __init__(self, least_turns: int = 1) -> None:
         self.least_turns = least_turns
         self.asked: list[tuple[str, list[str]]] = []
@@ -31,13 +29,13 @@ class RecordingSummarizer:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def summarize(self, previous: str, turns: list[Turn], *, max_tokens: int, effect_id: str) -> str:
+    async def summarize(self, previous: str, turns: list[Turn], *, max_tokens: int, effect_id: str) -> Digest:
         self.asked.append((previous, [turn.text for turn in turns]))
         self.effects.append(effect_id)
         await self.go.wait()
         if self.away:
             raise UnavailableError("away")
-        return " ".join([previous, *(turn.text for turn in turns)]).strip()
+        return Digest(" ".join([previous, *(turn.text for turn in turns)]).strip(), "recording")
 
 
 def exchange(i: int, answer: str = "") -> list[Turn]:

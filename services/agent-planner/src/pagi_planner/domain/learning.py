@@ -27,8 +27,9 @@ class Teacher:
             PagiError: The journal or memory cannot be reached, or memory refuses what it is told.
         """
         state = RunState.of(await self._journal.events(event.run_id))
-        # First what was given, since a lesson of the same run may be about the same playbook and counts once.
-        if trial := trial_of(state):
-            await self._mind.count(trial)
+        # A run counts once for a playbook. First what it teaches: where that is about one that it was given, the
+        # playbook is brought up to date, and the win is counted with it.
         if lesson := lesson_of(state):
             await self._mind.learn(lesson)
+        if trial := trial_of(state):
+            await self._mind.count(trial)

@@ -9,8 +9,9 @@ from pagi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from pagi_chassis.errors import UnavailableError
 from pagi_chassis.grpc_client import GrpcClient
 
-from pagi_memory.domain.condensing import BYTES_PER_TOKEN
+from pagi_memory.domain.condensing import BYTES_PER_TOKEN, condensed
 from pagi_memory.domain.model import Turn
+from pagi_memory.domain.session import Digest
 
 # A model needs no more of one turn to say what it was about (characters).
 _QUOTED = 4_000
@@ -39,11 +40,6 @@ class GatewaySummarizer:
         self._timeout_s = timeout_s
         self._stub = gateway_pb2_grpc.ModelGatewayStub(client.channel)
 
-    @property
-    def name(self) -> str:
-        """See `Summarizer.name`."""
-        return f"model-gateway:{self._model}" if self._model else "model-gateway"
-
     async def start(self) -> None:
         """Connects with the first call."""
 
@@ -51,11 +47,13 @@ class GatewaySummarizer:
         """Disconnects."""
         await self._client.close()
 
-    async def summarize(self, previous: str, turns: Sequence[Turn], *, max_tokens: int, effect_id: str) -> str:
+    async def summarize(self, previous: str, turns: Sequence[Turn], *, max_tokens: int, effect_id: str) -> Digest:
         """See `Summarizer.summarize`.
 
         Raises:
             PagiError: The gateway cannot be reached, or gives no text.
+
+        Where nothing but the mock answers there, which knows no summaries, they are condensed.
         """
         request = gateway_pb2.GetPlanRequest(
             messages=[
@@ -68,11 +66,13 @@ class GatewaySummarizer:
             effect_id=effect_id,
         )
         answer = await self._client.call(self._stub.GetPlan, request, timeout_s=self._timeout_s, repeatable=True)
+        if answer.provider == "mock":
+            return Digest(condensed(previous, turns, max_tokens=max_tokens), "extract")
         # One that writes on and on is cut at what a context has room for.
         text = answer.text.strip().encode()[: max_tokens * BYTES_PER_TOKEN].decode("utf-8", "ignore")
         if not text:
             raise UnavailableError("the model gave no summary")
-        return text
+        return Digest(text, f"{answer.provider}:{answer.model}")
 
 
 def _material(previous: str, turns: Sequence[Turn]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from pagi_memory.domain.model import Turn, TurnRole
+from pagi_memory.domain.session import Digest
 from pagi_memory.domain.words import query_words
 
 # How much of one turn a line quotes (characters).
@@ -82,10 +83,9 @@ def _by_worth(lines: Sequence[str]) -> list[int]:
 class Extract:
     """`Summarizer` that needs nobody."""
 
-    name = "extract"
     # It costs nothing to take in one run at a time.
     least_turns = 1
 
-    async def summarize(self, previous: str, turns: Sequence[Turn], *, max_tokens: int, effect_id: str) -> str:
+    async def summarize(self, previous: str, turns: Sequence[Turn], *, max_tokens: int, effect_id: str) -> Digest:
         """See `Summarizer.summarize`."""
-        return condensed(previous, turns, max_tokens=max_tokens)
+        return Digest(condensed(previous, turns, max_tokens=max_tokens), "extract")

@@ -22,6 +22,7 @@ from pagi_memory.domain.model import (
 )
 from pagi_memory.domain.playbook import Known, MindStatistics, Outcome, Playbook, PlaybookState
 from pagi_memory.domain.session import (
+    Digest,
     HeartStatistics,
     Retention,
     Session,
@@ -256,14 +257,10 @@ class Summarizer(Protocol):
     """Says in short what was said."""
 
     @property
-    def name(self) -> str:
-        """Who it is, noted with each summary."""
-
-    @property
     def least_turns(self) -> int:
         """How many turns are worth a call."""
 
-    async def summarize(self, previous: str, turns: Sequence[Turn], *, max_tokens: int, effect_id: str) -> str:
+    async def summarize(self, previous: str, turns: Sequence[Turn], *, max_tokens: int, effect_id: str) -> Digest:
         """One summary of what the one so far tells and of these turns.
 
         Raises:

@@ -46,6 +46,14 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Digest:
+    """A summary as it was made, and by whom."""
+
+    text: str
+    made_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredTurn:
     """A turn with the number it has in the store."""
 

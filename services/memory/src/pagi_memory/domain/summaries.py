@@ -80,13 +80,14 @@ class Summaries:
             older = _without(window.pending, fitting(window.newest, defaults.max_history_tokens))
             if len(older) < self._summarizer.least_turns:
                 return
-            text = await self._summarizer.summarize(
+            digest = await self._summarizer.summarize(
                 window.summary.text,
                 [each.turn for each in older],
                 max_tokens=defaults.summary_tokens,
                 effect_id=_effect_id(key, window.summary, older),
             )
-            made = Summary(text, self._summarizer.name, window.summary.turns + len(older), window.summary.version)
+            turns = window.summary.turns + len(older)
+            made = Summary(digest.text, digest.made_by, turns, window.summary.version)
             # Where somebody has changed the turns meanwhile, the next look begins anew.
             await self._store.roll(key, made, [each.number for each in older])
 
