@@ -64,7 +64,7 @@ class Jail:
         # Hidden under a private /tmp, an interpreter that lives there would be out of reach.
         taken = any(path.startswith("/tmp/") for path in self._visible)  # noqa: S108
         self._tmp = "/private-tmp" if taken else "/tmp"  # noqa: S108
-        self._places: list[tuple[int, int]] = []
+        self._places: list[bytes] = []
         self._rules: landlock.Ruleset | None = None
         self._mounts = -1
 
@@ -122,7 +122,8 @@ class Jail:
     def _open(self, paths: list[str] | tuple[str, ...], access: int) -> None:
         for path in paths:
             with suppress(FileNotFoundError, PermissionError):
-                self._places.append((os.open(path, os.O_PATH | os.O_CLOEXEC), access))
+                place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                self._places.append(landlock.rule(place, access, self.plan.landlock))
 
     # In the child, before it has work.
 
@@ -138,8 +139,7 @@ class Jail:
         os.setsid()
         if self.plan.landlock:
             self._rules = landlock.Ruleset(self.plan.landlock, tcp=not self._network)
-            for place, access in self._places:
-                self._rules.allow(place, access)
+            self._rules.add(self._places)
             self._rules.allow("/proc" if self.plan.namespaces else "/proc/self", landlock.READ)
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self._program:

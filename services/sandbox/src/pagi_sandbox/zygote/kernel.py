@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 
 from pagi_sandbox.zygote.syscall_numbers import numbers
 
@@ -36,6 +37,19 @@ def syscall(name: str, *arguments: int | ctypes.Array[ctypes.c_char] | bytes | N
         raise OSError(38, f"{name}: no number for it on this architecture")
     given = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
     return _checked(int(_libc.syscall(ctypes.c_long(number), *given)), name)
+
+
+def repeat(name: str, first: int, second: int, buffers: Sequence[bytes]) -> None:
+    """Makes one system call for each buffer: (first, second, buffer, 0), without converting anything twice.
+
+    Raises:
+        OSError: with the kernel's errno.
+    """
+    number, one, two, zero = (ctypes.c_long(value) for value in (_NUMBERS[name], first, second, 0))
+    call = _libc.syscall
+    for buffer in buffers:
+        if call(number, one, two, buffer, zero) == -1:
+            _checked(-1, name)
 
 
 def prctl(option: int, *arguments: int) -> int:

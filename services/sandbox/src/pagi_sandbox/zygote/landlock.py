@@ -10,6 +10,7 @@ import ctypes
 import os
 import stat
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 
 from pagi_sandbox.zygote import kernel
@@ -42,6 +43,19 @@ def _files(version: int) -> int:
     return (1 << bits) - 1
 
 
+def rule(descriptor: int, access: int, version: int | None = None) -> bytes:
+    """Rights (struct landlock_path_beneath_attr) on what lies at or below an open place.
+
+    Args:
+        descriptor: of the place; it has to stay open until the rule is added.
+        access: the rights; those that a file cannot have are left out for one.
+        version: the ABI, where the rights are to be cut to what it knows.
+    """
+    if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        access &= _OF_FILES
+    return struct.pack("=Qi", access if version is None else access & _files(version), descriptor)
+
+
 class Ruleset:
     """Rules in the making; `enforce` puts the process under them."""
 
@@ -68,13 +82,18 @@ class Ruleset:
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             descriptor = path if isinstance(path, int) else os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
-                if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                    access &= _OF_FILES
-                rule = struct.pack("=Qi", access & self._handled, descriptor)
-                kernel.syscall("landlock_add_rule", self._descriptor, 1, rule, 0)
+                self.add([rule(descriptor, access & self._handled)])
             finally:
                 if descriptor is not path:
                     os.close(descriptor)
+
+    def add(self, rules: Sequence[bytes]) -> None:
+        """Adds what `rule` has made; the quick way to many, for a child that makes them anew for each call.
+
+        Raises:
+            OSError: the kernel does not take one.
+        """
+        kernel.repeat("landlock_add_rule", self._descriptor, 1, rules)
 
     def enforce(self) -> None:
         """Puts the calling thread under the rules, for good; no_new_privs must be set.
