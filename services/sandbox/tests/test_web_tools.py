@@ -170,6 +170,12 @@ class TestFetch:
         web.answers["/endless"] = endless
         assert (await tools.read("/endless"))["cut"] is True
 
+    async def test_a_page_that_is_slow_to_read_ends_with_the_calls_time(self, tools: Web, web: LocalWeb) -> None:
+        web.answers["/deep"] = page("<div>" * 200_000 + "x")
+        outcome = await tools.fetch(web.url("/deep"), timeout_ms=1000)
+        assert outcome.verdict is Verdict.TIMEOUT
+        assert outcome.duration_ms < 5000
+
     async def test_a_server_that_hangs_ends_with_the_calls_time(self, tools: Web, web: LocalWeb) -> None:
         over = asyncio.Event()
 
