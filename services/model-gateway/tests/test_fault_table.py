@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pagi_chassis.errors import PagiError
 from pagi_gateway.adapters.http_provider import HttpProvider
+from pagi_gateway.adapters.http_road import watched_socket
 from pagi_gateway.adapters.http_stream import Patience
 from pagi_gateway.domain.errors import (
     ModelNotFoundError,
@@ -534,19 +535,10 @@ async def test_a_slow_listener_slows_the_provider(raw_server: Serve, provider_at
     await stream.aclose()
 
 
-async def test_the_kernel_looks_after_a_silent_connection(raw_server: Serve, provider_at: Start) -> None:
+def test_the_kernel_looks_after_a_silent_connection() -> None:
     """A server that vanished without a word is noticed, though nothing is sent to it."""
-    server = await raw_server(lambda exchange: exchange.reply(json.dumps(whole("openai"))))
-    provider = await provider_at("openai", server.base_url)
-    made: list[socket.socket] = []
-    real = socket.socket
-
-    def remembered(*arguments: Any) -> socket.socket:
-        made.append(real(*arguments))
-        return made[-1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pagi_gateway.adapters.http_road.socket.socket", remembered)
-        await answer(provider, "whole")
-    assert [each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for each in made] == [1]
-    assert made[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
+    made = watched_socket((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 1)))
+    with made:
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
+        assert not made.getblocking()

@@ -25,7 +25,7 @@ _LONGEST_DRAIN_S = 0.1
 _PROBES = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 
-def _socket(address: tuple[Any, ...]) -> socket.socket:
+def watched_socket(address: tuple[Any, ...]) -> socket.socket:
     """A socket on which the kernel notices a server that vanished, even while an answer takes its time."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
@@ -80,7 +80,7 @@ class HttpRoad:
         headers = {"Accept": "application/json, text/event-stream", "User-Agent": "pagi-mesh"}
         headers |= self.endpoint.key_headers
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S, socket_factory=_socket),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S, socket_factory=watched_socket),
             # The caller's deadline bounds the whole; aiohttp only has to give up connecting.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
             headers=headers,
