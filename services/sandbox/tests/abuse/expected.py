@@ -40,8 +40,8 @@ KERNEL = (SECCOMP,)
 ROOTS = (SECCOMP, UNPRIVILEGED)
 METADATA = (SECCOMP, NAMESPACES)
 OWNED = (SECCOMP, NAMESPACES, SESSION_USER)
-# Only totals, or a jail that counts its own processes, hold these.
-COUNTED = (CGROUPS, LANDLOCK, NAMESPACES)
+# The kernel counts a user's processes together: exact where the call has a user or a user namespace of its own.
+COUNTED = (CGROUPS, NAMESPACES, SESSION_USER)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Forks until it is refused; at most 400, so that a machine without limits survives. Source: CWE-770."""
+"""Forks until it is refused, at most 400, so that a machine without limits survives. It asked for 32. CWE-770."""
 
 import os
 import time
@@ -16,5 +16,5 @@ while children < 400:
         time.sleep(60)
         os._exit(0)
     children += 1
-else:
+if children > 64:
     got("processes", children)

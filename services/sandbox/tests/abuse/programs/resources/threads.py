@@ -1,4 +1,4 @@
-"""Starts threads until it is refused."""
+"""Starts threads until it is refused, at most 400. It asked for 32."""
 
 import threading
 
@@ -13,6 +13,6 @@ try:
         started += 1
 except (RuntimeError, MemoryError) as error:
     held(f"thread number {started}", error)
-else:
+if started > 64:
     got("threads", started)
 stop.set()
