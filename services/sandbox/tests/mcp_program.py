@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from mcp.server.mcpserver import Context, Image, MCPServer
@@ -73,6 +74,13 @@ def crash() -> str:
     """End in the middle."""
     print("the disk is on fire", file=sys.stderr, flush=True)
     os._exit(7)
+
+
+@server.tool(structured_output=False)
+def leave() -> str:
+    """End after the answer."""
+    threading.Timer(0.3, os._exit, (5,)).start()
+    return "good bye"
 
 
 @server.tool(structured_output=False)

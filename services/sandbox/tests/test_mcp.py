@@ -217,6 +217,12 @@ class TestMisbehaviour:
             assert (await servers.call("test.add", a=1, b=1)).verdict is Verdict.OK
         assert "the disk is on fire" in caplog.text
 
+    async def test_an_end_between_calls_is_noticed(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        async with running(tmp_path, program()) as servers:
+            await servers.text("test.leave")
+            await until(lambda: "it ended with status 5" in caplog.text)
+            assert (await servers.call("test.add", a=1, b=1)).verdict is Verdict.OK
+
     async def test_while_it_is_away_its_tools_say_so(self, tmp_path: Path) -> None:
         patience = Patience(start=30.0, first_pause=60.0, longest_pause=60.0, absent=25.0)
         async with running(tmp_path, program(), patience=patience) as servers:

@@ -7,6 +7,7 @@ import gzip
 import json
 import ssl
 import subprocess
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -159,6 +160,19 @@ class TestFetch:
         web.answers["/bomb"] = page(packed, "text/plain", "Content-Encoding: gzip")
         answer = await tools.read("/bomb")
         assert (answer["characters"], answer["cut"]) == (4 * 2**20, True)
+
+    async def test_a_bomb_is_never_held_whole(self, web: LocalWeb) -> None:
+        packed = gzip.compress(b"0" * 2**28, 9)
+        web.answers["/bomb"] = page(packed, "text/plain", "Content-Encoding: gzip")
+        bounds = Bounds(seconds=20, body=2**20)
+        tracemalloc.start()
+        document = await asyncio.to_thread(
+            fetching.fetch, web.url("/bomb"), AllowedHosts((web.allowed,)), bounds, accept="*/*"
+        )
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (len(document.body), document.cut) == (2**20, True)
+        assert peak < 16 * 2**20
 
     async def test_an_endless_body_is_cut(self, tools: Web, web: LocalWeb) -> None:
         async def endless(writer: asyncio.StreamWriter) -> None:
