@@ -81,8 +81,8 @@ def test_no_file_is_longer_than_can_be_read_at_once():
 
 
 def test_only_settings_read_the_environment():
-    # The zygote empties its own, so that no tool inherits anything; a child gets four variables that are the jail's, and
-    # the canary tries to read those of others.
+    # The zygote empties its own, so that no tool inherits anything; a child gets four variables of the jail's, and the
+    # canary tries to read those of others.
     zygote = {SOURCES["sandbox"] / "zygote" / name for name in ("__main__.py", "child.py", "canary.py")}
     allowed = {CHASSIS / "settings.py", *zygote}
     readers = [
