@@ -59,7 +59,7 @@ def test_what_it_says_wrongly_is_named(attribute: str, value: object, complaint:
 
 @pytest.mark.parametrize(
     ("patterns", "asked"),
-    [("", set()), ("shell", {"shell"}), (" python , *_file,", {"python", "read_file", "write_file"})],
+    [("", set()), ("shell", {"shell"}), (" python , *d_file,", {"python", "read_file"})],
 )
 def test_the_operator_may_ask_for_approval(monkeypatch: pytest.MonkeyPatch, patterns: str, asked: set[str]) -> None:
     monkeypatch.setenv("SANDBOX_APPROVAL_TOOLS", patterns)
