@@ -126,6 +126,8 @@ async def run_campaign(user: str, python: Path, cases: Iterable[Case], environme
     finally:
         ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
         # Not shutil.rmtree, which recurses: a program leaves folders 2,000 deep.
+        # Another program leaves folders that even their owner may not enter.
+        subprocess.run(["chmod", "-R", "u+rwX", str(top)], check=False, stderr=subprocess.DEVNULL)
         subprocess.run(["rm", "-rf", str(top)], check=False)
         places = (
             Path("/tmp").glob(f"{top.name}-*"),
