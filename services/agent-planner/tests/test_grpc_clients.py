@@ -283,7 +283,7 @@ def listing(*tools: sandbox_pb2.Tool) -> sandbox_pb2.ListToolsResponse:
 
 async def execute(tools: SandboxTools, **kwargs: Any) -> ToolOutcome:
     call = ToolCall("c", "add", kwargs.pop("arguments", '{"a":1}'))
-    return await tools.execute(call, **{"session_id": "s", "effect_id": "r/1/0", "repeatable": False, **kwargs})
+    return await tools.execute(call, **{"session_id": "s", "effect_id": "r/1/0", **kwargs})
 
 
 class TestSandboxTools:
@@ -392,8 +392,7 @@ class TestSandboxTools:
             with pytest.raises(chassis_errors.InvalidArgumentError, match="a is no number"):
                 await execute(tools)
 
-    @pytest.mark.parametrize(("repeatable", "times"), [(True, 2), (False, 1)])
-    async def test_only_what_may_be_repeated_is_repeated(self, repeatable, times):
+    async def test_a_call_is_repeated_under_its_effect_id_while_the_sandbox_is_away(self):
         def once_away(_):
             answer = sandbox_pb2.ExecuteToolResponse(verdict=sandbox_pb2.VERDICT_OK, output_json="{}")
             return (
@@ -401,12 +400,8 @@ class TestSandboxTools:
             )
 
         async with sandbox(once_away) as (tools, served):
-            if repeatable:
-                assert (await execute(tools, repeatable=True)).verdict == "ok"
-            else:
-                with pytest.raises(chassis_errors.UnavailableError):
-                    await execute(tools)
-        assert len(served.asked) == times
+            assert (await execute(tools)).verdict == "ok"
+        assert [asked.effect_id for asked in served.asked] == ["r/1/0", "r/1/0"]
 
 
 @pytest.mark.parametrize(

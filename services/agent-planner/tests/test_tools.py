@@ -48,7 +48,7 @@ class Person(BaseModel):
 
 async def run(tools: FunctionTools, name: str, arguments: object) -> ToolOutcome:
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    return await tools.execute(ToolCall("c", name, text), session_id="s", effect_id="e", repeatable=True)
+    return await tools.execute(ToolCall("c", name, text), session_id="s", effect_id="e")
 
 
 async def test_the_schema_is_that_of_the_signature():

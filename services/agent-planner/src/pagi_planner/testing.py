@@ -129,7 +129,7 @@ class RecordingTools:
             raise self.away
         return tuple(ToolSpec(name, f"the tool {name}", "{}", self._effects) for name in self._behaviours)
 
-    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str, repeatable: bool) -> ToolOutcome:
+    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str) -> ToolOutcome:
         """Calls the function; an error that it returns is raised."""
         if call.name not in self._behaviours:
             raise NotFoundError(f"there is no tool named {call.name!r}")

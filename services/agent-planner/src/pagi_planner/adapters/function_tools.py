@@ -49,7 +49,7 @@ class FunctionTools:
         """One for each function."""
         return tuple(tool.spec for tool in self._tools.values())
 
-    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str, repeatable: bool) -> ToolOutcome:
+    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str) -> ToolOutcome:
         """Calls the function.
 
         Raises:

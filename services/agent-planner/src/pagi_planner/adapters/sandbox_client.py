@@ -55,7 +55,7 @@ class SandboxTools:
         """The version of each tool that is known and tells it."""
         return {spec.name: spec.version for spec in self._specs if spec.version}
 
-    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str, repeatable: bool) -> ToolOutcome:
+    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str) -> ToolOutcome:
         """Runs one tool to its end.
 
         Raises:
@@ -66,9 +66,8 @@ class SandboxTools:
         request = sandbox_pb2.ExecuteToolRequest(
             tool=call.name, arguments_json=call.arguments_json or "{}", effect_id=effect_id, session_id=session_id
         )
-        answer = await self._client.call(
-            self._stub.ExecuteTool, request, timeout_s=self._timeout_s, repeatable=repeatable
-        )
+        # Whatever the tool does: the sandbox knows the effect by its id, and answers a repeat from its ledger.
+        answer = await self._client.call(self._stub.ExecuteTool, request, timeout_s=self._timeout_s, repeatable=True)
         return tool_outcome_from_proto(answer)
 
     async def _refresh(self) -> None:

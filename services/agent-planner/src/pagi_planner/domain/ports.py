@@ -106,14 +106,13 @@ class Tools(Protocol):
             PagiError: The tools cannot be reached and none are known from before.
         """
 
-    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str, repeatable: bool) -> ToolOutcome:
+    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str) -> ToolOutcome:
         """Runs one tool to its end.
 
         Args:
             call: Its arguments are a JSON object.
             session_id: Whose workspace the tool sees.
             effect_id: Names the effect, so that a repeat can be recognised.
-            repeatable: Whether a second execution is harmless.
 
         Raises:
             InvalidArgumentError: The arguments do not fit the tool's schema.

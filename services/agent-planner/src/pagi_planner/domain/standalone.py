@@ -29,7 +29,7 @@ class NoTools:
         """No tool."""
         return ()
 
-    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str, repeatable: bool) -> ToolOutcome:
+    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str) -> ToolOutcome:
         """Refuses."""
         raise UnknownToolError(f"there is no tool named {call.name!r}")
 

@@ -92,14 +92,13 @@ def parse_arguments(call: ToolCall) -> tuple[Any, str]:
 
 
 async def _run(call: ToolCall, tools: Tools, spec: ToolSpec, session_id: str, effect_id: str) -> ToolOutcome:
-    repeatable = spec.effects is not Effects.EFFECTFUL
     try:
-        return await tools.execute(call, session_id=session_id, effect_id=effect_id, repeatable=repeatable)
+        return await tools.execute(call, session_id=session_id, effect_id=effect_id)
     except _REFUSED as error:
         return ToolOutcome("invalid", error=str(error))
     except PagiError as error:
         # Turned away at the door it did not run, whatever its effects.
-        if repeatable or isinstance(error, ResourceExhaustedError):
+        if spec.effects is not Effects.EFFECTFUL or isinstance(error, ResourceExhaustedError):
             return ToolOutcome("unavailable", error=f"the tool is unavailable now: {error.message}")
         text = f"the outcome is unknown, the tool may or may not have run: {error.message}"
         return ToolOutcome("unknown", error=text)
