@@ -36,6 +36,26 @@ _PLAYBOOK = pb.Playbook(
     created_at=_NOON,
     updated_at=_NOON,
 )
+_DOCUMENT = pb.DocumentInfo(
+    source="Domain-KB/tea.md",
+    knowledge_base=pb.KNOWLEDGE_BASE_DOMAIN,
+    persona="default",
+    passages=1,
+    characters=9,
+    metadata={"author": "Lu Yu"},
+    updated_at=_NOON,
+)
+_PASSAGE = pb.Passage(
+    id="1",
+    text="Tea, hot.",
+    score=0.9,
+    knowledge_base=pb.KNOWLEDGE_BASE_DOMAIN,
+    source="Domain-KB/tea.md",
+    headings=["Tea"],
+    score_parts=pb.ScoreParts(dense=1.0, cosine=0.7, dense_rank=1),
+    tokens=4,
+    merged=1,
+)
 BOUNDS = Bounds(Limits(max_steps=10, timeout_s=60.0), 100_000)
 
 
@@ -120,5 +140,15 @@ def archive() -> ScriptedArchive:
         "GetPlaybook": pb.GetPlaybookResponse(playbook=_PLAYBOOK),
         "UpdatePlaybook": pb.UpdatePlaybookResponse(playbook=_PLAYBOOK),
         "DeletePlaybook": pb.DeletePlaybookResponse(),
+        "ListDocuments": pb.ListDocumentsResponse(documents=[_DOCUMENT], next_page_token="Domain-KB/tea.md"),
+        "GetDocument": pb.GetDocumentResponse(document=_DOCUMENT, text="Tea, hot.", passages=[_PASSAGE]),
+        "PutDocument": pb.PutDocumentResponse(document=_DOCUMENT, created=True),
+        "DeleteDocument": pb.DeleteDocumentResponse(),
+        "GetRAGContext": pb.GetRAGContextResponse(matches=[_PASSAGE]),
+        "GetKnowledgeStatistics": pb.GetKnowledgeStatisticsResponse(
+            shelves=[pb.ShelfStatistics(persona="default", knowledge_base=pb.KNOWLEDGE_BASE_SOUL, documents=1)],
+            embedding_model="small",
+            skipped=[pb.SkippedDocument(source="Domain-KB/a.pdf", reason="it is no PDF")],
+        ),
     }
     return ScriptedArchive({rpc: to_json(answer) for rpc, answer in answers.items()}, ['{"type": "session"}\n'])

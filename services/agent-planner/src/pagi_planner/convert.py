@@ -53,6 +53,7 @@ _KNOWLEDGE_BASES = {
     memory_pb2.KNOWLEDGE_BASE_BODY: "Body-KB",
     memory_pb2.KNOWLEDGE_BASE_MIND: "Mind-KB",
 }
+_KNOWLEDGE_BASE_NUMBERS = {name: value for value, name in _KNOWLEDGE_BASES.items()}
 _EFFECTS = {
     sandbox_pb2.EFFECTS_READ_ONLY: Effects.READ_ONLY,
     sandbox_pb2.EFFECTS_IDEMPOTENT: Effects.IDEMPOTENT,
@@ -69,6 +70,11 @@ _VERDICTS = {
     sandbox_pb2.VERDICT_DENIED: "denied",
     sandbox_pb2.VERDICT_OUTCOME_UNKNOWN: "unknown",
 }
+
+
+def knowledge_base_from_name(name: str) -> memory_pb2.KnowledgeBase.ValueType:
+    """The knowledge base that has this name, such as `Domain-KB`."""
+    return _KNOWLEDGE_BASE_NUMBERS[name]
 
 
 def model_request_to_proto(request: ModelRequest) -> gateway_pb2.GetPlanRequest:

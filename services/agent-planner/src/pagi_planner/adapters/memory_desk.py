@@ -1,4 +1,4 @@
-"""What people ask of memory itself: sessions, turns, playbooks."""
+"""What people ask of memory itself: documents, sessions, turns, playbooks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from pagi.memory.v1 import memory_pb2, memory_pb2_grpc
 from pagi_chassis.grpc_client import GrpcClient
 from pagi_chassis.proto_json import enum_from_json, to_json
 
+from pagi_planner.convert import knowledge_base_from_name
+
 EXPORT_TIMEOUT_S = 600.0
+# Memory answers when the document can be found: it waits for an ingestion under way, and embeds.
+CHANGE_TIMEOUT_S = 300.0
+_SLOW = ("PutDocument", "DeleteDocument")
 
 
 class MemoryDesk:
@@ -29,12 +34,13 @@ class MemoryDesk:
         """One question. See the port for what is raised."""
         if state := fields.pop("state", None):
             fields["state"] = enum_from_json(memory_pb2.PlaybookState.DESCRIPTOR, state)
+        if bases := fields.pop("knowledge_bases", None):
+            fields["knowledge_bases"] = [knowledge_base_from_name(name) for name in bases]
         request = getattr(memory_pb2, f"{rpc}Request")(**{name: _text(value) for name, value in fields.items()})
         # A repeat of a deletion would say that there was nothing to delete.
         repeatable = rpc.startswith(("Get", "List", "Search"))
-        answer = await self._client.call(
-            getattr(self._stub, rpc), request, timeout_s=self._timeout_s, repeatable=repeatable
-        )
+        timeout_s = CHANGE_TIMEOUT_S if rpc in _SLOW else self._timeout_s
+        answer = await self._client.call(getattr(self._stub, rpc), request, timeout_s=timeout_s, repeatable=repeatable)
         return to_json(answer)
 
     async def export(self, session_id: str) -> AsyncIterator[str]:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from pagi_planner.domain.ports import Archive, SessionFiles
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes import api_key as api_keys
-from pagi_planner.routes import description, memory, plan, runs, sessions
+from pagi_planner.routes import description, knowledge, memory, plan, runs, sessions
 from pagi_planner.routes.invalid_request import on_invalid_request
 from pagi_planner.schemas import Bounds
 
@@ -50,6 +50,7 @@ def create_application(
     app.include_router(runs.router(service), dependencies=described)
     app.include_router(sessions.router(files), dependencies=described)
     app.include_router(memory.router(archive), dependencies=described)
+    app.include_router(knowledge.router(archive), dependencies=described)
     for route in health_routes(health):
         _add_health(app, route)
     description.complete(app, bounds)

@@ -8,6 +8,7 @@ from pagi_planner.schemas import Problem
 
 _DESCRIPTIONS = {
     401: "The API key is absent or wrong",
+    403: "Who asks may look at this and not change it",
     404: "There is nothing of this name",
     412: "The model gateway is set up wrongly, or the run of this Idempotency-Key was cut off",
     413: "The body is too large",
