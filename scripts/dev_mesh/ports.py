@@ -56,8 +56,13 @@ def holder(port: int) -> str:
         pid = int(entry.name)
         if _holds(entry / "fd", inodes):
             command = command_line(pid)
-            return f"pid {pid}" + (f" ({command[:_SHOWN]})" if command else "")
+            return f"pid {pid}" + (f" ({_short(command)})" if command else "")
     return "another process (not visible to this user)"
+
+
+def _short(command: str) -> str:
+    """The end of a long command line: paths come first, and what is run comes last."""
+    return command if len(command) <= _SHOWN else f"…{command[-_SHOWN:]}"
 
 
 def _listening_inodes(port: int) -> set[str]:

@@ -53,6 +53,21 @@ def test_python_runs_in_the_sandbox(mesh: Mesh):
     assert "285" in answer["result"]
 
 
+def test_a_file_that_python_wrote_is_listed_and_downloaded(mesh: Mesh):
+    session = f"files-{uuid.uuid4().hex}"
+    answer = mesh.plan("run python: open('table.csv', 'w').write('a,b')", session_id=session)
+    assert [file["path"] for file in answer["steps"][0]["output"]["files"]] == ["table.csv"]
+    assert mesh.ask("agent-planner", f"/sessions/{session}/files").json["files"][0]["path"] == "table.csv"
+    assert mesh.ask("agent-planner", f"/sessions/{session}/files/table.csv").text == "a,b"
+    assert mesh.ask("agent-planner", f"/sessions/{session}/files/..%2f..%2fetc%2fpasswd").status in (404, 422)
+
+
+def test_the_sandbox_tells_what_holds_a_tool(mesh: Mesh):
+    isolation = mesh.ask("sandbox", "/health").json["isolation"]
+    assert isolation["profile"] in ("L0", "L1", "L2", "L3")
+    assert all(observation["held"] for observation in isolation["observations"]) or isolation["profile"] in ("L0", "L1")
+
+
 def test_a_search_without_a_network_is_a_clear_tool_error(mesh: Mesh):
     answer = mesh.plan("search for the weather in Paris")
     assert answer["status"] == "completed"
