@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,8 @@ def holder(port: int) -> str:
 
 
 def _short(command: str) -> str:
-    """The end of a long command line: paths come first, and what is run comes last."""
-    return command if len(command) <= _SHOWN else f"…{command[-_SHOWN:]}"
+    """A command line without the folders in it, which are long and say little."""
+    return re.sub(r"(?:/[^/\s]*)+/", "", command)[:_SHOWN]
 
 
 def _listening_inodes(port: int) -> set[str]:
