@@ -191,5 +191,5 @@ def _joined(earlier: Delta, later: Delta) -> Delta | None:
         return ReasoningDelta(earlier.text + later.text)
     if isinstance(earlier, ToolCallDelta) and isinstance(later, ToolCallDelta) and earlier.index == later.index:
         arguments = earlier.arguments_json + later.arguments_json
-        return ToolCallDelta(earlier.index, earlier.id or later.id, earlier.name or later.name, arguments)
+        return ToolCallDelta(earlier.index, earlier.id or later.id, earlier.name + later.name, arguments)
     return None

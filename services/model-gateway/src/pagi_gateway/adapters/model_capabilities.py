@@ -62,6 +62,7 @@ _MOCK = Capabilities(
     stop=NO,
     cache_hints=NO,
     streaming=YES,
+    any_tool_name=YES,
 )
 
 # The first that matches the beginning of a model's name holds.

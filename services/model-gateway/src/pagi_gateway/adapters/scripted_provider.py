@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pagi_chassis.errors import InternalError, PagiError
 
 from pagi_gateway.domain.call_ids import fresh_ids
-from pagi_gateway.domain.capabilities import Capabilities
+from pagi_gateway.domain.capabilities import Capabilities, Support
 from pagi_gateway.domain.errors import (
     ModelNotFoundError,
     ProviderAccessError,
@@ -55,8 +55,8 @@ class ScriptedProvider:
         self._faults_seen: OrderedDict[bytes, int] = OrderedDict()
 
     def capabilities(self, model: str) -> Capabilities:
-        """Whatever the script says: nothing is known not to work."""
-        return Capabilities()
+        """Whatever the script says: nothing is known not to work, and tools are called as the script names them."""
+        return Capabilities(any_tool_name=Support.YES)
 
     async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
         """Plays the line for this conversation.

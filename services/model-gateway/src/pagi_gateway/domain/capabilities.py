@@ -17,7 +17,11 @@ class Support(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a model can do; `context_tokens` and `max_output_tokens` are 0 where they are not known."""
+    """What a model can do; `context_tokens` and `max_output_tokens` are 0 where they are not known.
+
+    `any_tool_name` is whether tools may have names of any length and characters: only where that is known are they
+    sent as they are (`pagi_gateway.domain.tool_names`).
+    """
 
     tools: Support = Support.UNKNOWN
     parallel_tools: Support = Support.UNKNOWN
@@ -33,6 +37,7 @@ class Capabilities:
     seed: Support = Support.UNKNOWN
     cache_hints: Support = Support.UNKNOWN
     streaming: Support = Support.UNKNOWN
+    any_tool_name: Support = Support.UNKNOWN
     context_tokens: int = 0
     max_output_tokens: int = 0
 

@@ -11,6 +11,7 @@ from pagi_gateway.domain.content import PartKind
 from pagi_gateway.domain.errors import UnsupportedError
 from pagi_gateway.domain.model import Effort, Note, NoteKind, Plan
 from pagi_gateway.domain.structured import StructuredAnswer, structured
+from pagi_gateway.domain.tool_names import ToolNames, tool_names
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -54,6 +55,8 @@ class FittingProvider:
         async with aclosing(self._source.stream(fitted.request, timeout_s=timeout_s)) as events:
             async for event in events:
                 if isinstance(event, Plan):
+                    for held in fitted.rest():
+                        yield held
                     yield fitted.finished(event)
                 elif (delta := fitted.delta(event)) is not None:
                     yield delta
@@ -70,16 +73,27 @@ class Fitted:
     request: PlanRequest
     notes: tuple[Note, ...] = ()
     answer: StructuredAnswer | None = None
+    names: ToolNames | None = None
 
     def finished(self, plan: Plan) -> Plan:
         """The answer in the form that was asked, with the notes."""
+        if self.names is not None:
+            plan = self.names.plan(plan)
         if self.answer is not None:
             plan = self.answer.finished(plan)
         return replace(plan, notes=(*self.notes, *plan.notes)) if self.notes else plan
 
     def delta(self, delta: Delta) -> Delta | None:
         """A delta in the form that was asked."""
-        return delta if self.answer is None else self.answer.delta(delta)
+        named = delta if self.names is None else self.names.delta(delta)
+        return named if named is None or self.answer is None else self.answer.delta(named)
+
+    def rest(self) -> list[Delta]:
+        """The deltas that were held back, at the answer's end."""
+        held = [] if self.names is None else self.names.rest()
+        if self.answer is None:
+            return held
+        return [shaped for delta in held if (shaped := self.answer.delta(delta)) is not None]
 
 
 def fit(request: PlanRequest, can: Capabilities, provider: str) -> Fitted:
@@ -101,7 +115,10 @@ def fit(request: PlanRequest, can: Capabilities, provider: str) -> Fitted:
         if answer.emulated:
             told = f"{request.model} has no structured output of its own: asked by {answer.emulated} and checked"
             fitting.notes.append(Note(NoteKind.EMULATED, "response_format", told))
-    return Fitted(fitting.request, tuple(fitting.notes), answer)
+    # Last, so that the tool that carries a structured answer has a name that is taken too.
+    names = None if can.any_tool_name is Support.YES else tool_names(fitting.request)
+    asked = fitting.request if names is None else names.request(fitting.request)
+    return Fitted(asked, tuple(fitting.notes), answer, names)
 
 
 class _Fitting:
