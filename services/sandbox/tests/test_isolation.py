@@ -9,6 +9,7 @@ import os
 import struct
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,28 @@ from pagi_sandbox.zygote import scratch, seccomp
 from pagi_sandbox.zygote.syscall_numbers import numbers
 
 LIMITS = Limits(timeout_ms=10_000, memory_mb=512, output_bytes=100_000, cpu_ms=5_000, disk_mb=32, processes=32)
+
+
+_BURN = """
+import os, time
+print("so far", flush=True)
+def burn():
+    end = time.process_time() + 0.4
+    while time.process_time() < end: pass
+    os._exit(0)
+"""
+# None of them uses more than a part of what the call may.
+TOGETHER = f"{_BURN}for _ in range(6):\n    if os.fork() == 0: burn()\nwhile True: os.wait()"
+ONE_AFTER_THE_OTHER = f"{_BURN}while True:\n    if os.fork() == 0: burn()\n    os.wait()"
+ORPHANS = f"""{_BURN}
+while True:
+    if os.fork() == 0:
+        if os.fork() == 0: burn()
+        os._exit(0)
+    os.wait()
+    time.sleep(0.2)
+"""
+ONE_ALONE = f"{_BURN}import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
 
 
 @pytest.fixture(params=["L1", "L2", "L3"])
@@ -125,6 +148,27 @@ time.sleep(60)
             await asyncio.sleep(0.001)
         # Twice what is promised, for a machine that is busy with other tests.
         assert time.perf_counter() - began < 0.2
+
+    @pytest.mark.parametrize("code", [TOGETHER, ONE_AFTER_THE_OTHER, ORPHANS, ONE_ALONE])
+    async def test_processor_time_is_a_total_of_all_processes(
+        self, runner: ForkRunner, tmp_path: Path, code: str
+    ) -> None:
+        began = time.perf_counter()
+        outcome = await python(runner, tmp_path, code, replace(LIMITS, cpu_ms=600, timeout_ms=20_000))
+        assert outcome.verdict is Verdict.TIMEOUT, outcome
+        assert "of the 600 ms of processor time" in outcome.error
+        assert outcome.stdout == "so far\n"
+        # No process needs more than 0.4 s, but for the one that is alone; the kernel's own limit is 2 s for each.
+        assert time.perf_counter() - began < 10
+
+    async def test_waiting_costs_no_processor_time(self, runner: ForkRunner, tmp_path: Path) -> None:
+        outcome = await python(runner, tmp_path, "import time\ntime.sleep(0.5)", replace(LIMITS, cpu_ms=400))
+        assert outcome.verdict is Verdict.OK, outcome
+
+    async def test_one_call_does_not_pay_for_the_last(self, runner: ForkRunner, tmp_path: Path) -> None:
+        burn = "import time\nwhile time.process_time() < 0.3: pass"
+        outcomes = [await python(runner, tmp_path, burn, replace(LIMITS, cpu_ms=700)) for _ in range(4)]
+        assert [one.verdict for one in outcomes] == [Verdict.OK] * 4, outcomes
 
     async def test_the_pure_child_is_replaced_and_calls_go_on(self, runner: ForkRunner, tmp_path: Path) -> None:
         async def math(expression: str) -> ToolOutcome:

@@ -30,13 +30,13 @@ class Ending:
         status: as wait(2) gives it.
         memory_kills: how many processes of the call the control group ended for memory.
         refused: how many processes or threads the control group refused.
-        cpu_ms: processor time of the child and what it waited for.
+        overspent_ms: processor time of the whole call, where its jailer ended it for that; else 0.
     """
 
     status: int
     memory_kills: int = 0
     refused: int = 0
-    cpu_ms: int = 0
+    overspent_ms: int = 0
 
 
 def read_answer(told: bytes, memory_mb: int) -> Answer | None:
@@ -59,10 +59,10 @@ def read_ending(ending: Ending, told: bytes, limits: Limits) -> Answer:
     answer = read_answer(told, limits.memory_mb) if code == 0 else None
     if answer is not None:
         return _with_totals(answer, ending, limits)
+    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and ending.overspent_ms):
+        return Answer(Verdict.TIMEOUT, "", _out_of_processor_time(ending, limits))
     if code == wire.EXIT_MEMORY or (ending.memory_kills and code == -signal.SIGKILL):
         return Answer(Verdict.MEMORY, "", _reason(Verdict.MEMORY, limits.memory_mb))
-    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and limits.cpu_ms and ending.cpu_ms >= limits.cpu_ms):
-        return Answer(Verdict.TIMEOUT, "", "the tool used more processor time than its time limit allows")
     if code == -signal.SIGKILL and ending.refused:
         return Answer(Verdict.PROCESSES, "", _reason(Verdict.PROCESSES, limits.memory_mb))
     if code == -signal.SIGXFSZ:
@@ -80,6 +80,12 @@ def _with_totals(answer: Answer, ending: Ending, limits: Limits) -> Answer:
     if verdict is None:
         return answer
     return Answer(verdict, "", f"{_reason(verdict, limits.memory_mb)}\n{answer.error}")
+
+
+def _out_of_processor_time(ending: Ending, limits: Limits) -> str:
+    used = f"{ending.overspent_ms} ms" if ending.overspent_ms else "more"
+    allowed = f"of the {limits.cpu_ms} ms" if limits.cpu_ms else "than the time"
+    return f"the tool's processes used {used} {allowed} of processor time that they may have together, and were stopped"
 
 
 def _reason(verdict: Verdict, memory_mb: int) -> str:

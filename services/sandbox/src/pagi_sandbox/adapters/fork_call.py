@@ -19,6 +19,8 @@ from pagi_sandbox.zygote import wire
 # The largest answer that a tool may give; with the largest output it stays below the 16 MiB of a gRPC message.
 MAX_ANSWER_BYTES = 4 * 2**20
 _CHUNK = 65_536
+# What ends sooner is not watched: nobody is waked up for it.
+_LASTS_S = 0.05
 
 
 class ForkCall:
@@ -28,9 +30,18 @@ class ForkCall:
     """
 
     def __init__(
-        self, call: ToolCall, profile: str, kill: Callable[[], None], watcher: CallWatcher | None = None
+        self,
+        call: ToolCall,
+        profile: str,
+        kill: Callable[[], None],
+        watcher: CallWatcher | None = None,
+        lasts: Callable[[], None] = lambda: None,
     ) -> None:
-        """`kill` ends everything that the call started; the end is told through `exited`."""
+        """`kill` ends everything that the call started; the end is told through `exited`.
+
+        `lasts` is called once it has run for a while.
+        """
+        self._lasts = lasts
         self._call = call
         self._profile = profile
         self._watcher = watcher
@@ -78,6 +89,7 @@ class ForkCall:
         self._send()
         seconds = self._call.limits.timeout_ms / 1000
         self._clock = self._loop.call_later(seconds, self._out_of_time)
+        self._patience = self._loop.call_later(_LASTS_S, self._lasts)
 
     def stop(self, verdict: Verdict, why: str) -> None:
         """Ends the call; the first reason counts."""
@@ -194,6 +206,7 @@ class ForkCall:
     def _finish(self, end: ToolOutcome | UnavailableError) -> None:
         self.over = True
         self._clock.cancel()
+        self._patience.cancel()
         self._loop.remove_reader(self._socket.fileno())
         if self._writing:
             self._loop.remove_writer(self._socket.fileno())

@@ -41,7 +41,8 @@ def orders_of(call: ToolCall, spec: ToolSpec, users: Users | None, max_file_byte
         "workspace": os.path.realpath(call.workspace),
         "user": users.of_session(call.tenant, call.session_id) if users is not None else 0,
         "memory_bytes": limits.memory_mb * 2**20,
-        "cpu_seconds": math.ceil(cpu_ms / 1000),
+        # For each process, as a bound that the kernel keeps; one more, so that the total is what ends a call.
+        "cpu_seconds": math.ceil(cpu_ms / 1000) + 1,
         "disk_bytes": limits.disk_mb * 2**20 or max_file_bytes,
         "processes": limits.processes or _PROCESSES,
         "writes": spec.effects is not Effects.READ_ONLY,

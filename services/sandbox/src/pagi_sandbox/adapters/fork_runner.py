@@ -140,7 +140,13 @@ class ForkRunner:
         self, slot: ForkSlot, slots: ForkSlots, call: ToolCall, spec: ToolSpec, watcher: CallWatcher | None
     ) -> ToolOutcome:
         users = self._options.users if self._hello.own_user else None
-        forked = ForkCall(call, self._hello.isolation.profile, lambda: self._kill(slot, forked), watcher)
+        forked = ForkCall(
+            call,
+            self._hello.isolation.profile,
+            lambda: self._kill(slot, forked),
+            watcher,
+            lasts=lambda: slot.watch(call.limits.cpu_ms) if call.limits.cpu_ms else None,
+        )
         try:
             slot.begin(forked, orders_of(call, spec, users, self._options.max_file_bytes))
         except OSError as error:

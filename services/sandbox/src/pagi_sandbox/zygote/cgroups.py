@@ -1,8 +1,8 @@
 """Control groups: totals for everything that a call starts, where root or a delegated subtree allows them.
 
 Sources: Documentation/admin-guide/cgroup-v2.rst ("Delegation", "No Internal Process Constraint", memory.events,
-pids.events) and cgroup-v1/{memory,pids}.rst. A slot has one group for all its calls, one after the other; its jailer
-is in it from the start, because moving a process between groups is slow.
+pids.events, cpu.stat) and cgroup-v1/{memory,pids,cpuacct}.rst. A slot has one group for all its calls, one after the
+other; its jailer is in it from the start, because moving a process between groups is slow.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ class Names:
     memory_events: str
     processes: str
     process_events: str
+    processor: str
 
 
-_V2 = Names("memory.max", "memory.events", "pids.max", "pids.events")
-_V1 = Names("memory.limit_in_bytes", "memory.oom_control", "pids.max", "pids.events")
+_V2 = Names("memory.max", "memory.events", "pids.max", "pids.events", "cpu.stat")
+_V1 = Names("memory.limit_in_bytes", "memory.oom_control", "pids.max", "pids.events", "cpuacct.usage")
 
 
 class Group:
@@ -50,7 +51,9 @@ class Group:
             (os.open(directories["memory"] / names.memory_events, os.O_RDONLY), b"oom_kill "),
             (os.open(directories["pids"] / names.process_events, os.O_RDONLY), b"max "),
         ]
+        self._processor = _open_if_there(directories.get("cpuacct", directories["memory"]) / names.processor)
         self.descriptors = [*self._joins, self._memory, self._processes, *(one for one, _ in self._events)]
+        self.descriptors += [self._processor] if self._processor >= 0 else []
 
     def join(self) -> None:
         """Moves this process, and so all that it forks, into the group."""
@@ -66,6 +69,14 @@ class Group:
         """How often so far a process was ended for memory, and a fork or thread refused."""
         memory, processes = (_count(os.pread(descriptor, 4096, 0), name) for descriptor, name in self._events)
         return memory, processes
+
+    def processor_ms(self) -> float | None:
+        """Processor time of all that were ever in it, in milliseconds; None where the kernel does not count it here."""
+        if self._processor < 0:
+            return None
+        text = os.pread(self._processor, 4096, 0)
+        # Version 2 has a file of names and microseconds, version 1 a number of nanoseconds.
+        return _count(text, b"usage_usec ") / 1e3 if text.startswith(b"usage_usec") else int(text) / 1e6
 
     def close(self) -> None:
         """Gives the descriptors back."""
@@ -83,7 +94,7 @@ class Groups:
     """Where the groups of slots are made: below one folder of this fork server's in each hierarchy."""
 
     def __init__(self, parents: dict[str, Path], names: Names) -> None:
-        """`parents`: a folder for each of memory and pids; made here.
+        """`parents`: a folder for each of memory, pids and, where there is one, cpuacct; made here.
 
         Raises:
             OSError: they are not ours to make, or the controllers cannot be had in them.
@@ -149,7 +160,10 @@ def _places(delegated: str) -> list[tuple[dict[str, Path], Names]]:
         tops = [mounts[""] / own.get("", "")] + ([mounts[""]] if os.geteuid() == 0 else [])
         places += [({"memory": top, "pids": top}, _V2) for top in tops]
     if "memory" in mounts and "pids" in mounts:
-        places.append(({name: mounts[name] / own.get(name, "") for name in ("memory", "pids")}, _V1))
+        found: dict[str, Path] = {}
+        found |= {name: mounts[name] / own.get(name, "") for name in ("memory", "pids", "cpuacct") if name in mounts}
+        # What counts processor time may be closed to us where the others are not.
+        places += [(found, _V1), ({name: found[name] for name in ("memory", "pids")}, _V1)]
     return places
 
 
@@ -164,6 +178,13 @@ def _sweep(parent: Path) -> None:
             for one in (*folder.glob("slot-*"), folder):
                 with suppress(OSError):
                     one.rmdir()
+
+
+def _open_if_there(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError:
+        return -1
 
 
 def _count(text: bytes, name: bytes) -> int:

@@ -19,10 +19,13 @@ from typing import Any, NoReturn
 from pagi_sandbox.domain.tool import Tool
 from pagi_sandbox.zygote import child, kernel, wire
 from pagi_sandbox.zygote.jail import Jail
+from pagi_sandbox.zygote.processor_time import ProcessorTime
 from pagi_sandbox.zygote.scratch import empty
 
 # Reaps children that announce their end by another signal than SIGCHLD too (wait(2), __WALL).
 _WALL = 0x40000000
+# How often a call that lasts is looked at.
+_EVERY_MS = 50
 
 
 class Jailer:
@@ -45,7 +48,7 @@ class Jailer:
         self._lifeline = lifeline
         self._jail = jail
         self._generation = 0
-        self._cpu_ms = 0
+        self._overspent_ms = 0
 
     def serve(self, tools: Mapping[str, Tool]) -> NoReturn:
         """Runs until it is not needed any more, and ends the process."""
@@ -66,28 +69,30 @@ class Jailer:
         """One child from its fork to its end; False where there shall be no next one."""
         self._generation += 1
         self._jail.new_mounts()
-        before = self._events()
+        before, spent = self._events(), ProcessorTime(self._jail.group)
+        self._overspent_ms = 0
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             child.run(self._work.detach(), self._generation, self._jail, tools, self._pure_orders)
         self._say(wire.READY)
-        status = self._watch(poller, pid)
+        status = self._watch(poller, pid, spent)
         self._end_all()
         if status is None:
             return False
         memory, processes = (now - then for now, then in zip(self._events(), before, strict=True))
-        self._say(wire.EXITED, wire.ENDING.pack(status, memory, processes, self._cpu_ms))
+        self._say(wire.EXITED, wire.ENDING.pack(status, memory, processes, self._overspent_ms))
         return True
 
     def _events(self) -> tuple[int, int]:
         return self._jail.group.events() if self._jail.group is not None else (0, 0)
 
-    def _watch(self, poller: select.poll, pid: int) -> int | None:
-        """Its wait status, killed if so ordered; None where the service or the fork server is gone."""
+    def _watch(self, poller: select.poll, pid: int, spent: ProcessorTime) -> int | None:
+        """Its wait status, killed if so ordered or out of budget; None where the service or the fork server is gone."""
+        budget_ms = 0
         while True:
-            ready = [descriptor for descriptor, _ in poller.poll()]
+            ready = [descriptor for descriptor, _ in poller.poll(_EVERY_MS if budget_ms else None)]
             if self._wakeup in ready:
                 with suppress(BlockingIOError):
                     os.read(self._wakeup, 4096)
@@ -97,28 +102,39 @@ class Jailer:
             if self._lifeline in ready:
                 return None
             if self._control.fileno() in ready:
-                try:
-                    packet = self._control.recv(64)
-                except ConnectionResetError:
+                kind, body = self._order()
+                if not kind:
                     return None
-                if not packet:
-                    return None
-                kind, generation = wire.HEADER.unpack(packet)
-                # An order for an earlier child that has ended by itself meanwhile must not meet this one.
-                if kind == wire.KILL and generation == self._generation:
+                if kind == wire.KILL:
                     os.kill(pid, signal.SIGKILL)
+                elif kind == wire.WATCH:
+                    (budget_ms,) = wire.BUDGET.unpack(body)
+            if budget_ms and (now_ms := spent.spent_ms()) > budget_ms:
+                self._overspent_ms, budget_ms = min(now_ms, 2**32 - 1), 0
+                os.kill(pid, signal.SIGKILL)
+
+    def _order(self) -> tuple[bytes, bytes]:
+        """What the service wants of this child; kind READY where it is nothing, none where the service is gone."""
+        try:
+            packet = self._control.recv(64)
+        except ConnectionResetError:
+            return b"", b""
+        if not packet:
+            return b"", b""
+        kind, generation = wire.HEADER.unpack_from(packet)
+        # An order for an earlier child that has ended by itself meanwhile must not meet this one.
+        return (kind, packet[wire.HEADER.size :]) if generation == self._generation else (wire.READY, b"")
 
     def _reap(self, wanted: int) -> int | None:
         """Takes whoever has ended, orphans of the call too."""
         found = None
         with suppress(ChildProcessError):
             while True:
-                pid, status, usage = os.wait4(-1, os.WNOHANG | _WALL)
+                pid, status = os.waitpid(-1, os.WNOHANG | _WALL)
                 if pid == 0:
                     break
                 if pid == wanted:
                     found = status
-                    self._cpu_ms = min(int((usage.ru_utime + usage.ru_stime) * 1000), 2**32 - 1)
         return found
 
     def _end_all(self) -> None:

@@ -10,6 +10,7 @@ Three sockets of packets (SOCK_SEQPACKET), every packet beginning with HEADER:
         GONE    ->service   the jailer of a slot ended
     service and jailer, the control socket; the number is the generation of the child that is meant
         READY   ->service   a child is jailed and waits
+        WATCH   ->jailer    its call lasts: look how much processor time all of it uses; the body is BUDGET
         KILL    ->jailer    end it, with everything it started
         EXITED  ->service   it is gone, with everything it started; the body is ENDING
     service and child, the work socket
@@ -27,14 +28,16 @@ from __future__ import annotations
 import struct
 
 HEADER = struct.Struct("<cQ")
-# The wait status, how many times a process was ended for memory, how many times one more was refused, processor time in
-# milliseconds of the child and those that it waited for.
+# The wait status, how many times a process was ended for memory, how many times one more was refused, and the processor
+# time of the whole call in milliseconds where it was ended for that, else 0.
 ENDING = struct.Struct("<iIII")
+# Processor time that the call may use, in milliseconds.
+BUDGET = struct.Struct("<Q")
 PID = struct.Struct("<q")
 LENGTH = struct.Struct("<I")
 
 HELLO, SLOT, FORKED, GONE = b"H", b"S", b"F", b"G"
-READY, KILL, EXITED = b"Y", b"K", b"X"
+READY, WATCH, KILL, EXITED = b"Y", b"W", b"K", b"X"
 RUN = b"R"
 # Kinds of slots: one child a call without and with network; one child for many calls of pure tools.
 JAIL, NETWORK, PURE = b"J", b"N", b"P"
