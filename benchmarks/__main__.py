@@ -16,7 +16,7 @@ from benchmarks.children import BenchError
 def main() -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a rough table in under 40 s; whole: under 4 minutes")
+    parser.add_argument("--quick", action="store_true", help="a rough table in under a minute; whole: under 5 minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args()
     if not sys.platform.startswith("linux"):

@@ -1,4 +1,4 @@
-"""The course of a bench: starts, memory, plans, imports."""
+"""The course of a bench: starts, memory, plans, imports, isolated calls."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.children import Children
 from benchmarks.floor import start_floor
 from benchmarks.imports import import_ms
+from benchmarks.isolated import SandboxFigures, Turns, measure_sandbox
 from benchmarks.load import LoadGenerator, Order
 from benchmarks.mesh import start_mesh
 from benchmarks.rounds import Level, Series, Target, measure
@@ -29,16 +30,30 @@ class Scale:
         rounds_s: For the rounds of all levels; those that do not fit are left out.
         warm_up_plans: Before anything is measured.
         import_repeats: See `imports`.
+        sandbox: See `isolated`.
     """
 
     levels: tuple[Level, ...]
     rounds_s: float
     warm_up_plans: int
     import_repeats: int
+    sandbox: Turns
 
 
-FULL = Scale((Level(1, 10, 1.5), Level(1, 5, 1.5, is_known=True), Level(16, 8, 2.0), Level(64, 5, 3.0)), 150.0, 200, 5)
-QUICK = Scale((Level(1, 2, 0.6), Level(16, 2, 0.8), Level(64, 1, 1.5)), 14.0, 60, 1)
+FULL = Scale(
+    levels=(Level(1, 10, 1.5), Level(1, 5, 1.5, is_known=True), Level(16, 8, 2.0), Level(64, 5, 3.0)),
+    rounds_s=150.0,
+    warm_up_plans=200,
+    import_repeats=5,
+    sandbox=Turns(rounds=12, calls=5, seconds=25.0, flood_s=1.0),
+)
+QUICK = Scale(
+    levels=(Level(1, 2, 0.6), Level(16, 2, 0.8), Level(64, 1, 1.5)),
+    rounds_s=14.0,
+    warm_up_plans=60,
+    import_repeats=1,
+    sandbox=Turns(rounds=3, calls=3, seconds=3.0, flood_s=0.3),
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,7 @@ class Figures:
         memory_mib: Of floor and mesh, idle after some plans, by process.
         imports_ms: Of each service, and of its floor.
         spans_a_plan: With tracing on.
+        sandbox: Isolated calls against bare interpreters.
     """
 
     series: list[Series]
@@ -66,6 +82,7 @@ class Figures:
     memory_mib: Mapping[str, Mapping[str, float]]
     imports_ms: Mapping[str, tuple[float, float]]
     spans_a_plan: float
+    sandbox: SandboxFigures
 
 
 def run(scale: Scale, folder: Path) -> Figures:
@@ -122,9 +139,11 @@ def run(scale: Scale, folder: Path) -> Figures:
             series.append(measure(load, targets, level, until=time.monotonic() + share))
         time.sleep(_EXPORTED_AFTER_S)
         spans = receiver.ask({})["spans"] - spans
+    _say("isolated calls")
+    sandbox = measure_sandbox(folder, scale.sandbox)
     _say("imports")
     plans = sum(each.plans("traced") for each in series)
-    return Figures(series, starts, memory, import_ms(scale.import_repeats), spans / plans)
+    return Figures(series, starts, memory, import_ms(scale.import_repeats), spans / plans, sandbox)
 
 
 def _say(what: str) -> None:

@@ -25,7 +25,7 @@ _CONTEXT = memory_pb2.GetContextResponse(
 )
 _STORED = memory_pb2.StoreSessionHistoryResponse(stored=4)
 _PLAN = gateway_pb2.GetPlanResponse(text="a" * 100)
-_RESULT = sandbox_pb2.ExecuteToolResponse(output_json="r" * 45)
+_RESULT = sandbox_pb2.ExecuteToolResponse(verdict=sandbox_pb2.VERDICT_OK, output_json="r" * 45)
 
 
 class Nothing:

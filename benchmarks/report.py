@@ -6,13 +6,15 @@ import os
 import platform
 import statistics
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import Figures
 from benchmarks.rounds import Batch, Series
+from benchmarks.rows import Row, met
+from benchmarks.sandbox_rows import sandbox_rows
 
 HEADINGS = ("figure", "floor", "mesh", "to floor", "traced", "to floor", "on to off", "aim")
 _PLAN_RATIO = 2.0
@@ -21,21 +23,6 @@ _IMPORT_MS = 300
 _MEMORY_IMPORT_MS = 1000
 _READY_S = 5.0
 _IDLE_MIB = 600
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure: of the floor, of the mesh with tracing off and on, the ratios, and what is aimed at."""
-
-    figure: str
-    unit: str
-    floor: float | None
-    mesh: float | None
-    ratio: float | None
-    traced: float | None = None
-    traced_ratio: float | None = None
-    on_to_off: float | None = None
-    aim: str = ""
 
 
 def machine() -> dict[str, Any]:
@@ -60,6 +47,7 @@ def rows(figures: Figures) -> list[Row]:
         *_import_rows(figures.imports_ms),
         *_start_rows(figures),
         *_memory_rows(figures.memory_mib),
+        *sandbox_rows(figures.sandbox),
     ]
 
 
@@ -104,7 +92,12 @@ def as_json(where: Mapping[str, Any], table: list[Row], figures: Figures) -> dic
         for target, taken in series.batches.items()
         for batch in taken
     ]
-    return {"machine": dict(where), "rows": [asdict(row) for row in table], "batches": batches}
+    return {
+        "machine": dict(where),
+        "rows": [asdict(row) for row in table],
+        "batches": batches,
+        "sandbox": asdict(figures.sandbox),
+    }
 
 
 def _plan_rows(series: Series) -> Iterator[Row]:
@@ -119,7 +112,7 @@ def _plan_rows(series: Series) -> Iterator[Row]:
 def _compared(series: Series, figure: str, unit: str, value: Callable[[Batch], float], *, has_aim: bool = False) -> Row:
     ratio = series.ratio("mesh", "floor", value)
     tracing = series.ratio("traced", "mesh", value)
-    aim = f"{_met(ratio <= _PLAN_RATIO)} ≤ 2; {_met(tracing <= _TRACING_RATIO)} on to off ≤ 1.25" if has_aim else ""
+    aim = f"{met(ratio <= _PLAN_RATIO)} ≤ 2; {met(tracing <= _TRACING_RATIO)} on to off ≤ 1.25" if has_aim else ""
     return Row(
         figure,
         unit,
@@ -162,7 +155,7 @@ def _import_rows(imports_ms: Mapping[str, tuple[float, float]]) -> Iterator[Row]
             floor,
             service,
             service / floor,
-            aim=f"{_met(service < most)} < {most} ms",
+            aim=f"{met(service < most)} < {most} ms",
         )
 
 
@@ -170,7 +163,7 @@ def _start_rows(figures: Figures) -> Iterator[Row]:
     floor = figures.starts["floor"]
     for name, text in (("first", "first start, knowledge bases to ingest"), ("second", "second start")):
         start = figures.starts[name]
-        aim = f"{_met(start.ready_s <= _READY_S)} ≤ {_READY_S:g} s"
+        aim = f"{met(start.ready_s <= _READY_S)} ≤ {_READY_S:g} s"
         yield Row(f"{text}: until ready", "s", floor.ready_s, start.ready_s, start.ready_s / floor.ready_s, aim=aim)
         yield Row(f"{text}: processor time", "s", floor.cpu_s, start.cpu_s, start.cpu_s / floor.cpu_s)
 
@@ -187,12 +180,8 @@ def _memory_rows(memory: Mapping[str, Mapping[str, float]]) -> Iterator[Row]:
             mesh[name] / base if base else None,
         )
     total, of_floor = sum(mesh.values()), sum(floor.values())
-    aim = f"{_met(total < _IDLE_MIB)} < {_IDLE_MIB} MiB"
+    aim = f"{met(total < _IDLE_MIB)} < {_IDLE_MIB} MiB"
     yield Row("memory idle (PSS): all", "MiB", of_floor, total, total / of_floor, aim=aim)
-
-
-def _met(is_met: bool) -> str:
-    return "✓" if is_met else "✗"
 
 
 def _formatter(unit: str) -> Callable[[float | None], str]:

@@ -35,3 +35,20 @@ def _ticks(pid: int) -> int:
     except OSError:
         return 0  # it ended just now; its parent will tell
     return sum(int(field) for field in text.rpartition(")")[2].split()[11:15])
+
+
+def tree_pss_mib(pid: int) -> float:
+    """Memory of a process with those that descend from it (PSS), in MiB."""
+    return memory_mib(pid) or 0.0
+
+
+def own_pss_mib(pid: int) -> float:
+    """Memory of one process alone (PSS), in MiB; 0 where it is gone.
+
+    From /proc/<pid>/smaps_rollup (proc(5)), in KiB.
+    """
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
