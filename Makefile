@@ -11,7 +11,7 @@ COMPOSE ?= docker compose
 CODE := scripts services tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help run-dev stop-dev status-dev ingest test check format bench bench-gateway bench-retrieval bench-memory proto lock env certs up down clean setup setup-dev
+.PHONY: help run-dev stop-dev status-dev ingest test check format bench bench-leaks bench-gateway bench-retrieval bench-memory proto lock env certs up down clean setup setup-dev
 
 help: ## List the targets
 	@echo "PAGI Mesh: make <target>"
@@ -50,6 +50,9 @@ format: setup-dev ## Format the code and mend what the linter can
 
 bench: setup-dev ## Measure the mesh against its floor and print the table (QUICK=1: roughly; JSON=file: write it too)
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(JSON),--json $(JSON))
+
+bench-leaks: setup-dev ## Show what the sandbox holds before and after many calls (CALLS=10000)
+	@$(BIN)/python -m benchmarks.leaks $(CALLS)
 
 bench-retrieval: setup-dev ## Measure how well memory finds passages (BEIR="folder ...": on these sets too)
 	@$(BIN)/python -m benchmarks.retrieval --weights $(BEIR)
