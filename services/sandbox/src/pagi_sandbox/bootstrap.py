@@ -94,7 +94,11 @@ def _fork_runner(settings: SandboxSettings) -> ForkRunner:
     options = ForkServerOptions(
         references=find_tools(path),
         path=path,
-        built_in=BuiltInOptions(shell=settings.sandbox_enable_shell, preload=settings.sandbox_preload),
+        built_in=BuiltInOptions(
+            shell=settings.sandbox_enable_shell,
+            preload=settings.sandbox_preload,
+            monty=settings.sandbox_python_backend == "monty",
+        ),
         max_file_bytes=settings.sandbox_max_file_mb * 2**20,
         profile=settings.sandbox_profile,
         minimum_profile=settings.sandbox_minimum_profile,

@@ -48,6 +48,11 @@ class SandboxSettings(ServiceSettings):
         description="Modules that python finds loaded, separated by commas, for example numpy,pandas; "
         "install them beside the sandbox. Each makes every call a little slower and its first use at once.",
     )
+    sandbox_python_backend: Literal["jail", "monty"] = Field(
+        default="jail",
+        description="What python runs in: jail, a whole interpreter, which needs profile L1; monty, the small "
+        "interpreter of pydantic-monty (the extra monty of pagi-sandbox), which L0 will do for. See docs/sandbox.md.",
+    )
     sandbox_approval_tools: tuple[str, ...] = Field(
         default=(),
         description="Tools of which a person has to allow each call, separated by commas; "

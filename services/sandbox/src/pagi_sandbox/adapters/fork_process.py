@@ -88,6 +88,7 @@ class ForkServerProcess:
                 "path": list(options.path),
                 "shell": options.built_in.shell,
                 "preload": list(options.built_in.preload),
+                "monty": options.built_in.monty,
                 "references": [[one.origin, one.reference] for one in options.references],
                 "max_file_bytes": options.max_file_bytes,
                 "profile": options.profile,

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 
 from pagi_chassis.errors import UnavailableError
 from pagi_chassis.lifecycle import StartError
@@ -66,8 +67,13 @@ class ForkRunner:
         """Starts the fork server, which loads the tools and finds the isolation.
 
         Raises:
-            StartError: it did not start.
+            StartError: it did not start, or the interpreter that was chosen is not installed.
         """
+        if self._options.built_in.monty and find_spec("pydantic_monty") is None:
+            raise StartError(
+                "SANDBOX_PYTHON_BACKEND=monty needs the package pydantic-monty, which is not installed; run: "
+                "python -m pip install 'pydantic-monty>=1.4,<1.5' with the sandbox's interpreter"
+            )
         try:
             await self._launch()
         except UnavailableError as error:

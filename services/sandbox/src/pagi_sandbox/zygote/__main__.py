@@ -22,7 +22,7 @@ def main() -> None:
     options: dict[str, Any] = json.loads(sys.argv[1])
     sys.path.extend(options["path"])
     sys.argv[1:] = []
-    chosen = BuiltInOptions(shell=options["shell"], preload=tuple(options["preload"]))
+    chosen = BuiltInOptions(options["shell"], tuple(options["preload"]), options["monty"])
     tools = load([(origin, reference) for origin, reference in options["references"]], chosen)
     warm_up(tools.by_name)
     # Only now: a tool's import may have put something back. Children inherit nothing.
