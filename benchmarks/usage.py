@@ -42,13 +42,17 @@ def tree_pss_mib(pid: int) -> float:
     return memory_mib(pid) or 0.0
 
 
-def own_pss_mib(pid: int) -> float:
+def own_pss_mib(pid: int, part: str = "Pss") -> float:
     """Memory of one process alone (PSS), in MiB; 0 where it is gone.
 
-    From /proc/<pid>/smaps_rollup (proc(5)), in KiB.
+    From /proc/<pid>/smaps_rollup (Documentation/filesystems/proc.rst), in KiB.
+
+    Args:
+        pid: Its number.
+        part: `Pss`, or `Pss_Anon`: without the pages of files, which others that run the same programs share.
     """
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except OSError:
         return 0.0
-    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{part}:")) / 1024
