@@ -37,7 +37,7 @@ test: setup-dev ## Set up what is missing, run every check and every test
 check: setup-dev ## Format, lint, types, import contract; protos, locks and .env.example fresh
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "Run: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet $(CODE)
-	@$(BIN)/mypy --no-error-summary scripts $(wildcard services/*/src)
+	@$(BIN)/mypy --no-error-summary scripts benchmarks $(wildcard services/*/src)
 	@$(BIN)/lint-imports --no-logo
 	@PYTHON=$(BIN)/python bash scripts/gen_proto.sh --check
 	@$(BIN)/python scripts/lock.py --check

@@ -71,6 +71,9 @@ class _Echo(gateway_pb2_grpc.ModelGatewayServicer):
         yield pb.StreamPlanResponse(text_delta="word ")
         yield pb.StreamPlanResponse(response=pb.GetPlanResponse(text="word " * PIECES))
 
+    async def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return pb.ListModelsResponse()
+
 
 async def _serve_echo() -> None:
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
