@@ -1838,6 +1838,114 @@ class RecordPlaybookOutcomeResponse(_message.Message):
 Global___RecordPlaybookOutcomeResponse: _TypeAlias = RecordPlaybookOutcomeResponse  # noqa: Y015
 
 @_typing.final
+class RunRecord(_message.Message):
+    """A run that ended. What is absent is not recorded; where both are there, the playbook comes first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAYBOOK_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def playbook(self) -> Global___RecordPlaybookRequest: ...
+    @_builtins.property
+    def outcome(self) -> Global___RecordPlaybookOutcomeRequest: ...
+    def __init__(
+        self,
+        *,
+        playbook: Global___RecordPlaybookRequest | None = ...,
+        outcome: Global___RecordPlaybookOutcomeRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "playbook", b"playbook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "playbook", b"playbook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunRecord: _TypeAlias = RunRecord  # noqa: Y015
+
+@_typing.final
+class RecordRunsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunRecord]:
+        """At most 500, in the order in which they ended; each by itself, whatever becomes of the others."""
+
+    def __init__(
+        self,
+        *,
+        runs: _abc.Iterable[Global___RunRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordRunsRequest: _TypeAlias = RecordRunsRequest  # noqa: Y015
+
+@_typing.final
+class RecordRunsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunRecordResult]:
+        """One for each run, in their order. The call as a whole fails only where nothing could be recorded."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___RunRecordResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordRunsResponse: _TypeAlias = RecordRunsResponse  # noqa: Y015
+
+@_typing.final
+class RunRecordResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    PLAYBOOK_ID_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """What was wrong with the run: the number of a gRPC status (3: INVALID_ARGUMENT), the text, and the field.
+    0: nothing was. A run that is refused leaves nothing behind, and is refused again.
+    """
+    message: _builtins.str
+    field: _builtins.str
+    playbook_id: _builtins.str
+    """As RecordPlaybook and RecordPlaybookOutcome answer."""
+    created: _builtins.bool
+    counted: _builtins.int
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        message: _builtins.str = ...,
+        field: _builtins.str = ...,
+        playbook_id: _builtins.str = ...,
+        created: _builtins.bool = ...,
+        counted: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "counted", b"counted", "created", b"created", "field", b"field", "message", b"message", "playbook_id", b"playbook_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunRecordResult: _TypeAlias = RunRecordResult  # noqa: Y015
+
+@_typing.final
 class ListPlaybooksRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
