@@ -604,6 +604,8 @@ class Note(_message.Message):
         """The model cannot do it, and the request said to leave it out."""
         KIND_EMULATED: Note._Kind.ValueType  # 2
         """Done, but in another way than by the provider's own means."""
+        KIND_LIMITED: Note._Kind.ValueType  # 3
+        """Less of it than the request allows, so that another of its limits is kept."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: Note.Kind.ValueType  # 0
@@ -611,6 +613,8 @@ class Note(_message.Message):
     """The model cannot do it, and the request said to leave it out."""
     KIND_EMULATED: Note.Kind.ValueType  # 2
     """Done, but in another way than by the provider's own means."""
+    KIND_LIMITED: Note.Kind.ValueType  # 3
+    """Less of it than the request allows, so that another of its limits is kept."""
 
     KIND_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
@@ -649,6 +653,8 @@ class GetPlanResponse(_message.Message):
     NOTES_FIELD_NUMBER: _builtins.int
     FINISH_REASON_RAW_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     finish_reason: Global___FinishReason.ValueType
     model: _builtins.str
@@ -659,6 +665,14 @@ class GetPlanResponse(_message.Message):
     """Why the model stopped, in the provider's own word."""
     first_token_ms: _builtins.float
     """From the question to the first piece of the answer; 0 where it came whole."""
+    replayed: _builtins.bool
+    """Made for an earlier or a simultaneous call with the same effect_id: it is not billed again. `usage` and
+    `latency_ms` are those of that call.
+    """
+    cached: _builtins.bool
+    """From the gateway's cache of equal requests: nothing was asked. `usage` is that of the first answer, but its
+    cost is 0.
+    """
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]: ...
     @_builtins.property
@@ -681,10 +695,12 @@ class GetPlanResponse(_message.Message):
         notes: _abc.Iterable[Global___Note] | None = ...,
         finish_reason_raw: _builtins.str = ...,
         first_token_ms: _builtins.float = ...,
+        replayed: _builtins.bool = ...,
+        cached: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "finish_reason_raw", b"finish_reason_raw", "first_token_ms", b"first_token_ms", "latency_ms", b"latency_ms", "model", b"model", "notes", b"notes", "provider", b"provider", "reasoning", b"reasoning", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "finish_reason", b"finish_reason", "finish_reason_raw", b"finish_reason_raw", "first_token_ms", b"first_token_ms", "latency_ms", b"latency_ms", "model", b"model", "notes", b"notes", "provider", b"provider", "reasoning", b"reasoning", "replayed", b"replayed", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

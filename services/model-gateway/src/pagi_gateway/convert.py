@@ -8,6 +8,7 @@ from pagi_gateway.domain.capabilities import Capabilities, Price, Support
 from pagi_gateway.domain.content import Part, PartKind, Reasoning, media_type_of
 from pagi_gateway.domain.errors import InvalidPlanRequestError
 from pagi_gateway.domain.model import (
+    Caller,
     Delta,
     Effort,
     FinishReason,
@@ -56,6 +57,7 @@ _TOOL_USES: dict[int, ToolUse] = {
 _NOTE_KINDS: dict[NoteKind, pb.Note.Kind.ValueType] = {
     NoteKind.LEFT_OUT: pb.Note.KIND_LEFT_OUT,
     NoteKind.EMULATED: pb.Note.KIND_EMULATED,
+    NoteKind.LIMITED: pb.Note.KIND_LIMITED,
 }
 _SUPPORTS: dict[Support, pb.Support.ValueType] = {
     Support.UNKNOWN: pb.SUPPORT_UNSPECIFIED,
@@ -65,8 +67,12 @@ _SUPPORTS: dict[Support, pb.Support.ValueType] = {
 }
 
 
-def plan_request_from_proto(request: pb.GetPlanRequest) -> PlanRequest:
+def plan_request_from_proto(request: pb.GetPlanRequest, *, caller: Caller | None = None) -> PlanRequest:
     """Reads a request.
+
+    Args:
+        request: As it was sent.
+        caller: For whom; it stands beside the message.
 
     Raises:
         InvalidPlanRequestError: A role is unset or unknown, or a choice is.
@@ -98,6 +104,7 @@ def plan_request_from_proto(request: pb.GetPlanRequest) -> PlanRequest:
         effort=_EFFORTS[request.reasoning_effort],
         tool_use=_TOOL_USES[request.tool_choice.mode],
         tool_name=request.tool_choice.name,
+        caller=caller or Caller(),
     )
 
 
@@ -157,6 +164,8 @@ def plan_to_proto(plan: Plan) -> pb.GetPlanResponse:
         notes=map(_note_to_proto, plan.notes),
         finish_reason_raw=plan.finish_reason_raw,
         first_token_ms=plan.first_token_ms,
+        replayed=plan.replayed,
+        cached=plan.cached,
     )
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pagi.gateway.v1 import gateway_pb2 as pb
 from pagi.gateway.v1 import gateway_pb2_grpc
-from pagi_chassis import deadline
+from pagi_chassis import correlation, deadline
 
 from pagi_gateway.convert import event_to_proto, model_to_proto, plan_request_from_proto, plan_to_proto
+from pagi_gateway.domain.model import Caller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 SERVICE_NAME = "pagi.gateway.v1.ModelGateway"
+# The label of the key by which the caller was let in, set by whoever checked it; never the key itself.
+KEY_LABEL = "x-budget-key"
 
 
 class ModelGatewayServicer(gateway_pb2_grpc.ModelGatewayServicer):
@@ -32,14 +35,15 @@ class ModelGatewayServicer(gateway_pb2_grpc.ModelGatewayServicer):
 
     async def GetPlan(self, request: pb.GetPlanRequest, context: Context) -> pb.GetPlanResponse:  # noqa: N802
         """Answers with the whole plan."""
-        plan = await self._gateway.plan(plan_request_from_proto(request), timeout_s=deadline.within(math.inf))
+        asked = plan_request_from_proto(request, caller=_caller(context))
+        plan = await self._gateway.plan(asked, timeout_s=deadline.within(math.inf))
         return plan_to_proto(plan)
 
     async def StreamPlan(  # noqa: N802
         self, request: pb.StreamPlanRequest, context: Context
     ) -> AsyncIterator[pb.StreamPlanResponse]:
         """Answers with deltas, then with the whole plan."""
-        asked = plan_request_from_proto(request.plan)
+        asked = plan_request_from_proto(request.plan, caller=_caller(context))
         # Closed here, so that a caller who leaves closes the provider's socket at once.
         async with aclosing(self._gateway.stream(asked, timeout_s=deadline.within(math.inf))) as events:
             async for event in events:
@@ -49,3 +53,9 @@ class ModelGatewayServicer(gateway_pb2_grpc.ModelGatewayServicer):
         """Lists the models that can be asked."""
         models = await self._gateway.models(timeout_s=deadline.within(math.inf))
         return pb.ListModelsResponse(models=map(model_to_proto, models))
+
+
+def _caller(context: Context) -> Caller:
+    ids = correlation.current()
+    labels = [value for key, value in context.invocation_metadata() or () if key == KEY_LABEL]
+    return Caller(ids.tenant, str(labels[0]) if labels else "", ids.run_id)

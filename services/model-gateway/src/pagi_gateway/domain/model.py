@@ -107,6 +107,7 @@ class NoteKind(StrEnum):
 
     LEFT_OUT = "left_out"
     EMULATED = "emulated"
+    LIMITED = "limited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,18 @@ class Note:
     kind: NoteKind
     field: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """For whom a model is asked; a text is empty where it is not known.
+
+    `key` is the label of the caller's key, never the key itself.
+    """
+
+    tenant: str = ""
+    key: str = ""
+    run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +153,7 @@ class PlanRequest:
         effort: None for the provider's own.
         tool_use: Whether tools may or must be called.
         tool_name: The tool that must be called, where `tool_use` is required; empty for any.
+        caller: For whom it is asked.
     """
 
     messages: tuple[Message, ...]
@@ -159,6 +173,7 @@ class PlanRequest:
     effort: Effort | None = None
     tool_use: ToolUse = ToolUse.AUTO
     tool_name: str = ""
+    caller: Caller = field(default_factory=Caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +197,8 @@ class Usage:
 class Plan:
     """A model's whole answer: text, tool calls, or both.
 
-    `finish_reason_raw` is the provider's own word; `first_token_ms` is 0 where the answer came whole.
+    `finish_reason_raw` is the provider's own word; `first_token_ms` is 0 where the answer came whole. `replayed` is
+    whether it was made for another call with the same effect id, `cached` whether for an equal request.
     """
 
     text: str = ""
@@ -196,6 +212,8 @@ class Plan:
     notes: tuple[Note, ...] = ()
     finish_reason_raw: str = ""
     first_token_ms: float = 0.0
+    replayed: bool = False
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
