@@ -116,15 +116,7 @@ class GatewaySettings(ServiceSettings):
     )
     @classmethod
     def _is_url(cls, value: str) -> str:
-        if not value:
-            return value
-        # Imported here: only a written URL needs it checked.
-        from urllib.parse import urlsplit
-
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("give a URL with http:// or https:// and a host")
-        return value.rstrip("/")
+        return is_url(value)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -143,6 +135,23 @@ class GatewaySettings(ServiceSettings):
     def anthropic_api_url(self) -> str:
         """Where anthropic's API is: under /v1, which its own SDK leaves out of ANTHROPIC_BASE_URL."""
         return _with_version(self.anthropic_base_url)
+
+
+def is_url(value: str) -> str:
+    """The URL without a slash at its end; an empty text stays one.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not value:
+        return value
+    # Imported here: only a written URL needs it checked.
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("give a URL with http:// or https:// and a host")
+    return value.rstrip("/")
 
 
 def with_provider(provider: str) -> type[GatewaySettings]:
