@@ -176,6 +176,8 @@ class ExecuteToolResponse(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     output_json: _builtins.str
     """The tool's answer, a JSON object; empty where there is none."""
@@ -190,9 +192,15 @@ class ExecuteToolResponse(_message.Message):
     """The isolation that the call ran under, e.g. "L2"."""
     replayed: _builtins.bool
     """True where this effect_id was seen before, and this is the result of then."""
+    backend: _builtins.str
+    """What isolated the call: "native" or "bubblewrap"; empty where it did not run in a jail of its own."""
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
         """Files that the call made or changed in its workspace."""
+
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The layers that were active, as GetIsolation names them."""
 
     def __init__(
         self,
@@ -207,10 +215,12 @@ class ExecuteToolResponse(_message.Message):
         profile: _builtins.str = ...,
         artifacts: _abc.Iterable[Global___Artifact] | None = ...,
         replayed: _builtins.bool = ...,
+        backend: _builtins.str = ...,
+        layers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "duration_ms", b"duration_ms", "error", b"error", "output_json", b"output_json", "profile", b"profile", "replayed", b"replayed", "stderr", b"stderr", "stdout", b"stdout", "truncated", b"truncated", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "backend", b"backend", "duration_ms", b"duration_ms", "error", b"error", "layers", b"layers", "output_json", b"output_json", "profile", b"profile", "replayed", b"replayed", "stderr", b"stderr", "stdout", b"stdout", "truncated", b"truncated", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,26 +407,64 @@ class GetIsolationResponse(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     LAYERS_FIELD_NUMBER: _builtins.int
     OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    MCP_SERVERS_FIELD_NUMBER: _builtins.int
     profile: _builtins.str
     """L0 to L3, see docs/sandbox.md."""
+    backend: _builtins.str
+    """What isolates tools: "native" or "bubblewrap"."""
     @_builtins.property
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Layer]: ...
     @_builtins.property
     def observations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Observation]: ...
+    @_builtins.property
+    def mcp_servers(self) -> _containers.RepeatedCompositeFieldContainer[Global___McpServerIsolation]:
+        """What each MCP server that is started here runs under."""
+
     def __init__(
         self,
         *,
         profile: _builtins.str = ...,
         layers: _abc.Iterable[Global___Layer] | None = ...,
         observations: _abc.Iterable[Global___Observation] | None = ...,
+        backend: _builtins.str = ...,
+        mcp_servers: _abc.Iterable[Global___McpServerIsolation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers", "observations", b"observations", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "layers", b"layers", "mcp_servers", b"mcp_servers", "observations", b"observations", "profile", b"profile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetIsolationResponse: _TypeAlias = GetIsolationResponse  # noqa: Y015
+
+@_typing.final
+class McpServerIsolation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    server: _builtins.str
+    """Its name, the first part of its tools' names."""
+    running: _builtins.bool
+    """Whether it runs now; the layers are those of its last start."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Layer]: ...
+    def __init__(
+        self,
+        *,
+        server: _builtins.str = ...,
+        running: _builtins.bool = ...,
+        layers: _abc.Iterable[Global___Layer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers", "running", b"running", "server", b"server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___McpServerIsolation: _TypeAlias = McpServerIsolation  # noqa: Y015
 
 @_typing.final
 class Layer(_message.Message):
