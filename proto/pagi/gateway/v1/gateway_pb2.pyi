@@ -655,6 +655,7 @@ class GetPlanResponse(_message.Message):
     FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     finish_reason: Global___FinishReason.ValueType
     model: _builtins.str
@@ -681,6 +682,10 @@ class GetPlanResponse(_message.Message):
     def reasoning(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reasoning]: ...
     @_builtins.property
     def notes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Note]: ...
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+        """Every call of a provider that was made for this answer, oldest first; the last one gave it."""
+
     def __init__(
         self,
         *,
@@ -697,14 +702,95 @@ class GetPlanResponse(_message.Message):
         first_token_ms: _builtins.float = ...,
         replayed: _builtins.bool = ...,
         cached: _builtins.bool = ...,
+        attempts: _abc.Iterable[Global___Attempt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "finish_reason", b"finish_reason", "finish_reason_raw", b"finish_reason_raw", "first_token_ms", b"first_token_ms", "latency_ms", b"latency_ms", "model", b"model", "notes", b"notes", "provider", b"provider", "reasoning", b"reasoning", "replayed", b"replayed", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cached", b"cached", "finish_reason", b"finish_reason", "finish_reason_raw", b"finish_reason_raw", "first_token_ms", b"first_token_ms", "latency_ms", b"latency_ms", "model", b"model", "notes", b"notes", "provider", b"provider", "reasoning", b"reasoning", "replayed", b"replayed", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPlanResponse: _TypeAlias = GetPlanResponse  # noqa: Y015
+
+@_typing.final
+class Attempt(_message.Message):
+    """One call of one target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_FIELD_NUMBER: _builtins.int
+    STARTED_UNIX_MS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    """Its name in models.yaml; the provider's where there is no such file."""
+    provider: _builtins.str
+    model: _builtins.str
+    outcome: _builtins.str
+    """"ok", or what went wrong: "ProviderDown", "ProviderBusy", "ProviderTimeout", "WrongShape", ..."""
+    message: _builtins.str
+    """Empty where it went well."""
+    latency_ms: _builtins.float
+    started_unix_ms: _builtins.int
+    """When it began: milliseconds since 1970-01-01 UTC."""
+    @_builtins.property
+    def usage(self) -> Global___Usage:
+        """What it used, where the provider said so although it is not the answer."""
+
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        message: _builtins.str = ...,
+        latency_ms: _builtins.float = ...,
+        started_unix_ms: _builtins.int = ...,
+        usage: Global___Usage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latency_ms", b"latency_ms", "message", b"message", "model", b"model", "outcome", b"outcome", "provider", b"provider", "started_unix_ms", b"started_unix_ms", "target", b"target", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
+class BrokenAnswer(_message.Message):
+    """A stream that broke after its first delta. Nothing is put in its place: two answers are never spliced."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    outcome: _builtins.str
+    """As an attempt's outcome, and the message that the status of the RPC has too."""
+    message: _builtins.str
+    @_builtins.property
+    def received(self) -> Global___GetPlanResponse:
+        """What had come: text, reasoning, pieces of tool calls (not to be run). Its finish_reason is unspecified."""
+
+    def __init__(
+        self,
+        *,
+        outcome: _builtins.str = ...,
+        message: _builtins.str = ...,
+        received: Global___GetPlanResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["received", b"received"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "outcome", b"outcome", "received", b"received"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BrokenAnswer: _TypeAlias = BrokenAnswer  # noqa: Y015
 
 @_typing.final
 class StreamPlanRequest(_message.Message):
@@ -734,6 +820,7 @@ class StreamPlanResponse(_message.Message):
     RESPONSE_FIELD_NUMBER: _builtins.int
     REASONING_DELTA_FIELD_NUMBER: _builtins.int
     TOOL_CALL_DELTA_FIELD_NUMBER: _builtins.int
+    BROKEN_FIELD_NUMBER: _builtins.int
     text_delta: _builtins.str
     reasoning_delta: _builtins.str
     @_builtins.property
@@ -742,6 +829,10 @@ class StreamPlanResponse(_message.Message):
 
     @_builtins.property
     def tool_call_delta(self) -> Global___ToolCallDelta: ...
+    @_builtins.property
+    def broken(self) -> Global___BrokenAnswer:
+        """Ends a stream that broke, before the status of the RPC says why."""
+
     def __init__(
         self,
         *,
@@ -749,12 +840,13 @@ class StreamPlanResponse(_message.Message):
         response: Global___GetPlanResponse | None = ...,
         reasoning_delta: _builtins.str = ...,
         tool_call_delta: Global___ToolCallDelta | None = ...,
+        broken: Global___BrokenAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "reasoning_delta", b"reasoning_delta", "response", b"response", "text_delta", b"text_delta", "tool_call_delta", b"tool_call_delta"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["broken", b"broken", "event", b"event", "reasoning_delta", b"reasoning_delta", "response", b"response", "text_delta", b"text_delta", "tool_call_delta", b"tool_call_delta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "reasoning_delta", b"reasoning_delta", "response", b"response", "text_delta", b"text_delta", "tool_call_delta", b"tool_call_delta"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken", b"broken", "event", b"event", "reasoning_delta", b"reasoning_delta", "response", b"response", "text_delta", b"text_delta", "tool_call_delta", b"tool_call_delta"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["text_delta", "response", "reasoning_delta", "tool_call_delta"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["text_delta", "response", "reasoning_delta", "tool_call_delta", "broken"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -837,10 +929,101 @@ class ModelInfo(_message.Message):
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """A model, or an alias of models.yaml."""
     provider: _builtins.str
+    """Empty for an alias."""
     is_default: _builtins.bool
     """Used where a request names no model."""
+    @_builtins.property
+    def capabilities(self) -> Global___Capabilities: ...
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """Unset: not known."""
+
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___TargetState]:
+        """Who answers for it, in the order in which they are asked; empty for a model that was only heard of."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        is_default: _builtins.bool = ...,
+        capabilities: Global___Capabilities | None = ...,
+        price: Global___Price | None = ...,
+        targets: _abc.Iterable[Global___TargetState] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "is_default", b"is_default", "name", b"name", "price", b"price", "provider", b"provider", "targets", b"targets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
+
+@_typing.final
+class TargetState(_message.Message):
+    """Who can be asked for a model, and how it is with them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Circuit:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CircuitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TargetState._Circuit.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CIRCUIT_UNSPECIFIED: TargetState._Circuit.ValueType  # 0
+        CIRCUIT_CLOSED: TargetState._Circuit.ValueType  # 1
+        """It is asked."""
+        CIRCUIT_OPEN: TargetState._Circuit.ValueType  # 2
+        """It failed too often in a row, and is left alone."""
+        CIRCUIT_HALF_OPEN: TargetState._Circuit.ValueType  # 3
+        """It has rested, and the next request tries whether it is back."""
+
+    class Circuit(_Circuit, metaclass=_CircuitEnumTypeWrapper): ...
+    CIRCUIT_UNSPECIFIED: TargetState.Circuit.ValueType  # 0
+    CIRCUIT_CLOSED: TargetState.Circuit.ValueType  # 1
+    """It is asked."""
+    CIRCUIT_OPEN: TargetState.Circuit.ValueType  # 2
+    """It failed too often in a row, and is left alone."""
+    CIRCUIT_HALF_OPEN: TargetState.Circuit.ValueType  # 3
+    """It has rested, and the next request tries whether it is back."""
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    CIRCUIT_FIELD_NUMBER: _builtins.int
+    EJECTED_FIELD_NUMBER: _builtins.int
+    RESTING_S_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_OUTCOME_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_UNIX_MS_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    provider: _builtins.str
+    model: _builtins.str
+    order: _builtins.int
+    """Smaller ones are asked first; equal ones share the load by weight."""
+    weight: _builtins.float
+    circuit: Global___TargetState.Circuit.ValueType
+    ejected: _builtins.bool
+    """It failed more often than the others of its alias, and is left alone."""
+    resting_s: _builtins.float
+    """For so long it is not asked; 0: it can be."""
+    in_flight: _builtins.int
+    last_error_outcome: _builtins.str
+    """The last thing that went wrong; outcome is empty where nothing did."""
+    last_error_message: _builtins.str
+    last_error_unix_ms: _builtins.int
+    """Milliseconds since 1970-01-01 UTC."""
     @_builtins.property
     def capabilities(self) -> Global___Capabilities: ...
     @_builtins.property
@@ -852,17 +1035,26 @@ class ModelInfo(_message.Message):
         *,
         name: _builtins.str = ...,
         provider: _builtins.str = ...,
-        is_default: _builtins.bool = ...,
+        model: _builtins.str = ...,
+        order: _builtins.int = ...,
+        weight: _builtins.float = ...,
+        circuit: Global___TargetState.Circuit.ValueType = ...,
+        ejected: _builtins.bool = ...,
+        resting_s: _builtins.float = ...,
+        in_flight: _builtins.int = ...,
+        last_error_outcome: _builtins.str = ...,
+        last_error_message: _builtins.str = ...,
+        last_error_unix_ms: _builtins.int = ...,
         capabilities: Global___Capabilities | None = ...,
         price: Global___Price | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "is_default", b"is_default", "name", b"name", "price", b"price", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "circuit", b"circuit", "ejected", b"ejected", "in_flight", b"in_flight", "last_error_message", b"last_error_message", "last_error_outcome", b"last_error_outcome", "last_error_unix_ms", b"last_error_unix_ms", "model", b"model", "name", b"name", "order", b"order", "price", b"price", "provider", b"provider", "resting_s", b"resting_s", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
+Global___TargetState: _TypeAlias = TargetState  # noqa: Y015
 
 @_typing.final
 class Capabilities(_message.Message):

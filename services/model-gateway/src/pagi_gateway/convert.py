@@ -8,7 +8,9 @@ from pagi_gateway.domain.capabilities import Capabilities, Price, Support
 from pagi_gateway.domain.content import Part, PartKind, Reasoning, media_type_of
 from pagi_gateway.domain.errors import InvalidPlanRequestError
 from pagi_gateway.domain.model import (
+    Attempt,
     Caller,
+    Circuit,
     Delta,
     Effort,
     FinishReason,
@@ -21,6 +23,7 @@ from pagi_gateway.domain.model import (
     ReasoningDelta,
     ResponseFormat,
     Role,
+    TargetState,
     TextDelta,
     ToolCall,
     ToolSpec,
@@ -64,6 +67,11 @@ _SUPPORTS: dict[Support, pb.Support.ValueType] = {
     Support.NO: pb.SUPPORT_NO,
     Support.YES: pb.SUPPORT_YES,
     Support.EMULATED: pb.SUPPORT_EMULATED,
+}
+_CIRCUITS: dict[Circuit, pb.TargetState.Circuit.ValueType] = {
+    Circuit.CLOSED: pb.TargetState.CIRCUIT_CLOSED,
+    Circuit.OPEN: pb.TargetState.CIRCUIT_OPEN,
+    Circuit.HALF_OPEN: pb.TargetState.CIRCUIT_HALF_OPEN,
 }
 
 
@@ -166,7 +174,28 @@ def plan_to_proto(plan: Plan) -> pb.GetPlanResponse:
         first_token_ms=plan.first_token_ms,
         replayed=plan.replayed,
         cached=plan.cached,
+        attempts=map(_attempt_to_proto, plan.attempts),
     )
+
+
+def _attempt_to_proto(attempt: Attempt) -> pb.Attempt:
+    return pb.Attempt(
+        target=attempt.target,
+        provider=attempt.provider,
+        model=attempt.model,
+        outcome=attempt.outcome,
+        message=attempt.message,
+        latency_ms=attempt.latency_ms,
+        started_unix_ms=attempt.started_unix_ms,
+        usage=None if attempt.usage is None else _usage_to_proto(attempt.usage),
+    )
+
+
+def broken_to_proto(outcome: str, message: str, received: Plan) -> pb.StreamPlanResponse:
+    """Writes the end of a stream that broke: what went wrong, and what had come."""
+    written = plan_to_proto(received)
+    written.finish_reason = pb.FINISH_REASON_UNSPECIFIED
+    return pb.StreamPlanResponse(broken=pb.BrokenAnswer(outcome=outcome, message=message, received=written))
 
 
 def event_to_proto(event: Delta | Plan) -> pb.StreamPlanResponse:
@@ -205,6 +234,27 @@ def model_to_proto(model: ModelInfo) -> pb.ModelInfo:
         is_default=model.is_default,
         capabilities=_capabilities_to_proto(model.capabilities),
         price=_price_to_proto(model.price) if model.price else None,
+        targets=map(_target_to_proto, model.targets),
+    )
+
+
+def _target_to_proto(target: TargetState) -> pb.TargetState:
+    failed = target.last_error
+    return pb.TargetState(
+        name=target.name,
+        provider=target.provider,
+        model=target.model,
+        order=target.order,
+        weight=target.weight,
+        circuit=_CIRCUITS[target.circuit],
+        ejected=target.ejected,
+        resting_s=target.resting_s,
+        in_flight=target.in_flight,
+        last_error_outcome=failed.outcome if failed else "",
+        last_error_message=failed.message if failed else "",
+        last_error_unix_ms=int(failed.started_unix_ms + failed.latency_ms) if failed else 0,
+        capabilities=_capabilities_to_proto(target.capabilities),
+        price=_price_to_proto(target.price) if target.price else None,
     )
 
 

@@ -194,11 +194,37 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call of one target.
+
+    Attributes:
+        target: Its name.
+        provider: Who it is.
+        model: Which one was asked.
+        outcome: `ok`, or what went wrong: the error's name without "Error".
+        message: What went wrong; empty where nothing did.
+        latency_ms: From the question to the answer, or to its end.
+        started_unix_ms: When it began, by the calendar.
+        usage: What it used; None where the provider did not say.
+    """
+
+    target: str
+    provider: str
+    model: str
+    outcome: str = "ok"
+    message: str = ""
+    latency_ms: float = 0.0
+    started_unix_ms: int = 0
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A model's whole answer: text, tool calls, or both.
 
     `finish_reason_raw` is the provider's own word; `first_token_ms` is 0 where the answer came whole. `replayed` is
-    whether it was made for another call with the same effect id, `cached` whether for an equal request.
+    whether it was made for another call with the same effect id, `cached` whether for an equal request. `attempts` are
+    the calls of providers that were made for it, oldest first.
     """
 
     text: str = ""
@@ -214,6 +240,7 @@ class Plan:
     first_token_ms: float = 0.0
     replayed: bool = False
     cached: bool = False
+    attempts: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +270,54 @@ class ToolCallDelta:
 Delta = TextDelta | ReasoningDelta | ToolCallDelta
 
 
+class Circuit(StrEnum):
+    """Whether a target is asked."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """Who can be asked for a model, and how it is with them now.
+
+    Attributes:
+        name: The target's.
+        provider: Who it is.
+        model: As the provider names it.
+        order: Smaller ones are asked first.
+        weight: Its share among those of one order.
+        circuit: Whether it failed too often in a row.
+        ejected: It failed more often than the others.
+        resting_s: For so long it is not asked; 0 where it can be.
+        in_flight: Calls that are under way.
+        last_error: The last attempt that went wrong.
+        capabilities: Of the model.
+        price: Of the model; None where it is not known.
+    """
+
+    name: str
+    provider: str
+    model: str
+    order: int = 1
+    weight: float = 1.0
+    circuit: Circuit = Circuit.CLOSED
+    ejected: bool = False
+    resting_s: float = 0.0
+    in_flight: int = 0
+    last_error: Attempt | None = None
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    price: Price | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model that can be asked, and the provider that serves it."""
+    """A model that can be asked and the provider that serves it, or an alias and the targets that it leads to."""
 
     name: str
     provider: str
     is_default: bool = False
     capabilities: Capabilities = field(default_factory=Capabilities)
     price: Price | None = None
+    targets: tuple[TargetState, ...] = ()
