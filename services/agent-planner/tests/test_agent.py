@@ -332,7 +332,7 @@ async def test_history_that_cannot_be_stored_is_reported_as_degraded():
     model.go.set()
     result = await task
     assert (result.status, result.degraded) == (RunStatus.COMPLETED, ("memory",))
-    assert result.run_id not in agent.remembered
+    assert result.run_id not in agent.parts.remembered
 
 
 async def test_every_run_has_exactly_one_final_event():

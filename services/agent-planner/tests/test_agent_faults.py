@@ -207,7 +207,7 @@ async def test_a_fault_in_storing_history_does_not_cost_the_answer(caplog):
     result = await agent.run("x")
     assert (result.result, result.degraded) == ("the answer", ("memory",))
     assert "no such role" in caplog.text
-    assert result.run_id not in agent.remembered
+    assert result.run_id not in agent.parts.remembered
 
 
 async def test_memory_that_hangs_while_storing_costs_a_bounded_time():

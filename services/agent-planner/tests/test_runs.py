@@ -17,8 +17,8 @@ from pagi_planner.domain.errors import (
     IdempotencyConflictError,
     JournalError,
     OverloadedError,
-    RunInterruptedError,
     RunNotFoundError,
+    RunSuspendedError,
     UnknownToolError,
 )
 from pagi_planner.domain.events import FINAL, EventType
@@ -143,7 +143,7 @@ async def test_a_run_that_ends_while_its_key_is_looked_up_is_not_begun_again(jou
     runs._active.clear()
     late = asyncio.create_task(runs.begin(HI, idempotency_key="k"))
     await asyncio.sleep(0)
-    runs._active[first.run_id] = runs_module._Active(HI, first._outcome)
+    runs._active[first.run_id] = runs_module._Active(HI, first.run, first.task)
     result = await first.result()
     slow.over.set()
     assert await (await late).result() == result
@@ -196,40 +196,52 @@ async def test_the_stop_lets_runs_finish(journal):
     assert (await begun.result()).status is RunStatus.COMPLETED
 
 
-async def test_the_stop_cancels_what_takes_too_long_and_records_it(journal):
+async def test_the_stop_suspends_what_takes_too_long_and_the_next_start_goes_on(journal):
     runs = runs_of(journal, WaitingModel(saying("never")))
     begun = await runs.begin(HI, idempotency_key="k")
     await runs.stop(0.01)
-    for later in (begun, await runs.begin(HI, idempotency_key="k")):
-        with pytest.raises(CancelledByCallerError, match="the run was cancelled"):
-            await later.result()
-    assert await ends_of(journal, begun.run_id) == [EventType.PLAN_CANCELLED]
-    assert (await runs.get(begun.run_id)).status is RunStatus.CANCELLED
+    with pytest.raises(RunSuspendedError, match="goes on after its next start"):
+        await begun.result()
+    assert await ends_of(journal, begun.run_id) == []
+    later = runs_of(journal, ScriptedModel(saying("done")))
+    assert await later.recover() == 1
+    assert (await (await later.begin(HI, idempotency_key="k")).result()).result == "done"
 
 
-async def test_what_a_dead_process_left_is_closed_as_failed(journal, tmp_path):
+async def test_a_run_is_cancelled_while_the_model_is_asked_and_says_what_it_had_reached(journal):
     model = WaitingModel(saying("never"))
+    runs = runs_of(journal, model)
+    begun = await runs.begin(HI)
+    await model.asked.wait()
+    result = await runs.cancel(begun.run_id, "somebody wished it")
+    assert (result.status, result.error) == (RunStatus.CANCELLED, "somebody wished it")
+    assert "Nothing was reached yet" in result.result
+    with pytest.raises(CancelledByCallerError):
+        await begun.result()
+    assert await ends_of(journal, begun.run_id) == [EventType.PLAN_CANCELLED]
+    # Once more, and of one that is over: the end that it has stays.
+    assert await runs.cancel(begun.run_id) == await runs.get(begun.run_id) == result
+
+
+async def test_what_a_dead_process_left_goes_on_and_the_dead_one_can_write_nothing_more(journal):
+    model = WaitingModel(saying("too late"))
     dead = runs_of(journal, model)
     begun = await dead.begin(HI, idempotency_key="k")
     await model.asked.wait()
-    done = await (await runs_of(journal, ScriptedModel(saying("x"))).begin(HI)).result()
+    await journal.sync(begun.run_id)
 
-    alive = runs_of(journal, ScriptedModel())
-    with pytest.raises(RunInterruptedError, match="cut off"):
-        await alive.begin(HI, idempotency_key="k")
-    assert await alive.close_interrupted() == 1
-    assert await alive.close_interrupted() == 0
-    result = await alive.get(begun.run_id)
-    assert (result.status, result.error) == (RunStatus.FAILED, "the planner stopped in the middle of this run")
-    assert (await alive.get(done.run_id)).status is RunStatus.COMPLETED
-    with pytest.raises(RunInterruptedError, match="stopped in the middle"):
-        await (await alive.begin(HI, idempotency_key="k")).result()
-    # The one that was thought dead can write nothing any more.
+    answers = ScriptedModel(saying("done"))
+    alive = runs_of(journal, answers)
+    assert await alive.recover() == 1
+    assert (await (await alive.begin(HI, idempotency_key="k")).result()).result == "done"
+    assert await alive.recover() == 0
+    # Asked once more under the same effect id, so that a gateway which has the answer gives that one.
+    assert [asked.effect_id for asked in answers.requests] == [f"{begun.run_id}/1/model"]
     model.go.set()
     with pytest.raises(JournalError):
         await begun.result()
     await dead.stop(0)
-    assert await ends_of(journal, begun.run_id) == [EventType.PLAN_ERROR]
+    assert await ends_of(journal, begun.run_id) == [EventType.PLAN_END]
 
 
 async def test_a_run_that_cannot_be_read_does_not_keep_the_planner_from_starting(journal, caplog):
@@ -248,10 +260,11 @@ async def test_a_run_that_cannot_be_read_does_not_keep_the_planner_from_starting
                 raise ValueError("'PLAN_FUTURE' is not a valid EventType")
             return await journal.events(run_id)
 
-    runs = Runs(Agent(ScriptedModel(), journal=Unreadable()), journal, max_concurrent=1)
-    await runs.close_interrupted()
+    runs = Runs(Agent(ScriptedModel(saying("done")), journal=Unreadable()), journal, max_concurrent=1)
+    assert await runs.recover() == 1
+    await runs.stop(5)
     assert "PLAN_FUTURE" in caplog.text
-    assert (await ends_of(journal, "good"), await ends_of(journal, "bad")) == ([EventType.PLAN_ERROR], [])
+    assert (await ends_of(journal, "good"), await ends_of(journal, "bad")) == ([EventType.PLAN_END], [])
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

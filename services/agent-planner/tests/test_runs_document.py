@@ -13,7 +13,8 @@ from pagi_chassis.errors import UnavailableError
 from pagi_planner import Agent, Limits, Policy, RunRequest, RunStatus, convert
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.json_text import MAX_DEPTH
-from pagi_planner.domain.model import ToolOutcome
+from pagi_planner.domain.model import Decision, ToolOutcome
+from pagi_planner.domain.runs import Runs
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.turn import OBSERVATION_CHARACTERS
 from pagi_planner.testing import RecordingTools, ScriptedModel, WaitingModel, call, calling, saying
@@ -35,7 +36,12 @@ async def recorded() -> dict[str, set[str]]:
     """Members by event type, of runs that end in every way."""
     journal = ListJournal()
     tools = RecordingTools(
-        {"look": lambda _: ToolOutcome("ok", {}), "fail": lambda _: ToolOutcome("failed", error="no")}
+        {
+            "look": lambda _: ToolOutcome("ok", {}),
+            "fail": lambda _: ToolOutcome("failed", error="no"),
+            "ask": lambda _: ToolOutcome("ok"),
+        },
+        need_approval={"ask"},
     )
     both = calling(call("look", {}), call("fail", {}))
     agent = Agent(ScriptedModel(both, saying("done")), tools=tools, journal=journal)
@@ -47,8 +53,15 @@ async def recorded() -> dict[str, set[str]]:
     await model.asked.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    runs = Runs(
+        Agent(ScriptedModel(calling(call("ask", {})), saying("done")), tools=tools, journal=journal),
+        None,
+        max_concurrent=1,
+    )
+    waiting = await (await runs.begin(RunRequest("x"))).result()
+    await runs.decide(waiting.run_id, call("ask", {}).id, Decision(approved=True))
     members = defaultdict(set)
-    for run_id in ("good", "bad", "cancelled"):
+    for run_id in ("good", "bad", "cancelled", waiting.run_id):
         for event in await journal.events(run_id):
             members[event.type.value] |= set(event.data)
     return members

@@ -182,14 +182,14 @@ class Peers:
 
 
 class InProgress:
-    """The runs: what a dead process left is closed, and what is in progress at the end may finish."""
+    """The runs: what a dead process left goes on, and what is in progress at the end may finish."""
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
 
     async def start(self) -> None:
-        """Ends interrupted runs, so that none stays `running`."""
-        await self._runs.close_interrupted()
+        """Takes up interrupted runs, so that none stays `running`."""
+        await self._runs.recover()
 
     async def stop(self) -> None:
         """Waits for the runs in progress."""

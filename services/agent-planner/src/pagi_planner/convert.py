@@ -166,7 +166,9 @@ def trial_to_proto(trial: Trial) -> memory_pb2.RecordPlaybookOutcomeRequest:
 def tool_spec_from_proto(tool: sandbox_pb2.Tool) -> ToolSpec:
     """A tool; effects that this version does not know are taken for the worst."""
     effects = _EFFECTS.get(tool.effects, Effects.EFFECTFUL)
-    return ToolSpec(tool.name, tool.description, tool.parameters_schema_json, effects, tool.version)
+    return ToolSpec(
+        tool.name, tool.description, tool.parameters_schema_json, effects, tool.version, tool.requires_approval
+    )
 
 
 def tool_outcome_from_proto(answer: sandbox_pb2.ExecuteToolResponse) -> ToolOutcome:

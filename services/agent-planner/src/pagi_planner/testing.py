@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -117,9 +117,18 @@ Behaviour = Callable[[dict[str, Any]], ToolOutcome | Exception]
 class RecordingTools:
     """Tools that behave as a test says; keeps what was executed. `away` makes the list of them fail."""
 
-    def __init__(self, behaviours: Mapping[str, Behaviour], *, effects: Effects = Effects.READ_ONLY) -> None:
+    know_effects = False
+
+    def __init__(
+        self,
+        behaviours: Mapping[str, Behaviour],
+        *,
+        effects: Effects = Effects.READ_ONLY,
+        need_approval: Collection[str] = (),
+    ) -> None:
         self._behaviours = behaviours
         self._effects = effects
+        self._need_approval = need_approval
         self.executed: list[tuple[ToolCall, str]] = []
         self.away: PagiError | None = None
 
@@ -127,7 +136,10 @@ class RecordingTools:
         """One for each function."""
         if self.away:
             raise self.away
-        return tuple(ToolSpec(name, f"the tool {name}", "{}", self._effects) for name in self._behaviours)
+        return tuple(
+            ToolSpec(name, f"the tool {name}", "{}", self._effects, requires_approval=name in self._need_approval)
+            for name in self._behaviours
+        )
 
     async def execute(self, call: ToolCall, *, session_id: str, effect_id: str) -> ToolOutcome:
         """Calls the function; an error that it returns is raised."""

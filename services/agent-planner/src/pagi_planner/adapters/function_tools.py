@@ -37,6 +37,8 @@ class FunctionTools:
         ValueError: A function cannot be a tool, or two have one name.
     """
 
+    know_effects = False
+
     def __init__(self, *functions: Callable[..., Any], effects: Effects = Effects.EFFECTFUL) -> None:
         self._tools: dict[str, _FunctionTool] = {}
         for function in functions:

@@ -29,6 +29,8 @@ class SandboxTools:
         fresh_s: For how long the list of tools is not asked for again.
     """
 
+    know_effects = True
+
     def __init__(self, client: GrpcClient, *, timeout_s: float, fresh_s: float = FRESH_S) -> None:
         self._client = client
         self._fresh_s = fresh_s

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from pagi_chassis import correlation, deadline, telemetry
-from pagi_chassis.errors import PagiError
+from pagi_chassis import correlation
 
-from pagi_planner.domain.model import Limits, RunRequest, RunResult
+from pagi_planner.domain import records
+from pagi_planner.domain.model import RunRequest, RunResult
+from pagi_planner.domain.parts import Parts, Policy
 from pagi_planner.domain.ports import Clock, Journal, Memory, Model, Tools
-from pagi_planner.domain.recent import RecentIds
-from pagi_planner.domain.run import Run, RunLimitError
+from pagi_planner.domain.run import Run
 from pagi_planner.domain.standalone import ListJournal, NoMemory, NoTools, SystemClock
 from pagi_planner.domain.state import RunState
+from pagi_planner.domain.work import Work
 
 __all__ = ["Agent", "Policy"]
-
-DEADLINE_MARGIN_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How every run of an agent proceeds.
-
-    Attributes:
-        max_context_tokens: Window for the first messages (estimated tokens).
-        max_refinements: How often a poor answer is sent back.
-        max_repeats: The same call, with the same arguments, this often in a run is a loop.
-        remember_timeout_s: Time for storing the history before the answer goes out; later it is stored behind it.
-    """
-
-    max_context_tokens: int = 8_000
-    max_refinements: int = 1
-    max_repeats: int = 3
-    remember_timeout_s: float = 2.0
 
 
 class Agent:
@@ -60,13 +41,19 @@ class Agent:
         clock: Clock | None = None,
         policy: Policy | None = None,
     ) -> None:
-        self.model = model
-        self.memory = memory or NoMemory()
-        self.tools = tools or NoTools()
-        self.journal = journal or ListJournal()
-        self.clock = clock or SystemClock()
-        self.policy = policy or Policy()
-        self.remembered = RecentIds()
+        self.parts = Parts(
+            model,
+            memory or NoMemory(),
+            tools or NoTools(),
+            journal or ListJournal(),
+            clock or SystemClock(),
+            policy or Policy(),
+        )
+
+    @property
+    def journal(self) -> Journal:
+        """Where its runs are written."""
+        return self.parts.journal
 
     async def run(self, goal: str | RunRequest, *, run_id: str = "", trace_id: str = "") -> RunResult:
         """Works on a goal to its end.
@@ -84,50 +71,26 @@ class Agent:
             PagiError: The model cannot be reached. The run is recorded as failed.
             asyncio.CancelledError: The task was cancelled. The run is recorded as cancelled.
         """
+        return await self.open(goal, run_id=run_id, trace_id=trace_id).drive()
+
+    def open(self, goal: str | RunRequest, *, run_id: str = "", trace_id: str = "") -> Run:
+        """A new run, to be driven; see `run`."""
         run_id = run_id or new_run_id()
         request = goal if isinstance(goal, RunRequest) else RunRequest(goal)
         request = replace(request, session_id=request.session_id or session_id_of(run_id))
         trace_id = trace_id or correlation.current().trace_id or uuid.uuid4().hex
-        state = RunState(run_id)
-        with (
-            correlation.bind(trace_id=trace_id, run_id=run_id, session_id=request.session_id),
-            telemetry.span("invoke_agent", attributes={"pagi.run_id": run_id, "pagi.trace_id": trace_id}),
-        ):
-            await self._drive(Run(self, request, state), request.limits)
-        return state.result()
+        return Run(Work(self.parts, request, RunState(run_id)), trace_id)
 
-    async def _drive(self, run: Run, limits: Limits) -> None:
-        """Takes the run to a final event, whatever happens."""
-        try:
-            await run.begin()
-            await _within(limits.timeout_s, run)
-        except RunLimitError as limit:
-            await run.end_at_limit(limit)
-        except asyncio.CancelledError:
-            await asyncio.shield(run.cancel("the run was cancelled"))
-            raise
-        except PagiError as error:
-            await run.fail(error, error.message)
-            raise
-        except Exception as error:
-            await run.fail(error, "internal error")
-            raise
-        await run.remember()
+    def reopen(self, state: RunState) -> Run:
+        """A run that was begun before, to be driven on from where its journal ends.
 
+        What is finished is not done again; what was under way is asked for under the same effect id.
+        """
+        return Run(Work(self.parts, records.request_of(state), state), state.trace_id)
 
-async def _within(timeout_s: float, run: Run) -> None:
-    """Works for as long as the run has; other timeouts, of a model say, are errors like any other."""
-    # Others are told a later moment: so the run's own end comes first, and is not taken for a fault of theirs.
-    with deadline.limit(timeout_s + DEADLINE_MARGIN_S):
-        clock = asyncio.timeout(timeout_s)
-        try:
-            async with clock:
-                await run.understand()
-                await run.work()
-        except TimeoutError as error:
-            if clock.expired():
-                raise RunLimitError.for_time(timeout_s) from error
-            raise
+    def request_of(self, state: RunState) -> RunRequest:
+        """What the run was asked for."""
+        return records.request_of(state)
 
 
 def new_run_id() -> str:

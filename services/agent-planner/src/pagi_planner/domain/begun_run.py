@@ -11,34 +11,53 @@ from pagi_chassis import errors as chassis_errors
 from pagi_chassis.errors import CancelledByCallerError, InternalError, InvalidArgumentError, PagiError
 
 from pagi_planner.domain import errors
+from pagi_planner.domain.errors import RunSuspendedError
 from pagi_planner.domain.model import RunRequest, RunResult, RunStatus
+from pagi_planner.domain.run import Run
 from pagi_planner.domain.state import RunState
 
 
 @dataclass(frozen=True, slots=True)
 class BegunRun:
-    """A run that was begun, now or before; `result` waits for its end."""
+    """A run that was begun, now or before; `result` waits for its end.
 
-    run_id: str
-    _outcome: asyncio.Task[RunResult] | RunState
+    Attributes:
+        state: Where it stands: its end where nobody works on it.
+        run: Where it is in progress.
+        task: Drives the run.
+    """
+
+    state: RunState
+    run: Run | None = None
+    task: asyncio.Task[RunResult] | None = None
+
+    @property
+    def run_id(self) -> str:
+        """Its id."""
+        return self.state.run_id
 
     async def result(self) -> RunResult:
         """The result. Who stops waiting does not stop the run.
 
+        A run that waits for a person is a result, too: its `status` says so.
+
         Raises:
             CancelledByCallerError: The run was cancelled.
+            RunSuspendedError: The planner stops; the run goes on after its next start.
             PagiError: The run failed, see `Agent.run`.
         """
-        if isinstance(self._outcome, RunState):
-            return _result_of(self._outcome)
+        if self.run is None or self.task is None:
+            return _result_of(self.state)
         try:
-            return await asyncio.shield(self._outcome)
+            return await asyncio.shield(self.task)
         except asyncio.CancelledError:
             # Either of the two was cancelled: the run, or who waits for it.
             waiting = asyncio.current_task()
-            if self._outcome.cancelled() and not (waiting and waiting.cancelling()):
-                raise CancelledByCallerError("the run was cancelled") from None
-            raise
+            if not self.task.cancelled() or (waiting and waiting.cancelling()):
+                raise
+            if self.run.is_suspended:
+                raise RunSuspendedError(f"the planner stops; {self.run_id} goes on after its next start") from None
+            raise CancelledByCallerError(self.run.cancelled_because) from None
 
 
 def run_id_of(idempotency_key: str) -> str:

@@ -38,8 +38,16 @@ class IdempotencyConflictError(InvalidArgumentError):
     """The key was used before, with another request."""
 
 
-class RunInterruptedError(FailedPreconditionError):
-    """The planner stopped in the middle of the run, and this key has no other."""
+class RunSuspendedError(UnavailableError):
+    """The planner stops; the run goes on after its next start."""
+
+
+class RunEndedError(FailedPreconditionError):
+    """The run has ended: nothing can be decided on in it any more."""
+
+
+class NotWaitingError(FailedPreconditionError):
+    """The call waits for no decision: there is none of this id, or it has been decided on."""
 
 
 class RunNotFoundError(NotFoundError):

@@ -74,7 +74,7 @@ class Evaluation:
         return " ".join(["Your answer does not do yet.", *(finding.advice for finding in self.findings)])
 
 
-def evaluate(state: RunState) -> Evaluation:
+def judge(state: RunState) -> Evaluation:
     """Judges the answer of a run that is about to end."""
     rules = (_empty, _refusal, _failed_tools, _unanswered)
     return Evaluation(tuple(finding for rule in rules if (finding := rule(state))))

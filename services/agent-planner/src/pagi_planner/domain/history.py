@@ -26,6 +26,6 @@ class HistoryKeeper:
         Raises:
             PagiError: The journal or memory cannot be reached, or memory refuses the exchange.
         """
-        if event.run_id not in self._agent.remembered:
+        if event.run_id not in self._agent.parts.remembered:
             state = RunState.of(await self._agent.journal.events(event.run_id))
-            await self._agent.memory.remember(state.exchange())
+            await self._agent.parts.memory.remember(state.exchange())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from math import inf
@@ -12,9 +12,11 @@ from pagi_chassis.errors import InvalidArgumentError
 
 
 class RunStatus(StrEnum):
-    """Where a run stands. All but `running` are final."""
+    """Where a run stands. All but `running` and `waiting_approval` are final."""
 
     RUNNING = "running"
+    # A person has to allow a tool call; until then nothing happens.
+    WAITING_APPROVAL = "waiting_approval"
     COMPLETED = "completed"
     # A limit ended the run; the result holds what was reached.
     LIMIT_STEPS = "limit_steps"
@@ -130,6 +132,26 @@ class ToolSpec:
     effects: Effects = Effects.EFFECTFUL
     # Changes when the tool's behaviour does; empty where that is not told.
     version: str = ""
+    # A person has to allow each call.
+    requires_approval: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's word on a tool call.
+
+    Attributes:
+        reason: For the model; may be empty.
+        arguments_json: In place of the model's arguments; None: as the model wrote them.
+    """
+
+    approved: bool
+    reason: str = ""
+    arguments_json: str | None = None
+
+    def applied_to(self, call: ToolCall) -> ToolCall:
+        """The call as it was allowed."""
+        return call if self.arguments_json is None else replace(call, arguments_json=self.arguments_json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,10 @@ class Archive(Protocol):
 class Tools(Protocol):
     """What the agent can do."""
 
+    @property
+    def know_effects(self) -> bool:
+        """Whether a repeat of an effect id gives the first result, or says that it is unknown, and does nothing."""
+
     async def specs(self) -> tuple[ToolSpec, ...]:
         """Every tool.
 

@@ -9,7 +9,18 @@ from pagi_chassis import telemetry
 
 from pagi_planner.domain.context import FittedContext
 from pagi_planner.domain.evaluation import Evaluation
-from pagi_planner.domain.model import ModelAnswer, RunRequest, RunStatus, ToolCall, ToolSpec, Usage
+from pagi_planner.domain.model import (
+    Decision,
+    Limits,
+    ModelAnswer,
+    Resource,
+    RunRequest,
+    RunStatus,
+    ToolCall,
+    ToolSpec,
+    Usage,
+)
+from pagi_planner.domain.state import RunState
 from pagi_planner.domain.turn import Observation
 
 
@@ -120,6 +131,30 @@ def failure(error_type: str, message: str, field: str = "") -> dict[str, Any]:
     return {"error": message, "error_type": error_type, "field": field, **telemetry.inject()}
 
 
-def cancellation(reason: str) -> dict[str, Any]:
-    """PLAN_CANCELLED: why the run was stopped from outside."""
-    return {"reason": reason, **telemetry.inject()}
+def cancellation(reason: str, result: str) -> dict[str, Any]:
+    """PLAN_CANCELLED: why the run was stopped from outside, and what it had reached."""
+    return {"reason": reason, "result": result, **telemetry.inject()}
+
+
+def decision(call_id: str, decided: Decision) -> dict[str, Any]:
+    """APPROVAL_DECIDED: a person's word on a call; `arguments` where they were changed, as JSON text."""
+    return {
+        "call_id": call_id,
+        "approved": decided.approved,
+        "reason": decided.reason,
+        "arguments": decided.arguments_json,
+    }
+
+
+def request_of(state: RunState) -> RunRequest:
+    """The request that a run was begun with."""
+    asked = state.request
+    return RunRequest(
+        prompt=asked["prompt"],
+        session_id=state.session_id,
+        persona=asked["persona"],
+        model=asked["model"],
+        tools=None if asked["tools"] is None else tuple(asked["tools"]),
+        resources=tuple(Resource(each["type"], each["uri"]) for each in asked["resources"]),
+        limits=Limits(**asked["limits"]),
+    )

@@ -1,4 +1,4 @@
-"""The runs of this process: started once, bounded in number, looked up by id."""
+"""The runs of this process: begun once, taken up where a process died, bounded in number, decided on, cancelled."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass, replace
 
 from pagi_chassis.errors import InvalidArgumentError, PagiError
 
-from pagi_planner.domain import records
 from pagi_planner.domain.agent import Agent, new_run_id, session_id_of
 from pagi_planner.domain.begun_run import BegunRun, is_of, run_id_of
 from pagi_planner.domain.errors import (
     IdempotencyConflictError,
     JournalError,
+    NotWaitingError,
     OverloadedError,
-    RunInterruptedError,
+    RunEndedError,
     RunNotFoundError,
 )
-from pagi_planner.domain.events import Event, EventType
-from pagi_planner.domain.model import RunRequest, RunResult, RunSummary
+from pagi_planner.domain.model import Decision, RunRequest, RunResult, RunSummary
 from pagi_planner.domain.ports import RunIndex
 from pagi_planner.domain.recent import RecentIds
-from pagi_planner.domain.state import RunState
+from pagi_planner.domain.run import Run
+from pagi_planner.domain.state import Phase, RunState
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class RunPage:
 @dataclass(frozen=True, slots=True)
 class _Active:
     request: RunRequest
+    run: Run
     task: asyncio.Task[RunResult]
 
 
@@ -54,7 +55,8 @@ class Runs:
     Args:
         agent: Does the work.
         index: Finds runs of the past.
-        max_concurrent: Runs in progress at once; more are refused, not queued.
+        max_concurrent: Runs in progress at once; more are refused, not queued. Runs that wait for a person are not in
+            progress.
     """
 
     def __init__(self, agent: Agent, index: RunIndex, *, max_concurrent: int) -> None:
@@ -80,7 +82,6 @@ class Runs:
         Raises:
             OverloadedError: Too many runs are in progress.
             IdempotencyConflictError: The key belongs to another request.
-            RunInterruptedError: The run of this key was cut off; it has no result and gets none.
             JournalError: Whether the key was used before cannot be read.
         """
         run_id = run_id_of(idempotency_key) if idempotency_key else new_run_id()
@@ -92,10 +93,8 @@ class Runs:
                 f"{self._max_concurrent} runs are in progress, which is the most (MAX_CONCURRENT_REQUESTS)",
                 retry_after_s=RETRY_AFTER_S,
             )
-        task = asyncio.create_task(self._agent.run(request, run_id=run_id), name=run_id)
-        self._active[run_id] = _Active(request, task)
-        task.add_done_callback(lambda _: self._finished(run_id))
-        return BegunRun(run_id, task)
+        run = self._agent.open(request, run_id=run_id)
+        return BegunRun(run.state, run, self._drive(request, run))
 
     async def get(self, run_id: str) -> RunResult:
         """A run, finished or not.
@@ -103,9 +102,7 @@ class Runs:
         Raises:
             RunNotFoundError: There is none.
         """
-        if (state := await self._state(run_id)) is None:
-            raise RunNotFoundError(f"there is no run {run_id!r}")
-        return state.result()
+        return (await self._existing(run_id)).result()
 
     async def find(self, *, limit: int, before: str = "", session_id: str = "") -> RunPage:
         """The newest runs, newest first.
@@ -124,29 +121,79 @@ class Runs:
         page = found[:limit]
         return RunPage(page, page[-1].run_id if len(found) > limit else "")
 
-    async def close_interrupted(self) -> int:
-        """Ends the runs that a dead process has left, as failed. Returns how many."""
-        run_ids = await self._index.unfinished()
-        for run_id in run_ids:
+    async def cancel(self, run_id: str, reason: str = "it was cancelled") -> RunResult:
+        """Stops a run, its model call and its tools. Nothing of it starts after the return.
+
+        Returns:
+            The run as it ended: an end that was reached before the cancellation stays.
+
+        Raises:
+            RunNotFoundError: There is none.
+        """
+        if active := self._active.get(run_id):
+            active.run.cancelled_because = reason
+            active.task.cancel()
+            await asyncio.wait([active.task])
+            return active.run.state.result()
+        state = await self._existing(run_id)
+        if active := self._active.get(run_id):
+            # It was taken up during the look.
+            return await self.cancel(run_id, reason)
+        run = self._agent.reopen(state)
+        await run.cancel(reason)
+        return run.state.result()
+
+    async def decide(self, run_id: str, call_id: str, decision: Decision) -> RunResult:
+        """Takes a person's word on a tool call; the run goes on with what it allows.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunEndedError: The run has ended.
+            NotWaitingError: The call does not wait for a decision, or has been decided on.
+        """
+        if not (active := self._active.get(run_id)):
+            state = await self._existing(run_id)
+            # It may have been taken up during the look.
+            active = self._active.get(run_id)
+        run = active.run if active else self._agent.reopen(state)
+        if run.state.is_final:
+            raise RunEndedError(f"the run has ended: it is {run.state.status}")
+        if call_id not in run.state.waiting:
+            waiting = ", ".join(run.state.waiting) or "none"
+            raise NotWaitingError(f"the call {call_id!r} waits for no decision; those that wait: {waiting}")
+        run.decide(call_id, decision)
+        await run.sync()
+        if run_id not in self._active and run.state.phase not in (Phase.WAIT, Phase.ENDED):
+            self._drive(self._agent.request_of(run.state), run)
+        return run.state.result()
+
+    async def recover(self) -> int:
+        """Takes up the runs that a dead process has left; they go on where they were cut off. Returns how many."""
+        recovered = 0
+        for run_id in await self._index.unfinished():
             try:
-                await self._close(run_id, RunInterruptedError("the planner stopped in the middle of this run"))
+                state = await self._state(run_id)
+                if state and run_id not in self._active and state.phase not in (Phase.WAIT, Phase.ENDED):
+                    self._drive(self._agent.request_of(state), self._agent.reopen(state))
+                    recovered += 1
             except Exception:
                 # One that cannot be read, written by a newer version say, must not keep the planner from its work.
-                log.exception("%s was interrupted and cannot be closed", run_id)
-        return len(run_ids)
+                log.exception("%s was interrupted and cannot be taken up", run_id)
+        return recovered
 
     async def stop(self, grace_s: float) -> None:
-        """Lets the runs in progress end; those that take longer are cancelled, and recorded as such."""
+        """Lets the runs in progress end; those that take longer go on after the next start."""
         for closing in self._closing:
             closing.cancel()
-        tasks = [active.task for active in self._active.values()]
+        tasks = {active.task: active.run for active in self._active.values()}
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=grace_s)
         for task in late:
+            tasks[task].is_suspended = True
             task.cancel()
         if late:
-            log.warning("%d runs were cancelled because the planner stops", len(late))
+            log.warning("%d runs are suspended because the planner stops; they go on after its next start", len(late))
             await asyncio.wait(late)
 
     async def _known(self, run_id: str, request: RunRequest) -> BegunRun | None:
@@ -158,20 +205,47 @@ class Runs:
                 state = await self._state(run_id)
             # It may have begun during the look.
             if run_id not in self._active:
-                return _repeated(state, request) if state else None
+                return self._repeated(state, request) if state else None
         active = self._active[run_id]
         if active.request != request:
             raise _conflict()
-        return BegunRun(run_id, active.task)
+        return BegunRun(active.run.state, active.run, active.task)
+
+    def _repeated(self, state: RunState, request: RunRequest) -> BegunRun:
+        """The run that is in the journal and not in progress here."""
+        if not is_of(state, request):
+            raise _conflict()
+        if state.phase in (Phase.WAIT, Phase.ENDED):
+            return BegunRun(state)
+        run = self._agent.reopen(state)
+        return BegunRun(state, run, self._drive(request, run))
+
+    async def _existing(self, run_id: str) -> RunState:
+        if (state := await self._state(run_id)) is None:
+            raise RunNotFoundError(f"there is no run {run_id!r}")
+        return state
 
     async def _state(self, run_id: str) -> RunState | None:
         events = await self._agent.journal.events(run_id)
         return RunState.of(events) if events else None
 
-    def _finished(self, run_id: str) -> None:
-        task = self._active.pop(run_id).task
+    def _drive(self, request: RunRequest, run: Run) -> asyncio.Task[RunResult]:
+        run_id = run.state.run_id
+        task = asyncio.create_task(run.drive(), name=run_id)
+        self._active[run_id] = _Active(request, run, task)
+        task.add_done_callback(lambda _: self._left(run_id))
+        return task
+
+    def _left(self, run_id: str) -> None:
+        """A run has ended, waits for a person, or was ended by a fault."""
+        active = self._active.pop(run_id)
         self._ended.add(run_id)
-        if task.cancelled() or not (error := task.exception()):
+        if active.task.cancelled():
+            return
+        if not (error := active.task.exception()):
+            # Decided on while it was on its way to wait.
+            if active.run.state.phase not in (Phase.WAIT, Phase.ENDED):
+                self._drive(active.request, active.run)
             return
         # Said here too, since the caller may have left.
         if not isinstance(error, PagiError):
@@ -188,38 +262,14 @@ class Runs:
         while True:
             await asyncio.sleep(pause)
             try:
-                await self._close(run_id, JournalError("the journal could not be written in the middle of this run"))
+                state = await self._state(run_id)
+                if state and not state.is_final:
+                    lost = JournalError("the journal could not be written in the middle of this run")
+                    await self._agent.reopen(state).fail(lost)
             except JournalError:
                 pause = min(pause * 2, LONGEST_PAUSE_S)
             else:
                 return
-
-    async def _close(self, run_id: str, reason: PagiError) -> None:
-        """Appends the end that a run could not write itself."""
-        state = await self._state(run_id)
-        if state is None or state.is_final:
-            return
-        self._agent.journal.append(
-            Event(
-                run_id=run_id,
-                seq=state.seq + 1,
-                type=EventType.PLAN_ERROR,
-                timestamp=self._agent.clock.now(),
-                trace_id=state.trace_id,
-                session_id=state.session_id,
-                data=records.failure(type(reason).__name__, reason.message),
-            )
-        )
-        await self._agent.journal.sync(run_id)
-
-
-def _repeated(state: RunState, request: RunRequest) -> BegunRun:
-    """The run that is in the journal and not in progress here."""
-    if not is_of(state, request):
-        raise _conflict()
-    if not state.is_final:
-        raise RunInterruptedError("the run of this key was cut off and has no result; use a new key")
-    return BegunRun(state.run_id, state)
 
 
 def _conflict() -> IdempotencyConflictError:

@@ -25,6 +25,8 @@ class NoMemory:
 class NoTools:
     """Offers nothing."""
 
+    know_effects = True
+
     async def specs(self) -> tuple[ToolSpec, ...]:
         """No tool."""
         return ()

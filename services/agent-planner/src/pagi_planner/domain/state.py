@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.model import (
+    Decision,
     Exchange,
     Message,
     Role,
@@ -28,9 +31,31 @@ MOST_TOOL_CHARACTERS = 8_000
 MOST_CHARACTERS = 1_000_000
 
 
+class Phase(StrEnum):
+    """What a run does next."""
+
+    UNDERSTAND = "understand"
+    ASK = "ask"
+    ACT = "act"
+    EVALUATE = "evaluate"
+    ANSWER = "answer"
+    # Nothing, until a person has decided on a call.
+    WAIT = "wait"
+    ENDED = "ended"
+
+
 @dataclass(slots=True)
 class RunState:
-    """All that is known of a run; `apply` is the only way to change it."""
+    """All that is known of a run; `apply` is the only way to change it.
+
+    Attributes:
+        asked: The effect id of a model call without an answer; empty where there is none.
+        intents: The calls of the turn that were begun, by id of the call.
+        waiting: The calls of the turn that a person has to decide on.
+        decisions: A person's word, by id of the call.
+        repeats: How often the model has called for the same thing.
+        paused_s: Time spent waiting for people, and for a planner to take the run up again.
+    """
 
     run_id: str
     seq: int = 0
@@ -51,12 +76,23 @@ class RunState:
     messages: list[Message] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
+    tools: list[str] = field(default_factory=list)
     tool_versions: dict[str, str] = field(default_factory=dict)
     degraded: list[str] = field(default_factory=list)
     open_calls: dict[str, ToolCall] = field(default_factory=dict)
     observations: dict[str, str] = field(default_factory=dict)
+    asked: str = ""
+    intents: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, ToolCall] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    repeats: Counter[tuple[str, str]] = field(default_factory=Counter)
+    is_understood: bool = False
+    is_answered: bool = False
+    is_judged: bool = False
+    paused_s: float = 0.0
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    last_at: datetime | None = None
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> RunState:
@@ -72,11 +108,39 @@ class RunState:
         """Takes in the next event."""
         self.seq = event.seq
         _APPLY[event.type](self, event)
+        self.last_at = event.timestamp
 
     @property
     def is_final(self) -> bool:
         """Whether the run has ended."""
-        return self.status is not RunStatus.RUNNING
+        return self.status not in (RunStatus.RUNNING, RunStatus.WAITING_APPROVAL)
+
+    @property
+    def phase(self) -> Phase:
+        """What comes next: all that a process needs to know to go on with a run that another began."""
+        if self.is_final:
+            return Phase.ENDED
+        if not self.is_understood:
+            return Phase.UNDERSTAND
+        if self.asked:
+            return Phase.ASK
+        if unanswered := self.unanswered():
+            return Phase.WAIT if all(call.id in self.waiting for call in unanswered) else Phase.ACT
+        if self.is_answered:
+            return Phase.ANSWER if self.is_judged else Phase.EVALUATE
+        return Phase.ASK
+
+    @property
+    def used_s(self) -> float:
+        """The time that the run has used up by its newest event, in seconds."""
+        if self.started_at is None or self.last_at is None:
+            return 0.0
+        # A clock that was set back must not give the run more than it had.
+        return max(0.0, (self.last_at - self.started_at).total_seconds() - self.paused_s)
+
+    def unanswered(self) -> list[ToolCall]:
+        """The calls of the turn that have no result yet."""
+        return [call for call in self.open_calls.values() if call.id not in self.observations]
 
     def conversation(self) -> tuple[Message, ...]:
         """The messages for the next model call.
@@ -135,6 +199,8 @@ class RunState:
         self.started_at = event.timestamp
 
     def _context(self, event: Event) -> None:
+        self.is_understood = True
+        self.tools = event.data["tools"]
         self.messages = [Message(Role(each["role"]), each["text"]) for each in event.data["messages"]]
         self.sources = [
             Source(each["source"], each["knowledge_base"], tuple(each["headings"]), each["score"], cited=False)
@@ -145,9 +211,8 @@ class RunState:
         self._note_degraded(event)
 
     def _model_request(self, event: Event) -> None:
-        self.messages = list(self.conversation())
-        self.open_calls = {}
-        self.observations = {}
+        self._close_turn()
+        self.asked = event.data["effect_id"]
         self.model_calls += 1
         self._note_degraded(event)
 
@@ -155,7 +220,11 @@ class RunState:
         data = event.data
         calls = tuple(ToolCall(each["id"], each["name"], each["arguments"]) for each in data["tool_calls"])
         self.messages.append(Message(Role.ASSISTANT, data["text"], calls))
+        self.asked = ""
         self.open_calls = {call.id: call for call in calls}
+        self.repeats.update((call.name, call.arguments_json) for call in calls)
+        self.is_answered = not calls
+        self.is_judged = False
         self.model = data["model"]
         self.usage = self.usage + Usage(data["input_tokens"], data["output_tokens"], data["cost_usd"])
         self.answer = data["text"] or self.answer
@@ -176,10 +245,12 @@ class RunState:
         self._note_degraded(event)
 
     def _evaluation(self, event: Event) -> None:
+        self.is_judged = True
         if feedback := event.data["feedback"]:
             self.refinements += 1
-            self.messages = [*self.conversation(), Message(Role.USER, feedback)]
-            self.open_calls = {}
+            self._close_turn()
+            self.messages.append(Message(Role.USER, feedback))
+            self.is_answered = False
 
     def _end(self, event: Event) -> None:
         self.status = RunStatus(event.data["status"])
@@ -197,10 +268,33 @@ class RunState:
     def _cancel(self, event: Event) -> None:
         self.status = RunStatus.CANCELLED
         self.error = event.data["reason"]
+        # Absent in the first rows that were ever written.
+        self.answer = event.data.get("result", self.answer)
         self.ended_at = event.timestamp
 
-    def _nothing(self, event: Event) -> None:
-        """An intent changes nothing until its outcome is known."""
+    def _tool_call(self, event: Event) -> None:
+        self.intents[event.data["call_id"]] = event.data["effect_id"]
+
+    def _approval_requested(self, event: Event) -> None:
+        call_id = event.data["call_id"]
+        self.waiting[call_id] = self.open_calls[call_id]
+        self.status = RunStatus.WAITING_APPROVAL
+
+    def _approval_decided(self, event: Event) -> None:
+        data = event.data
+        self.waiting.pop(data["call_id"], None)
+        self.decisions[data["call_id"]] = Decision(data["approved"], data["reason"], data["arguments"])
+        self.status = RunStatus.WAITING_APPROVAL if self.waiting else RunStatus.RUNNING
+        if self.last_at is not None:
+            self.paused_s += max(0.0, (event.timestamp - self.last_at).total_seconds())
+
+    def _close_turn(self) -> None:
+        """Puts the results of the turn behind its calls."""
+        self.messages = list(self.conversation())
+        self.open_calls = {}
+        self.observations = {}
+        self.intents = {}
+        self.decisions = {}
 
     def _note_degraded(self, event: Event) -> None:
         self.degraded += [name for name in event.data.get("degraded", ()) if name not in self.degraded]
@@ -211,10 +305,12 @@ _APPLY: dict[EventType, Callable[[RunState, Event], None]] = {
     EventType.CONTEXT_LOADED: RunState._context,
     EventType.PLAN_MODEL_REQUEST: RunState._model_request,
     EventType.PLAN_MODEL_RESPONSE: RunState._model_response,
-    EventType.TOOL_CALL: RunState._nothing,
+    EventType.TOOL_CALL: RunState._tool_call,
     EventType.TOOL_RESULT: RunState._tool_result,
     EventType.TOOL_ERROR: RunState._tool_result,
     EventType.EVALUATION: RunState._evaluation,
+    EventType.APPROVAL_REQUESTED: RunState._approval_requested,
+    EventType.APPROVAL_DECIDED: RunState._approval_decided,
     EventType.PLAN_END: RunState._end,
     EventType.PLAN_ERROR: RunState._fail,
     EventType.PLAN_CANCELLED: RunState._cancel,

@@ -61,9 +61,25 @@ def distinct(calls: Sequence[ToolCall], step: int) -> tuple[ToolCall, ...]:
 
 
 async def execute(
-    call: ToolCall, tools: Tools, specs: Mapping[str, ToolSpec], *, session_id: str, effect_id: str
+    call: ToolCall,
+    tools: Tools,
+    specs: Mapping[str, ToolSpec],
+    *,
+    session_id: str,
+    effect_id: str,
+    may_have_run: bool = False,
 ) -> Observation:
-    """Runs one call. Whatever is wrong with it is an observation for the model, never an end of the run."""
+    """Runs one call. Whatever is wrong with it is an observation for the model, never an end of the run.
+
+    Args:
+        call: What the model asks for.
+        tools: Run it.
+        specs: Of the tools that the run may use.
+        session_id: Whose workspace the tool sees.
+        effect_id: Names the effect.
+        may_have_run: A process that died had begun it. Tools that do not know their effects by id then must not be
+            asked to repeat one that is not harmless.
+    """
     arguments, fault = parse_arguments(call)
     spec = specs.get(call.name)
     if spec is None:
@@ -71,9 +87,19 @@ async def execute(
         outcome = ToolOutcome("invalid", error=f"there is no tool named {call.name!r}; the tools are: {known}")
     elif fault:
         outcome = ToolOutcome("invalid", error=fault)
+    elif may_have_run and spec.effects is Effects.EFFECTFUL and not tools.know_effects:
+        outcome = ToolOutcome("unknown", error="the outcome is unknown: the planner died while the tool ran")
     else:
         with telemetry.span(f"execute_tool {call.name}", attributes={"gen_ai.tool.name": call.name}):
             outcome = await _run(call, tools, spec, session_id, effect_id)
+    return Observation(call, arguments, outcome, _for_model(outcome))
+
+
+def denied(call: ToolCall, reason: str) -> Observation:
+    """What the model reads where a person has refused the call."""
+    arguments, _ = parse_arguments(call)
+    because = f": {reason}" if reason else ""
+    outcome = ToolOutcome("refused", error=f"a person was asked and refused this call{because}")
     return Observation(call, arguments, outcome, _for_model(outcome))
 
 

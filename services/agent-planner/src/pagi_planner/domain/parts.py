@@ -1,0 +1,42 @@
+"""What every run of an agent works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pagi_planner.domain.ports import Clock, Journal, Memory, Model, Tools
+from pagi_planner.domain.recent import RecentIds
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How every run of an agent proceeds.
+
+    Attributes:
+        max_context_tokens: Window for the first messages (estimated tokens).
+        max_refinements: How often a poor answer is sent back.
+        max_repeats: The same call, with the same arguments, this often in a run is a loop.
+        remember_timeout_s: Time for storing the history before the answer goes out; later it is stored behind it.
+    """
+
+    max_context_tokens: int = 8_000
+    max_refinements: int = 1
+    max_repeats: int = 3
+    remember_timeout_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The world as a run sees it.
+
+    Attributes:
+        remembered: Runs whose exchange is stored already.
+    """
+
+    model: Model
+    memory: Memory
+    tools: Tools
+    journal: Journal
+    clock: Clock
+    policy: Policy
+    remembered: RecentIds = field(default_factory=RecentIds)

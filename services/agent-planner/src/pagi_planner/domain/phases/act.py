@@ -1,0 +1,79 @@
+"""Execute: run the tools that the model called for, those that need a person's word after it was given."""
+
+from __future__ import annotations
+
+from pagi_planner.domain import records, turn
+from pagi_planner.domain.concurrency import together
+from pagi_planner.domain.events import EventType
+from pagi_planner.domain.model import Decision, RunStatus, ToolCall, ToolSpec
+from pagi_planner.domain.phases.understand import find_again
+from pagi_planner.domain.work import RunLimitError, Work
+
+
+async def act(work: Work) -> None:
+    """Runs, at once, every call of the turn that is allowed and has no result yet; asks for approval of the others.
+
+    A call whose intent stands in the journal is made again under the same effect id: the sandbox answers one that it
+    has made with the first result, and one that it lost with "outcome unknown".
+
+    Raises:
+        RunLimitError: The model calls for the same thing again and again.
+    """
+    specs = await find_again(work)
+    state, policy = work.state, work.parts.policy
+    for call in state.unanswered():
+        if state.repeats[call.name, call.arguments_json] > policy.max_repeats:
+            reason = f"the model called {call.name} with the same arguments again and again"
+            raise RunLimitError(RunStatus.NO_PROGRESS, reason)
+    _ask_for_approval(work, specs)
+    ready = [call for call in state.unanswered() if call.id not in state.waiting]
+    for call in ready:
+        if call.id not in state.intents:
+            call = _as_decided(work, call)
+            arguments, _ = turn.parse_arguments(call)
+            work.note(
+                EventType.TOOL_CALL, records.tool_call(state.model_calls, _effect_id(work, call), call, arguments)
+            )
+    await work.sync()
+    await together(_execute(work, specs, call) for call in ready)
+
+
+def _ask_for_approval(work: Work, specs: dict[str, ToolSpec]) -> None:
+    state = work.state
+    for call in state.unanswered():
+        spec = specs.get(call.name)
+        if spec and spec.requires_approval and call.id not in state.waiting and call.id not in state.decisions:
+            arguments, fault = turn.parse_arguments(call)
+            # What cannot run needs nobody's word.
+            if not fault:
+                data = records.tool_call(state.model_calls, _effect_id(work, call), call, arguments)
+                work.note(EventType.APPROVAL_REQUESTED, data)
+
+
+def _as_decided(work: Work, call: ToolCall) -> ToolCall:
+    """The call with the arguments that a person has put in place of the model's."""
+    decision = work.state.decisions.get(call.id)
+    return call if decision is None else decision.applied_to(call)
+
+
+def _effect_id(work: Work, call: ToolCall) -> str:
+    state = work.state
+    return f"{state.run_id}/{state.model_calls}/{list(state.open_calls).index(call.id)}"
+
+
+async def _execute(work: Work, specs: dict[str, ToolSpec], call: ToolCall) -> None:
+    effect_id = _effect_id(work, call)
+    decision = work.state.decisions.get(call.id, Decision(approved=True))
+    if decision.approved:
+        seen = await turn.execute(
+            decision.applied_to(call),
+            work.parts.tools,
+            specs,
+            session_id=work.request.session_id,
+            effect_id=effect_id,
+            may_have_run=call.id in work.inherited,
+        )
+    else:
+        seen = turn.denied(call, decision.reason)
+    kind = EventType.TOOL_ERROR if seen.outcome.error else EventType.TOOL_RESULT
+    work.note(kind, records.tool_result(work.state.model_calls, effect_id, seen))

@@ -1,0 +1,152 @@
+"""A run that is cut off after any event goes on from its journal, and ends as the undisturbed one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from pagi_planner import Agent, RunRequest, RunStatus
+from pagi_planner.domain.errors import NotWaitingError, RunEndedError
+from pagi_planner.domain.events import EventType
+from pagi_planner.domain.model import Decision, Effects, ToolOutcome
+from pagi_planner.domain.runs import Runs
+from pagi_planner.domain.standalone import ListJournal
+from pagi_planner.domain.state import Phase, RunState
+from pagi_planner.testing import InMemoryMemory, RecordingTools, ScriptedModel, call, calling, saying
+
+TWO = calling(call("add", {"n": 1}), call("add", {"n": 2}))
+# By the effect id of the model call: a gateway gives a repeat the answer that it has given before.
+ANSWERS = {"r/1/model": TWO, "r/2/model": saying(""), "r/3/model": saying("done")}
+
+
+class RememberingModel:
+    """Answers by effect id, as the gateway does, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def answer(self, request):
+        self.asked.append(request.effect_id)
+        return ANSWERS[request.effect_id]
+
+
+def tools(**kwargs) -> RecordingTools:
+    return RecordingTools({"add": lambda x: ToolOutcome("ok", {"n": x["n"]})}, **kwargs)
+
+
+async def whole() -> ListJournal:
+    journal = ListJournal()
+    await Agent(RememberingModel(), tools=tools(), journal=journal).run(RunRequest("x", "s"), run_id="r")
+    return journal
+
+
+async def test_cut_off_after_any_event_it_goes_on_and_ends_as_the_undisturbed_run():
+    events = await (await whole()).events("r")
+    undisturbed = RunState.of(events)
+    for cut in range(1, len(events)):
+        journal = ListJournal()
+        for event in events[:cut]:
+            journal.append(event)
+        done = {event.data["effect_id"] for event in events[:cut] if event.type in _FINISHED}
+        model, seen, memory = RememberingModel(), tools(), InMemoryMemory()
+        agent = Agent(model, tools=seen, journal=journal, memory=memory)
+        result = await agent.reopen(RunState.of(events[:cut])).drive()
+        again = await journal.events("r")
+        assert [event.type for event in again] == [event.type for event in events], cut
+        assert [event.seq for event in again] == list(range(1, len(events) + 1))
+        assert (result.status, result.result) == (undisturbed.status, "done")
+        assert [(s.tool, s.input, s.output) for s in result.steps] == [
+            (s.tool, s.input, s.output) for s in undisturbed.steps
+        ]
+        assert not done & {*model.asked, *(effect for _, effect in seen.executed)}, "what is finished is not done again"
+        assert memory.exchanges["r"].turns[-1].text == "done"
+
+
+_FINISHED = (EventType.PLAN_MODEL_RESPONSE, EventType.TOOL_RESULT, EventType.TOOL_ERROR)
+
+
+@pytest.mark.parametrize(("effects", "runs_again"), [(Effects.EFFECTFUL, False), (Effects.IDEMPOTENT, True)])
+async def test_tools_that_do_not_know_their_effects_repeat_only_what_is_harmless(effects, runs_again):
+    events = await (await whole()).events("r")
+    cut = [event.type for event in events].index(EventType.TOOL_RESULT)
+    seen = tools(effects=effects)
+    result = await Agent(RememberingModel(), tools=seen).reopen(RunState.of(events[:cut])).drive()
+    assert len(seen.executed) == (2 if runs_again else 0)
+    assert all(("outcome is unknown" in (step.error or "")) is not runs_again for step in result.steps)
+    assert result.result == "done"
+
+
+class TestApproval:
+    """Two calls of one turn need a person's word; a third does not."""
+
+    def runs(self, journal, **script) -> tuple[Runs, RecordingTools, ScriptedModel]:
+        seen = RecordingTools({name: lambda x: ToolOutcome("ok", x) for name in ("pay", "look")}, need_approval={"pay"})
+        first = calling(call("pay", {"n": 1}, "a"), call("look", {"n": 2}, "b"), call("pay", {"n": 3}, "c"))
+        model = ScriptedModel(first, saying("paid"))
+        return Runs(Agent(model, tools=seen, journal=journal), journal, max_concurrent=2), seen, model
+
+    async def test_it_waits_runs_the_rest_and_each_is_decided_by_its_id(self, journal):
+        runs, seen, model = self.runs(journal)
+        begun = await runs.begin(RunRequest("x"))
+        waiting = await begun.result()
+        assert (waiting.status, runs.active) == (RunStatus.WAITING_APPROVAL, 0)
+        assert [each.name for each, _ in seen.executed] == ["look"]
+        # Another process takes the word: the journal has all that this takes.
+        runs, seen, model = self.runs(journal)
+        model._script.pop(0)
+        assert await runs.recover() == 0
+        denied = await runs.decide(begun.run_id, "a", Decision(False, "too dear"))
+        assert denied.status is RunStatus.WAITING_APPROVAL
+        await runs.decide(begun.run_id, "c", Decision(True, arguments_json='{"n": 4}'))
+        await runs.stop(5)
+        result = await runs.get(begun.run_id)
+        assert (result.status, result.result) == (RunStatus.COMPLETED, "paid")
+        assert [(json.loads(each.arguments_json), effect) for each, effect in seen.executed] == [
+            ({"n": 4}, f"{begun.run_id}/1/2")
+        ]
+        read = [message.text for message in model.requests[0].messages if message.tool_call_id]
+        assert "too dear" in read[0]
+        assert [json.loads(text) for text in read[1:]] == [{"n": 2}, {"n": 4}]
+
+    async def test_a_word_on_what_does_not_wait_is_refused(self, journal):
+        runs, _, _ = self.runs(journal)
+        begun = await runs.begin(RunRequest("x"))
+        await begun.result()
+        with pytest.raises(NotWaitingError, match="those that wait: a, c"):
+            await runs.decide(begun.run_id, "b", Decision(True))
+        for call_id in "ac":
+            await runs.decide(begun.run_id, call_id, Decision(True))
+        with pytest.raises((NotWaitingError, RunEndedError)):
+            await runs.decide(begun.run_id, "a", Decision(False))
+        await runs.stop(5)
+        with pytest.raises(RunEndedError):
+            await runs.decide(begun.run_id, "a", Decision(True))
+
+    async def test_a_waiting_run_is_cancelled(self, journal):
+        runs, _, _ = self.runs(journal)
+        begun = await runs.begin(RunRequest("x"))
+        await begun.result()
+        assert (await runs.cancel(begun.run_id)).status is RunStatus.CANCELLED
+        assert RunState.of(await journal.events(begun.run_id)).phase is Phase.ENDED
+
+    async def test_a_word_given_while_another_call_runs_is_taken(self, journal):
+        runs, seen, _ = self.runs(journal)
+        gate = asyncio.Event()
+        execute = seen.execute
+
+        async def held(call, **kwargs):
+            if call.name == "look":
+                await gate.wait()
+            return await execute(call, **kwargs)
+
+        seen.execute = held
+        begun = await runs.begin(RunRequest("x"))
+        async with asyncio.timeout(5):
+            while not begun.state.intents:
+                await asyncio.sleep(0)
+        for call_id in "ac":
+            await runs.decide(begun.run_id, call_id, Decision(True))
+        gate.set()
+        assert (await begun.result()).result == "paid"
+        assert sorted(each.name for each, _ in seen.executed) == ["look", "pay", "pay"]
