@@ -128,6 +128,9 @@ class Run:
                 async with clock:
                     while self.state.phase in _STEPS:
                         await _STEPS[self.state.phase](self)
+                    # Who gives a word on a call that waits may do it in another process, from the journal.
+                    if self.state.phase is Phase.WAIT:
+                        await self._work.sync()
             except TimeoutError as error:
                 if clock.expired():
                     raise RunLimitError.for_time(timeout_s) from error
