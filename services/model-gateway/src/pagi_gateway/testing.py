@@ -6,11 +6,14 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pagi_gateway.domain.effects import KnownAnswer
 from pagi_gateway.domain.errors import ModelNotFoundError, ProviderTimeoutError
 from pagi_gateway.domain.model import Message, ModelInfo, Plan, PlanRequest, Role, TextDelta, ToolSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
+
+    from pagi_gateway.domain.effects import EffectName
 
 
 @dataclass
@@ -39,7 +42,11 @@ class RecordingProvider:
     async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
         """Answers at once, or when the gate opens."""
         plan = self._next(request, timeout_s)
-        await self._pass(timeout_s)
+        try:
+            await self._pass(timeout_s)
+        except asyncio.CancelledError:
+            self.left_early += 1
+            raise
         return plan
 
     async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[TextDelta | Plan, None]:
@@ -76,6 +83,32 @@ class RecordingProvider:
             await asyncio.wait_for(self.gate.wait(), timeout_s)
         except TimeoutError as error:
             raise ProviderTimeoutError("the gate did not open in time") from error
+
+
+@dataclass
+class InMemoryAnswerLedger:
+    """Remembers everything until the process ends."""
+
+    answers: dict[EffectName, KnownAnswer] = field(default_factory=dict)
+
+    async def find(self, name: EffectName) -> KnownAnswer | None:
+        """What was kept."""
+        return self.answers.get(name)
+
+    def keep(self, name: EffectName, fingerprint: str, plan: Plan) -> None:
+        """Keeps it."""
+        self.answers[name] = KnownAnswer(fingerprint, plan)
+
+
+@dataclass
+class RecordingFigures:
+    """Counts what the gateway's parts tell."""
+
+    effects: list[str] = field(default_factory=list)
+
+    def effect(self, outcome: str) -> None:
+        """Of a call with an effect id."""
+        self.effects.append(outcome)
 
 
 def asking(
