@@ -32,7 +32,7 @@ ingest: setup ## Bring memory in step with the knowledge bases, with a bar (REBU
 
 test: setup-dev ## Set up what is missing, run every check and every test
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 check: setup-dev ## Format, lint, types, import contract; protos, locks and .env.example fresh
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "Run: make format"; exit 1; }
