@@ -22,7 +22,7 @@ LIMITS = {
     "processes": 32,
 }
 # Of those that are to be stopped by it; the others are given time, because the machine may be busy.
-SHORT_MS = 700
+SHORT_MS = 300
 
 # The layers, as GetIsolation names them. "unprivileged" is seen from a call's user: its number is not 0.
 LANDLOCK, SECCOMP, SCOPE, SESSION_USER = "landlock", "seccomp", "scoped kill", "user per session"
@@ -151,7 +151,7 @@ NETWORK = (
 )
 RESOURCES = (
     _case("resources/fork_bomb", COUNTED, "OK PROCESSES", alone=True),
-    _case("resources/fork_bomb_branching", COUNTED, "TIMEOUT PROCESSES FAILED", alone=True),
+    _case("resources/fork_bomb_branching", COUNTED, "OK PROCESSES FAILED", alone=True),
     _case("resources/threads", COUNTED, "OK PROCESSES", alone=True),
     _case("resources/memory_objects", verdicts="MEMORY"),
     _case("resources/memory_one_block", verdicts="MEMORY"),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from abuse.campaign import ORDINARY_UID, SUMMARY, Campaign, run_campaign
+from abuse.campaign import ORDINARY_UIDS, SUMMARY, Campaign, run_campaigns
 from abuse.expected import CASES, LANDLOCK, NAMESPACES, PROGRAMS, SECCOMP, Case
 from abuse.readable_python import NoReadableInterpreterError, as_user, readable_interpreter
 
@@ -28,25 +28,38 @@ def python() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="pagi-abuse-python-"))
     folder.chmod(0o755)
     try:
-        yield readable_interpreter(folder / "python", ORDINARY_UID if os.geteuid() == 0 else os.geteuid())
+        yield readable_interpreter(folder / "python", ORDINARY_UIDS[0] if os.geteuid() == 0 else os.geteuid())
     except NoReadableInterpreterError as error:
         pytest.skip(str(error))
     finally:
         shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def campaigns(request: pytest.FixtureRequest, python: Path) -> dict[tuple[str, str], Campaign]:
+    """What became of the programs that were asked for, in each of the campaigns that were."""
+    asked = [item.callspec.params for item in request.session.items if _is_ours(item)]
+    cases = {one["case"].name for one in asked if "case" in one}
+    wanted = [one for one in CAMPAIGNS if any(item["campaign"] == one for item in asked) and _can_be(one[0])]
+    services = [(user, {"SANDBOX_PROFILE": profile}) for user, profile in wanted]
+    done = asyncio.run(run_campaigns(services, python, [case for case in CASES if case.name in cases]))
+    for (user, profile), campaign in zip(wanted, done, strict=True):
+        _report(f"{user}-{profile}", campaign)
+        request.config.stash.setdefault(SUMMARY, []).extend(_summary(user, campaign))
+    return dict(zip(wanted, done, strict=True))
+
+
 @pytest.fixture(scope="session", params=CAMPAIGNS, ids="-".join)
-def campaign(request: pytest.FixtureRequest, python: Path) -> Campaign:
-    """What became of the programs that were asked for."""
-    user, profile = request.param
-    if user == "root" and os.geteuid() != 0:
+def campaign(request: pytest.FixtureRequest) -> Campaign:
+    """One of them."""
+    if not _can_be(request.param[0]):
         pytest.skip("only root can start the sandbox as root; the tests do not run as root")
-    wanted = {item.callspec.params["case"].name for item in request.session.items if _is_ours(item)}
-    cases = [case for case in CASES if case.name in wanted]
-    campaign = asyncio.run(run_campaign(user, python, cases, {"SANDBOX_PROFILE": profile}))
-    _report(f"{user}-{profile}", campaign)
-    request.config.stash.setdefault(SUMMARY, []).extend(_summary(user, campaign))
-    return campaign
+    found: Campaign = request.getfixturevalue("campaigns")[request.param]
+    return found
+
+
+def _can_be(user: str) -> bool:
+    return user != "root" or os.geteuid() == 0
 
 
 def _report(user: str, campaign: Campaign) -> None:
@@ -64,7 +77,7 @@ def _report(user: str, campaign: Campaign) -> None:
 
 
 def _is_ours(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and "case" in getattr(getattr(item, "callspec", None), "params", {})
+    return isinstance(item, pytest.Function) and "campaign" in getattr(getattr(item, "callspec", None), "params", {})
 
 
 def _summary(user: str, campaign: Campaign) -> list[str]:

@@ -1,3 +1,3 @@
-"""Raises with a text of 50 MB."""
+"""Raises with a text of 20 MB."""
 
-raise ValueError("x" * 50_000_000)
+raise ValueError("x" * 20_000_000)

@@ -4,7 +4,7 @@ from probe import held
 
 made = 0
 try:
-    for number in range(900):
+    for number in range(400):
         open(f"empty-{number}", "wb").close()
         made += 1
 except OSError as error:
