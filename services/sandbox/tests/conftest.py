@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -34,6 +37,28 @@ async def fork_runner() -> AsyncIterator[ForkRunner]:
     """A fork server of its own."""
     runner = ForkRunner(ForkServerOptions())
     await runner.start()
+    yield runner
+    await runner.stop()
+
+
+@functools.cache
+def why_no_bubblewrap() -> str:
+    """Empty where bwrap can be used, seen without any code of ours."""
+    if shutil.which("bwrap") is None:
+        return "there is no program bwrap here: install the package bubblewrap"
+    trial = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--tmpfs", "/tmp", "--proc", "/proc", "true"]
+    seen = subprocess.run(trial, capture_output=True, text=True, check=False)
+    return f"bwrap cannot work here: {seen.stderr.strip()}" if seen.returncode else ""
+
+
+@pytest.fixture(params=["native", "bubblewrap"])
+async def every_runner(request: pytest.FixtureRequest) -> AsyncIterator[ForkRunner]:
+    """A fork server of its own for each backend."""
+    if request.param == "bubblewrap" and why_no_bubblewrap():
+        pytest.skip(why_no_bubblewrap())
+    runner = ForkRunner(ForkServerOptions(backend=request.param))
+    await runner.start()
+    assert runner.isolation().backend == request.param
     yield runner
     await runner.stop()
 

@@ -30,6 +30,8 @@ from pagi_sandbox.testing import StatedIsolation
 from pagi_sandbox.zygote import scratch, seccomp
 from pagi_sandbox.zygote.syscall_numbers import numbers
 
+from .conftest import why_no_bubblewrap
+
 LIMITS = Limits(timeout_ms=10_000, memory_mb=512, output_bytes=100_000, cpu_ms=5_000, disk_mb=32, processes=32)
 
 
@@ -55,13 +57,17 @@ while True:
 ONE_ALONE = f"{_BURN}import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
 
 
-@pytest.fixture(params=["L1", "L2", "L3"])
+@pytest.fixture(params=["native L1", "native L2", "native L3", "bubblewrap auto"])
 async def runner(request: pytest.FixtureRequest) -> AsyncIterator[ForkRunner]:
-    """A fork server in each profile that this system grants."""
-    runner = ForkRunner(ForkServerOptions(profile=request.param))
+    """A fork server in each profile that this system grants, with each backend."""
+    backend, profile = request.param.split()
+    if backend == "bubblewrap" and why_no_bubblewrap():
+        pytest.skip(why_no_bubblewrap())
+    runner = ForkRunner(ForkServerOptions(backend=backend, profile=profile))
     await runner.start()
     found = runner.isolation()
-    if found.profile != request.param:
+    assert found.backend == backend
+    if profile not in {found.profile, "auto"}:
         await runner.stop()
         pytest.skip(f"this system grants {found.profile}: {[one for one in found.layers if not one.active]}")
     yield runner

@@ -105,6 +105,7 @@ def _fork_runner(settings: SandboxSettings) -> ForkRunner:
         spares=settings.sandbox_spares,
         users=_users(settings.sandbox_uids),
         cgroup=settings.sandbox_cgroup,
+        backend=settings.sandbox_backend,
     )
     return ForkRunner(options, on_restart=count_restart, on_isolation=show_profile)
 

@@ -68,6 +68,8 @@ def outcome_to_proto(outcome: ToolOutcome) -> pb.ExecuteToolResponse:
         profile=outcome.profile,
         artifacts=[artifact_to_proto(artifact) for artifact in outcome.artifacts],
         replayed=outcome.replayed,
+        backend=outcome.backend,
+        layers=outcome.layers,
     )
 
 
@@ -84,6 +86,8 @@ def outcome_from_proto(response: pb.ExecuteToolResponse) -> ToolOutcome:
         profile=response.profile,
         artifacts=tuple(Artifact(one.path, one.media_type, one.size_bytes) for one in response.artifacts),
         replayed=response.replayed,
+        backend=response.backend,
+        layers=tuple(response.layers),
     )
 
 
@@ -129,6 +133,7 @@ def isolation_to_proto(isolation: Isolation) -> pb.GetIsolationResponse:
     """The isolation as it was found."""
     return pb.GetIsolationResponse(
         profile=isolation.profile,
+        backend=isolation.backend,
         layers=[pb.Layer(name=one.name, active=one.active, detail=one.detail) for one in isolation.layers],
         observations=[
             pb.Observation(attempt=one.attempt, held=one.held, detail=one.detail) for one in isolation.observations

@@ -103,6 +103,11 @@ class SandboxSettings(ServiceSettings):
         default="L0",
         description="No tool is run under less isolation than this; each tool has a minimum of its own besides.",
     )
+    sandbox_backend: Literal["native", "bubblewrap"] = Field(
+        default="native",
+        description="What isolates tools: native, the sandbox's own jail; bubblewrap, the program bwrap with the "
+        "sandbox's filter, which has to be installed and allowed to make user namespaces. See docs/sandbox.md.",
+    )
     sandbox_spares: int = Field(
         default=2, ge=0, le=32, description="Jailed processes that wait ahead of calls; each takes about 3 MiB."
     )
@@ -180,6 +185,11 @@ class SandboxSettings(ServiceSettings):
                     f"SANDBOX_DEFAULT_{name.upper()} is {default}; allowed are {lowest} "
                     f"to SANDBOX_MAX_{name.upper()}, which is {highest}"
                 )
+        if self.sandbox_backend == "bubblewrap" and self.sandbox_profile in {"L0", "L1"}:
+            raise ValueError(
+                f"SANDBOX_PROFILE={self.sandbox_profile} goes with SANDBOX_BACKEND=native only; bubblewrap has "
+                "namespaces at least, which is L2"
+            )
         if self.web_search_provider == "searxng" and not self.searxng_url.startswith(("http://", "https://")):
             raise ValueError(
                 "WEB_SEARCH_PROVIDER=searxng needs SEARXNG_URL, an address that begins with http:// or https://"

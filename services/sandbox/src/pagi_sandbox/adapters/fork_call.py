@@ -12,7 +12,7 @@ from pagi_chassis.errors import UnavailableError
 
 from pagi_sandbox.adapters.fork_answer import Ending, read_ending
 from pagi_sandbox.adapters.fork_orders import request_of
-from pagi_sandbox.domain.model import Stream, ToolCall, ToolOutcome, Verdict
+from pagi_sandbox.domain.model import Isolation, Stream, ToolCall, ToolOutcome, Verdict
 from pagi_sandbox.domain.ports import CallWatcher
 from pagi_sandbox.zygote import wire
 
@@ -32,7 +32,7 @@ class ForkCall:
     def __init__(
         self,
         call: ToolCall,
-        profile: str,
+        isolation: Isolation,
         kill: Callable[[], None],
         watcher: CallWatcher | None = None,
         lasts: Callable[[], None] = lambda: None,
@@ -43,7 +43,7 @@ class ForkCall:
         """
         self._lasts = lasts
         self._call = call
-        self._profile = profile
+        self._isolation = isolation
         self._watcher = watcher
         self._kill = kill
         self._loop = asyncio.get_running_loop()
@@ -199,8 +199,18 @@ class ForkCall:
     def _outcome_with(self, verdict: Verdict, error: str, output_json: str = "") -> ToolOutcome:
         stdout, stderr = (self._collected[one].decode("utf-8", "replace") for one in self._descriptors)
         duration_ms = (time.perf_counter() - self._began) * 1000
+        isolation = self._isolation
         return ToolOutcome(
-            verdict, output_json, stdout, stderr, error, duration_ms, self.truncated, profile=self._profile
+            verdict,
+            output_json,
+            stdout,
+            stderr,
+            error,
+            duration_ms,
+            self.truncated,
+            profile=isolation.profile,
+            backend=isolation.backend,
+            layers=isolation.active(),
         )
 
     def _finish(self, end: ToolOutcome | UnavailableError) -> None:

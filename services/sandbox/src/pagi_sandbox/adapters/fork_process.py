@@ -47,6 +47,7 @@ class ForkServerOptions:
         spares: jailed children that wait ahead of calls.
         users: as root, the users that sessions' tools get; None: all have the service's.
         cgroup: a cgroup v2 folder that is delegated to us; empty: looked for.
+        backend: what isolates: "native" or "bubblewrap".
         start_timeout_s: how long loading the tools may take, in seconds.
     """
 
@@ -59,6 +60,7 @@ class ForkServerOptions:
     spares: int = 2
     users: Users | None = DEFAULT_USERS
     cgroup: str = ""
+    backend: str = "native"
     start_timeout_s: float = 20.0
 
 
@@ -94,6 +96,7 @@ class ForkServerProcess:
                 "profile": options.profile,
                 "users": [options.users.first, options.users.last] if options.users is not None else [],
                 "cgroup": options.cgroup,
+                "backend": options.backend,
             }
             self._process = subprocess.Popen(  # noqa: S603 our own interpreter, our own module
                 [sys.executable, "-I", "-X", "utf8", "-m", "pagi_sandbox.zygote", json.dumps(arguments)],
@@ -116,7 +119,7 @@ class ForkServerProcess:
         """Waits until the tools are loaded and the isolation is found.
 
         Raises:
-            UnavailableError: it did not say so in time, or ended.
+            UnavailableError: it did not say so in time, or ended, or cannot isolate as it was told to.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -127,12 +130,14 @@ class ForkServerProcess:
         if not packet:
             raise UnavailableError("the fork server ended while it loaded the tools; its own output says why")
         told: dict[str, Any] = json.loads(packet[wire.HEADER.size :])
+        if "fault" in told:
+            raise UnavailableError(told["fault"])
         layers = tuple(Layer(*layer) for layer in told["layers"])
         seen = tuple(Observation(*observation) for observation in told["observations"])
         return Hello(
             tools=[_spec(spec) for spec in told["tools"]],
             left_out=[LeftOut(**one) for one in told["left_out"]],
-            isolation=Isolation(told["profile"], layers, seen),
+            isolation=Isolation(told["profile"], layers, seen, told["backend"]),
             own_user=told["own_user"],
         )
 

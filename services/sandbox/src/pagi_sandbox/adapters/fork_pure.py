@@ -11,7 +11,7 @@ from pagi_sandbox.adapters.fork_answer import Answer, read_answer
 from pagi_sandbox.adapters.fork_orders import request_of
 from pagi_sandbox.adapters.fork_slot import ForkSlot
 from pagi_sandbox.adapters.fork_slots import ForkSlots
-from pagi_sandbox.domain.model import ToolCall, ToolOutcome, Verdict
+from pagi_sandbox.domain.model import Isolation, ToolCall, ToolOutcome, Verdict
 from pagi_sandbox.zygote import wire
 
 # After so many calls the child makes room for a fresh one.
@@ -30,11 +30,12 @@ class _Waiting:
 class ForkPure:
     """A child for pure tools, replaced whenever a call does not end well."""
 
-    def __init__(self, slots: ForkSlots, orders: bytes, profile: str) -> None:
-        """`orders` are what its children run with."""
+    def __init__(self, slots: ForkSlots, orders: bytes, isolation: Isolation) -> None:
+        """`orders` are what its children run with, `isolation` what holds them."""
         self._slots = slots
         self._orders = orders
-        self._profile = profile
+        self._isolation = isolation
+        self._layers = isolation.active()
         self._loop = asyncio.get_running_loop()
         self._slot: ForkSlot | None = None
         self._waiting: _Waiting | None = None
@@ -83,7 +84,13 @@ class ForkPure:
     def _outcome(self, began: float, answer: Answer) -> ToolOutcome:
         duration_ms = (time.perf_counter() - began) * 1000
         return ToolOutcome(
-            answer.verdict, answer.output_json, error=answer.error, duration_ms=duration_ms, profile=self._profile
+            answer.verdict,
+            answer.output_json,
+            error=answer.error,
+            duration_ms=duration_ms,
+            profile=self._isolation.profile,
+            backend=self._isolation.backend,
+            layers=self._layers,
         )
 
     def _open(self) -> None:

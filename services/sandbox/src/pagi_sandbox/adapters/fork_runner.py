@@ -148,7 +148,7 @@ class ForkRunner:
         users = self._options.users if self._hello.own_user else None
         forked = ForkCall(
             call,
-            self._hello.isolation.profile,
+            self._hello.isolation,
             lambda: self._kill(slot, forked),
             watcher,
             lasts=lambda: slot.watch(call.limits.cpu_ms) if call.limits.cpu_ms else None,
@@ -230,7 +230,7 @@ class ForkRunner:
         slots.fill()
         if any(spec.pure for spec in hello.tools):
             user = self._options.users.first if self._options.users is not None and hello.own_user else 0
-            self._pure = ForkPure(slots, pure_orders(user), hello.isolation.profile)
+            self._pure = ForkPure(slots, pure_orders(user), hello.isolation)
         self._up.set()
         self._on_isolation(hello.isolation.profile)
         log.info(

@@ -159,6 +159,8 @@ class ToolOutcome:
         duration_ms: wall time.
         truncated: stdout or stderr was cut at the limit.
         profile: the isolation that the call ran under, e.g. "L2"; empty where it is not known.
+        backend: what isolated it, "native" or "bubblewrap"; empty where it had no jail of its own.
+        layers: the names of those that were active.
         artifacts: files that the call made or changed in its workspace.
         replayed: this is the result of an earlier call with the same effect id.
     """
@@ -173,6 +175,8 @@ class ToolOutcome:
     profile: str = ""
     artifacts: tuple[Artifact, ...] = ()
     replayed: bool = False
+    backend: str = ""
+    layers: tuple[str, ...] = ()
 
 
 # What tells one state of a file from another: inode, bytes, time of the last change to its content and to itself.
@@ -235,11 +239,19 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What stands between a tool and the machine at this moment: L0 to L3, see docs/sandbox.md."""
+    """What stands between a tool and the machine at this moment: L0 to L3, see docs/sandbox.md.
+
+    The backend is what isolates: "native" or "bubblewrap".
+    """
 
     profile: str
     layers: tuple[Layer, ...]
     observations: tuple[Observation, ...]
+    backend: str = "native"
+
+    def active(self) -> tuple[str, ...]:
+        """The names of the layers that are active."""
+        return tuple(one.name for one in self.layers if one.active)
 
 
 @dataclass(frozen=True, slots=True)

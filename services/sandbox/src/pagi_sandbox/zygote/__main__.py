@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pagi_sandbox.domain.tools import BuiltInOptions
-from pagi_sandbox.zygote import profile, scratch, slots, wire
+from pagi_sandbox.zygote import bubblewrap_profile, profile, scratch, slots, wire
 from pagi_sandbox.zygote.answering import warm_up
 from pagi_sandbox.zygote.loading import LoadedTools, load
 from pagi_sandbox.zygote.server import ForkServer
@@ -29,16 +29,25 @@ def main() -> None:
     os.environ.clear()
     channel = _lowest(options["channel"])
     slots.set_up(options["max_file_bytes"])
-    found = profile.find(tools.by_name, options)
+    bubblewrap = options["backend"] == bubblewrap_profile.NAME
+    try:
+        found = bubblewrap_profile.find(tools, options) if bubblewrap else profile.find(tools.by_name, options)
+    except bubblewrap_profile.CannotWorkError as error:
+        _say(channel, {"fault": str(error)})
+        return
     # Never collected again and never written to, so that children share these pages.
     gc.collect()
     gc.disable()
     gc.freeze()
-    channel.send(wire.HEADER.pack(wire.HELLO, 0) + json.dumps(_hello(tools, found)).encode())
+    _say(channel, _hello(tools, found) | {"backend": options["backend"]})
     try:
         ForkServer(channel, found.slots, found.plan).serve()
     finally:
         scratch.remove(found.plan.scratch)
+
+
+def _say(channel: socket.socket, hello: dict[str, Any]) -> None:
+    channel.send(wire.HEADER.pack(wire.HELLO, 0) + json.dumps(hello).encode())
 
 
 def _lowest(descriptor: int) -> socket.socket:

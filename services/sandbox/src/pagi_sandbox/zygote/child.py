@@ -14,7 +14,7 @@ from pagi_sandbox.zygote import wire
 from pagi_sandbox.zygote.answering import answer, finish, rehearse
 from pagi_sandbox.zygote.jail import Jail
 
-_MAX_FILES = 256
+MAX_FILES = 256
 
 
 def run(
@@ -46,22 +46,27 @@ def run(
 
 
 def _serve_one(work: int, generation: int, jail: Jail, tools: Mapping[str, Tool]) -> int:
-    with socket.socket(fileno=work) as waiting:
-        packet, descriptors = _work_for(generation, waiting)
+    orders, descriptors = take_work(work, generation)
     if len(descriptors) != 3:
         return 0  # the service went away
     call, stdout, stderr = descriptors
-    orders: dict[str, Any] = json.loads(packet[wire.HEADER.size :])
     if not _jailed(jail, orders):
         return wire.EXIT_NOT_JAILED
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     channel = _only(call)
-    request = _read(channel)
+    request = read_request(channel)
     told = answer(tools, request, processes=orders["processes"])
     finish()
     channel.sendall(told)
     return 0
+
+
+def take_work(work: int, generation: int) -> tuple[dict[str, Any], list[int]]:
+    """Waits for the orders and the call's socket, output and errors; nothing where the service went away."""
+    with socket.socket(fileno=work) as waiting:
+        packet, descriptors = _work_for(generation, waiting)
+    return (json.loads(packet[wire.HEADER.size :]), descriptors) if len(descriptors) == 3 else ({}, [])
 
 
 def _work_for(generation: int, waiting: socket.socket) -> tuple[bytes, list[int]]:
@@ -90,9 +95,17 @@ def _serve_pure(work: int, jail: Jail, tools: Mapping[str, Tool], orders: dict[s
     os.dup2(nowhere, 2)
     if not _jailed(jail, orders):
         os._exit(wire.EXIT_NOT_JAILED)
-    channel = _only(work)
+    answer_all(_only(work), tools)
+
+
+def answer_all(channel: socket.socket, tools: Mapping[str, Tool]) -> NoReturn:
+    """Answers requests of pure tools until there are no more.
+
+    Raises:
+        EOFError: the service went away.
+    """
     while True:
-        told = answer(tools, _read(channel), processes=0)
+        told = answer(tools, read_request(channel), processes=0)
         channel.sendall(wire.LENGTH.pack(len(told)) + told)
 
 
@@ -100,7 +113,7 @@ def _only(descriptor: int) -> socket.socket:
     """The socket, as number 3, with nothing else left open but 0, 1 and 2."""
     if descriptor != 3:
         os.dup2(descriptor, 3, inheritable=False)
-    os.closerange(4, _MAX_FILES)
+    os.closerange(4, MAX_FILES)
     return socket.socket(fileno=3)
 
 
@@ -114,7 +127,12 @@ def _jailed(jail: Jail, orders: dict[str, Any]) -> bool:
     return True
 
 
-def _read(channel: socket.socket) -> dict[str, Any]:
+def read_request(channel: socket.socket) -> dict[str, Any]:
+    """What a model wrote: which tool, with which arguments.
+
+    Raises:
+        EOFError: the service went away before it was whole.
+    """
     (length,) = wire.LENGTH.unpack(_exactly(channel, wire.LENGTH.size))
     request: dict[str, Any] = json.loads(_exactly(channel, length))
     return request

@@ -13,7 +13,7 @@ from pagi_sandbox.zygote import kernel, landlock, namespaces, seccomp, sight
 from pagi_sandbox.zygote.cgroups import Group
 
 # What a child for pure tools may take beside what it has from the fork server.
-_PURE_BYTES = 64 * 2**20
+PURE_BYTES = 64 * 2**20
 # Tasks of the service's user besides those at the start, where they count against a call: slots and other calls.
 _OTHERS = 512
 
@@ -30,6 +30,7 @@ class Plan:
         own_user: whether each call has a user of its session's.
         groups: whether totals are counted.
         scratch: a folder of the fork server's, for private /tmp directories and mount points.
+        bubblewrap: what each call is started with instead of being forked; None for a jail of our own making.
     """
 
     profile: str = "L0"
@@ -39,6 +40,20 @@ class Plan:
     own_user: bool = False
     groups: bool = False
     scratch: str = ""
+    bubblewrap: Bubblewrap | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bubblewrap:
+    """How a call is started by bubblewrap.
+
+    Attributes:
+        program: its path.
+        tools: JSON for the program inside: where it finds the tools, see within.py.
+    """
+
+    program: str
+    tools: str
 
 
 class Jail:
@@ -119,6 +134,10 @@ class Jail:
             return True
         return False
 
+    def ending(self, status: int) -> int:
+        """What the child's wait status says of the tool's end."""
+        return status
+
     def _open(self, paths: list[str] | tuple[str, ...], access: int) -> None:
         for path in paths:
             with suppress(FileNotFoundError, PermissionError):
@@ -164,9 +183,9 @@ class Jail:
         workspace, user = orders["workspace"], orders["user"] if self.plan.own_user else 0
         os.umask(0o077)
         if self.group is not None:
-            self.group.limit(orders["memory_bytes"] or _PURE_BYTES, orders["processes"])
+            self.group.limit(orders["memory_bytes"] or PURE_BYTES, orders["processes"])
         self._reach(workspace, user, orders)
-        self._limit(orders)
+        limit(orders, self._more_tasks())
         if user:
             os.setgroups([])
             os.setresgid(user, user, user)
@@ -186,7 +205,7 @@ class Jail:
         """Makes workspace and /tmp reachable and nothing else; the current directory is then the workspace."""
         tmp = self._tmp_folder()
         if workspace is not None and user:
-            _own(namespaces.HOST + workspace if self.plan.namespaces else workspace, user)
+            own_workspace(namespaces.HOST + workspace if self.plan.namespaces else workspace, user)
         if self.plan.namespaces:
             namespaces.enter_mounts(workspace, tmp, orders["disk_bytes"])
         elif user:
@@ -197,25 +216,38 @@ class Jail:
             if workspace is not None:
                 self._rules.allow(".", landlock.READ_WRITE if orders["writes"] else landlock.READ)
 
-    def _limit(self, orders: dict[str, Any]) -> None:
-        memory, seconds = orders["memory_bytes"] or _address_space() + _PURE_BYTES, orders["cpu_seconds"]
-        # The soft limit of the CPU ends the call with SIGXCPU, which is told apart from a crash; the hard one ends what
-        # ignores that. Wall time is the service's to watch; this holds even where the service is gone.
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        files = orders["disk_bytes"]
-        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        files = files if hard == resource.RLIM_INFINITY else min(files, hard)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (files, files))
-        if orders["processes"]:
-            # The kernel counts all tasks of a user in its user namespace: ours are there too, unless it has its own.
-            most = orders["processes"] + (0 if self.plan.own_user else 1 if self.plan.namespaces else self._others)
-            _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    def _more_tasks(self) -> int:
+        """The kernel counts all tasks of a user in its user namespace: ours are there too, unless it has its own."""
+        return 0 if self.plan.own_user else 1 if self.plan.namespaces else self._others
 
 
-def _own(workspace: str, user: int) -> None:
+def limit(orders: dict[str, Any], more_tasks: int) -> None:
+    """Sets the limits that the kernel keeps for each process.
+
+    Args:
+        orders: the call's.
+        more_tasks: how many tasks that are not the call's count against its processes.
+
+    Raises:
+        OSError, ValueError: the kernel does not take one.
+    """
+    memory, seconds = orders["memory_bytes"] or _address_space() + PURE_BYTES, orders["cpu_seconds"]
+    # The soft limit of the CPU ends the call with SIGXCPU, which is told apart from a crash; the hard one ends what
+    # ignores that. Wall time is the service's to watch; this holds even where the service is gone.
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    files = orders["disk_bytes"]
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    files = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (files, files))
+    if orders["processes"]:
+        most = orders["processes"] + more_tasks
+        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
+def own_workspace(workspace: str, user: int) -> None:
     """Gives the workspace's own directory to the session's user.
 
     Below it nothing is ever touched: what lies there may be a link by the time one gets to it.

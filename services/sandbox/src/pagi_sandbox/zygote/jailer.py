@@ -11,13 +11,14 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pagi_sandbox.domain.tool import Tool
-from pagi_sandbox.zygote import child, kernel, wire
+from pagi_sandbox.zygote import kernel, wire
+from pagi_sandbox.zygote.bubblewrap import BubblewrapJail
 from pagi_sandbox.zygote.jail import Jail
 from pagi_sandbox.zygote.processor_time import ProcessorTime
 from pagi_sandbox.zygote.scratch import empty
@@ -26,6 +27,8 @@ from pagi_sandbox.zygote.scratch import empty
 _WALL = 0x40000000
 # How often a call that lasts is looked at.
 _EVERY_MS = 50
+# What a child does: with its work socket, its generation, its jail, the tools, and orders of a pure one.
+Run = Callable[[int, int, Any, Mapping[str, Tool], dict[str, Any] | None], NoReturn]
 
 
 class Jailer:
@@ -37,10 +40,15 @@ class Jailer:
         control: socket.socket,
         work: socket.socket,
         lifeline: int,
-        jail: Jail,
+        jail: Jail | BubblewrapJail,
         pure_orders: dict[str, Any] | None,
+        run: Run,
     ) -> None:
-        """`lifeline` is readable once the fork server is gone; `pure_orders` are for the child, see there."""
+        """`lifeline` is readable once the fork server is gone; `pure_orders` are for the child, see there.
+
+        `run` is what the child does.
+        """
+        self._run = run
         self._slot = slot
         self._pure_orders = pure_orders
         self._control = control
@@ -75,12 +83,13 @@ class Jailer:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            child.run(self._work.detach(), self._generation, self._jail, tools, self._pure_orders)
+            self._run(self._work.detach(), self._generation, self._jail, tools, self._pure_orders)
         self._say(wire.READY)
         status = self._watch(poller, pid, spent)
         self._end_all()
         if status is None:
             return False
+        status = self._jail.ending(status)
         memory, processes = (now - then for now, then in zip(self._events(), before, strict=True))
         self._say(wire.EXITED, wire.ENDING.pack(status, memory, processes, self._overspent_ms))
         return True
@@ -160,7 +169,7 @@ class Jailer:
                 end_children()
 
     def _clean(self) -> None:
-        if self._jail.plan.namespaces:
+        if self._jail.plan.namespaces or self._jail.plan.bubblewrap is not None:
             return  # the private /tmp went with the child's mount namespace
         empty(str(Path(self._jail.plan.scratch) / f"slot-{self._slot}"))
 

@@ -18,12 +18,13 @@ from pagi_sandbox.domain.tools import BuiltInOptions, built_in
 
 @dataclass(slots=True)
 class LoadedTools:
-    """The tools by name, what to show of them, and what could not be loaded.
+    """The tools by name, what to show of them, and what could not be loaded; `references` are of packages' tools.
 
     `specs` may hold a name twice: refusing that is the registry's part, which knows every runner.
     """
 
     by_name: dict[str, Tool] = field(default_factory=dict)
+    references: dict[str, str] = field(default_factory=dict)
     specs: list[ToolSpec] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
@@ -43,8 +44,9 @@ def load(references: Iterable[tuple[str, str]], options: BuiltInOptions | None =
     for origin, reference in references:
         try:
             with _no_new_threads():
-                tool = _resolve(reference)
-            _take(loaded, tool, origin)
+                tool = resolve(reference)
+            name = _take(loaded, tool, origin)
+            loaded.references.setdefault(name, reference)
         except Exception as error:  # noqa: BLE001 whatever a package does at import, the others go on
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{last.filename}:{last.lineno}"
@@ -72,7 +74,8 @@ def _no_new_threads() -> Iterator[None]:
         raise RuntimeError("its import starts threads, which a fork does not carry over")
 
 
-def _resolve(reference: str) -> Any:
+def resolve(reference: str) -> Any:
+    """The tool that "module:attribute" names (entry point syntax); of a class, an object."""
     module, _, attribute = reference.partition(":")
     found: Any = importlib.import_module(module)
     for part in filter(None, attribute.split(".")):
@@ -85,7 +88,8 @@ def _threads() -> int:
     return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
-def _take(loaded: LoadedTools, tool: Tool, origin: str) -> None:
+def _take(loaded: LoadedTools, tool: Tool, origin: str) -> str:
     spec = describe(tool, origin)
     loaded.specs.append(spec)
     loaded.by_name.setdefault(spec.name, tool)
+    return spec.name

@@ -26,6 +26,8 @@ _MOUNT, _CGROUP, _UTS, _IPC, _USER, _PID, _NET = (
 )
 _NOSUID, _NODEV, _NOEXEC, _BIND, _RECURSIVE, _PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 _DETACH = 2
+# MOUNT_ATTR_RDONLY, and no set-user-id programs and devices.
+READ_ONLY = 1 | _NOSUID | _NODEV
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 # Where the machine's own file system hangs while the jailer's is built; each child takes it away from itself.
 HOST = "/.host"
@@ -104,7 +106,7 @@ def enter_mounts(workspace: str | None, tmp: str, tmp_bytes: int) -> None:
     kernel.mount("tmpfs", tmp, "tmpfs", _NOSUID | _NODEV, options)
     if workspace is not None:
         kernel.mount(HOST + workspace, WORKSPACE, "", _BIND)
-        _restrict(WORKSPACE, _NOSUID | _NODEV)
+        restrict(WORKSPACE, _NOSUID | _NODEV)
     kernel.syscall("umount2", HOST.encode(), _DETACH)
 
 
@@ -128,10 +130,10 @@ def _bind(source: str, target: str, *, read_only: bool = True) -> None:
             place.touch()
     kernel.mount(source, target, "", _BIND | _RECURSIVE)
     if read_only:
-        _restrict(target, 1 | _NOSUID | _NODEV)
+        restrict(target, READ_ONLY)
 
 
-def _restrict(target: str, attributes: int) -> None:
+def restrict(target: str, attributes: int) -> None:
     """Adds attributes to a mount and those below; those that a namespace may not take away stay (mount_setattr(2))."""
     wanted = struct.pack("=QQQQ", attributes, 0, 0, 0)
     kernel.syscall("mount_setattr", -100, target.encode(), 0x8000, wanted, len(wanted))

@@ -50,11 +50,11 @@ def find(tools: Mapping[str, Any], options: Mapping[str, Any]) -> Found:
     """
     folder = scratch.make()
     highest = 3 if options["profile"] == "auto" else int(options["profile"][1:])
-    groups, no_groups = _groups(options["cgroup"]) if highest >= 3 else (None, "not asked for (SANDBOX_PROFILE)")
+    groups, no_groups = find_groups(options["cgroup"]) if highest >= 3 else (None, "not asked for (SANDBOX_PROFILE)")
     slots = Slots(tools, groups)
     version = landlock.abi()
     filtered = bool(build(FilterOptions()))
-    own_user, no_user = _own_user(options["users"])
+    own_user, no_user = find_users(options["users"])
     base = Plan("L1", version, filtered, own_user=own_user, scratch=folder)
     why: dict[str, str] = {}
     taken = Plan("L0", version, filtered, own_user=own_user, scratch=folder)
@@ -73,7 +73,7 @@ def find(tools: Mapping[str, Any], options: Mapping[str, Any]) -> Found:
         # An interpreter below a folder like /root, mode 0700, is out of reach for other users.
         candidates += [replace(one, own_user=False) for one in candidates[-2:] if own_user and not one.namespaces]
         for number, plan in enumerate(candidates):
-            fault, seen = _try_out(slots, plan, number, options)
+            fault, seen = try_out(slots, plan, number, options)
             if not fault:
                 taken = plan
                 break
@@ -82,7 +82,8 @@ def find(tools: Mapping[str, Any], options: Mapping[str, Any]) -> Found:
     return Found(taken, slots, layers, [(name, held, detail) for name, held, detail in seen])
 
 
-def _groups(delegated: str) -> tuple[cgroups.Groups | None, str]:
+def find_groups(delegated: str) -> tuple[cgroups.Groups | None, str]:
+    """Where control groups can be made; or why nowhere, and how to get them."""
     try:
         return cgroups.find(delegated), ""
     except OSError as error:
@@ -90,7 +91,8 @@ def _groups(delegated: str) -> tuple[cgroups.Groups | None, str]:
         return None, f"{error.strerror or error}; {how}"
 
 
-def _own_user(users: list[int]) -> tuple[bool, str]:
+def find_users(users: list[int]) -> tuple[bool, str]:
+    """Whether each session's tools can have a user of their own; or why not."""
     if os.geteuid() != 0:
         return False, "the service is not root, so every tool runs as the service's user"
     if not users:
@@ -110,7 +112,7 @@ def _own_user(users: list[int]) -> tuple[bool, str]:
     return False, "/proc/self/status does not tell the capabilities"
 
 
-def _try_out(slots: Slots, plan: Plan, number: int, options: Mapping[str, Any]) -> tuple[str, list[Any]]:
+def try_out(slots: Slots, plan: Plan, number: int, options: Mapping[str, Any]) -> tuple[str, list[Any]]:
     """What is wrong with the plan, empty where nothing is; and what the canary saw."""
     control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     work, their_work = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

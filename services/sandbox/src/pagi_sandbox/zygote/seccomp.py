@@ -46,7 +46,7 @@ _SCHEDULING = (
 
 # What a child needs between having work and running it: its mounts, its workspace's owner, its last rules.
 _UNTIL_CLOSED = ("mount", "umount2", "mount_setattr", "fchown", "chown", "fchownat")
-_LANDLOCK = (445, 446)  # landlock_add_rule, landlock_restrict_self
+_LANDLOCK = (444, 445, 446)  # landlock_create_ruleset, landlock_add_rule, landlock_restrict_self
 
 Program = list[tuple[int, int, int, int]]
 

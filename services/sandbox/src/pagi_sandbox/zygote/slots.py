@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pagi_sandbox.domain.tool import Tool
-from pagi_sandbox.zygote import kernel, namespaces, scratch, wire
+from pagi_sandbox.zygote import bubblewrap, child, kernel, namespaces, scratch, wire
+from pagi_sandbox.zygote.bubblewrap import BubblewrapJail
 from pagi_sandbox.zygote.cgroups import Group, Groups
 from pagi_sandbox.zygote.jail import Jail, Plan
-from pagi_sandbox.zygote.jailer import Jailer
+from pagi_sandbox.zygote.jailer import Jailer, Run
 
 MAX_FILES = 256
 
@@ -53,9 +54,14 @@ class Slots:
         folder = Path(plan.scratch, f"slot-{number}")
         folder.mkdir(mode=0o700)
         group = self._groups.group(number) if plan.groups and self._groups is not None else None
-        jail = Jail(plan, network=kind == wire.NETWORK, group=group, tasks=self._tasks)
+        network = kind == wire.NETWORK
+        jail: Jail | BubblewrapJail
+        if plan.bubblewrap is not None:
+            jail = BubblewrapJail(plan, network=network, group=group)
+        else:
+            jail = Jail(plan, network=network, group=group, tasks=self._tasks)
         try:
-            pid = namespaces.clone(network=kind == wire.NETWORK) if plan.namespaces else os.fork()
+            pid = namespaces.clone(network=network) if plan.namespaces else os.fork()
         except OSError:
             folder.rmdir()
             if group is not None:
@@ -97,7 +103,7 @@ class Slots:
             self._groups.remove()
 
     def _become_jailer(
-        self, number: int, control: int, work: int, jail: Jail, orders: dict[str, Any] | None
+        self, number: int, control: int, work: int, jail: Jail | BubblewrapJail, orders: dict[str, Any] | None
     ) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
@@ -106,7 +112,10 @@ class Slots:
             for low, high in zip([2, *kept], [*kept, MAX_FILES], strict=True):
                 os.closerange(low + 1, high)
             sockets = (socket.socket(fileno=control), socket.socket(fileno=work))
-            Jailer(number, *sockets, self._lifeline, jail, orders).serve(self._tools)
+            run: Run = child.run
+            if isinstance(jail, BubblewrapJail):
+                run = bubblewrap.run
+            Jailer(number, *sockets, self._lifeline, jail, orders, run).serve(self._tools)
         except BaseException:
             # Said on the service's own error output; the service hears that the slot is gone.
             sys.excepthook(*sys.exc_info())
