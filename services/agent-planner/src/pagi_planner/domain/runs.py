@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pagi_chassis import correlation
 from pagi_chassis.errors import InvalidArgumentError, PagiError
 
 from pagi_planner.domain.agent import Agent, new_run_id, session_id_of
@@ -19,11 +21,13 @@ from pagi_planner.domain.errors import (
     RunEndedError,
     RunNotFoundError,
 )
+from pagi_planner.domain.fork import Change, fork
 from pagi_planner.domain.model import Decision, RunRequest, RunResult, RunSummary
 from pagi_planner.domain.ports import RunIndex
 from pagi_planner.domain.recent import RecentIds
 from pagi_planner.domain.run import Run
 from pagi_planner.domain.state import Phase, RunState
+from pagi_planner.domain.timeline import Span, timeline
 
 log = logging.getLogger(__name__)
 
@@ -88,11 +92,7 @@ class Runs:
         request = replace(request, session_id=request.session_id or session_id_of(run_id))
         if idempotency_key and (known := await self._known(run_id, request)):
             return known
-        if self.active >= self._max_concurrent:
-            raise OverloadedError(
-                f"{self._max_concurrent} runs are in progress, which is the most (MAX_CONCURRENT_REQUESTS)",
-                retry_after_s=RETRY_AFTER_S,
-            )
+        self._admit()
         run = self._agent.open(request, run_id=run_id)
         return BegunRun(run.state, run, self._drive(request, run))
 
@@ -167,6 +167,34 @@ class Runs:
             self._drive(self._agent.request_of(run.state), run)
         return run.state.result()
 
+    async def fork(self, run_id: str, step: int, change: Change) -> BegunRun:
+        """Begins a run with the journal of another up to a step; see `fork`. What tools did until then is not undone.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            InvalidArgumentError: It has no such step, or does not go on from it.
+            OverloadedError: Too many runs are in progress.
+        """
+        if not (events := await self._agent.journal.events(run_id)):
+            raise RunNotFoundError(f"there is no run {run_id!r}")
+        self._admit()
+        trace_id = correlation.current().trace_id or uuid.uuid4().hex
+        kept = fork(events, step, change, run_id=new_run_id(), trace_id=trace_id)
+        for event in kept:
+            self._agent.journal.append(event)
+        run = self._agent.reopen(RunState.of(kept))
+        return BegunRun(run.state, run, self._drive(self._agent.request_of(run.state), run))
+
+    async def timeline(self, run_id: str) -> list[Span]:
+        """What a run did, as spans of time.
+
+        Raises:
+            RunNotFoundError: There is none.
+        """
+        if not (events := await self._agent.journal.events(run_id)):
+            raise RunNotFoundError(f"there is no run {run_id!r}")
+        return timeline(events)
+
     async def recover(self) -> int:
         """Takes up the runs that a dead process has left; they go on where they were cut off. Returns how many."""
         recovered = 0
@@ -228,6 +256,13 @@ class Runs:
     async def _state(self, run_id: str) -> RunState | None:
         events = await self._agent.journal.events(run_id)
         return RunState.of(events) if events else None
+
+    def _admit(self) -> None:
+        if self.active >= self._max_concurrent:
+            raise OverloadedError(
+                f"{self._max_concurrent} runs are in progress, which is the most (MAX_CONCURRENT_REQUESTS)",
+                retry_after_s=RETRY_AFTER_S,
+            )
 
     def _drive(self, request: RunRequest, run: Run) -> asyncio.Task[RunResult]:
         run_id = run.state.run_id

@@ -226,7 +226,9 @@ class RunState:
         self.is_answered = not calls
         self.is_judged = False
         self.model = data["model"]
-        self.usage = self.usage + Usage(data["input_tokens"], data["output_tokens"], data["cost_usd"])
+        # What was taken over from the run that this one is forked from was paid for there.
+        if data["effect_id"].startswith(self.run_id):
+            self.usage = self.usage + Usage(data["input_tokens"], data["output_tokens"], data["cost_usd"])
         self.answer = data["text"] or self.answer
 
     def _tool_result(self, event: Event) -> None:

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Drives a recorded run again, offline, with the answers of its journal, and shows the first difference.
+
+    .venv/bin/python scripts/replay_run.py run-0123… [--database data/pagi_audit.db]
+
+Exit status: 0 where every step is the same, 1 where one differs, 2 where there is no such run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from pagi_planner.adapters.sqlite_tables import COLUMNS, event_of
+from pagi_planner.domain.events import Event
+from pagi_planner.domain.replay import Difference, replay
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_id")
+    default = os.environ.get("PAGI_AUDIT_DB_PATH", "data/pagi_audit.db")
+    parser.add_argument("--database", type=Path, default=Path(default), help=f"the journal (default: {default})")
+    options = parser.parse_args(arguments)
+    try:
+        events = read(options.database, options.run_id)
+        difference = asyncio.run(replay(events))
+    except (sqlite3.Error, ValueError) as error:
+        print(f"replay_run: {options.database}: {error}", file=sys.stderr)
+        return 2
+    if difference is None:
+        print(f"{options.run_id}: {len(events)} events, every step is the same")
+        return 0
+    print(told(difference))
+    return 1
+
+
+def read(database: Path, run_id: str) -> list[Event]:
+    """The run's events.
+
+    Raises:
+        ValueError: There is no such run.
+        sqlite3.Error: The file cannot be read.
+    """
+    # Read-only: a planner may be at work on it.
+    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        sql = f"SELECT {COLUMNS} FROM audit_log WHERE run_id = ? ORDER BY seq"
+        rows = connection.execute(sql, (run_id,)).fetchall()
+    if not rows:
+        raise ValueError(f"there is no run {run_id!r}")
+    return [event_of(row) for row in rows]
+
+
+def told(difference: Difference) -> str:
+    """The difference, for people."""
+    lines = ["The replay leaves the record here:"]
+    for name, event in (("recorded", difference.recorded), ("replayed", difference.replayed)):
+        lines.append(f"  {name}: {f'{event.seq} {event.type}' if event else 'nothing more'}")
+    for member in difference.members:
+        for name, event in (("recorded", difference.recorded), ("replayed", difference.replayed)):
+            assert event is not None, "both are there where members differ"
+            lines.append(f"    {member}, {name}: {json.dumps(event.data.get(member), ensure_ascii=False)}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

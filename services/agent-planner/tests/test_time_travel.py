@@ -1,0 +1,180 @@
+"""Runs that are forked, drawn as a timeline, and replayed."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pagi_chassis.errors import InvalidArgumentError, UnavailableError
+from pagi_planner import Agent, RunRequest, RunStatus
+from pagi_planner.domain.errors import RunNotFoundError
+from pagi_planner.domain.events import EventType
+from pagi_planner.domain.fork import Change, forkable
+from pagi_planner.domain.model import Decision, ToolOutcome, Usage
+from pagi_planner.domain.replay import replay
+from pagi_planner.domain.runs import Runs
+from pagi_planner.domain.state import RunState
+from pagi_planner.domain.timeline import timeline
+from pagi_planner.testing import RecordingTools, ScriptedModel, SteppingClock, call, calling, saying
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "replay_run.py"
+FIRST = calling(call("add", {"n": 1}), call("fail", {}), cost_usd=0.5)
+
+
+def tools() -> RecordingTools:
+    behaviours = {
+        "add": lambda x: ToolOutcome("ok", {"n": x["n"]}, stdout="added"),
+        "fail": lambda _: ToolOutcome("failed", error="no"),
+        "pay": lambda x: ToolOutcome("ok", x),
+    }
+    return RecordingTools(behaviours, need_approval={"pay"})
+
+
+async def run(journal, *script):
+    agent = Agent(ScriptedModel(*script), tools=tools(), journal=journal, clock=SteppingClock())
+    return await agent.run(RunRequest("What is 1?", "s"), run_id="r")
+
+
+class TestFork:
+    @pytest.fixture
+    async def source(self, journal):
+        await run(journal, FIRST, calling(call("add", {"n": 2})), saying("two"))
+        return await journal.events("r")
+
+    def runs(self, journal, *script):
+        self.model, self.tools = ScriptedModel(*script), tools()
+        return Runs(Agent(self.model, tools=self.tools, journal=journal), journal, max_concurrent=2)
+
+    async def test_it_goes_on_from_the_step_with_another_model_and_does_nothing_again(self, journal, source):
+        runs = self.runs(journal, saying("other"))
+        begun = await runs.fork("r", 1, Change(model="big"))
+        result = await begun.result()
+        assert (result.status, result.result, result.session_id) == (RunStatus.COMPLETED, "other", "s")
+        [asked] = self.model.requests
+        assert (asked.model, asked.effect_id) == ("big", f"{result.run_id}/2/model")
+        assert self.tools.executed == []
+        assert [step.tool for step in result.steps] == ["add", "fail"]
+        # The steps that were taken over were paid for by the run that made them.
+        assert result.usage == Usage(10, 5, None)
+        told = RunState.of(await journal.events(result.run_id)).request["forked_from"]
+        assert told == {"run_id": "r", "step": 1}
+        assert [event.seq for event in await journal.events(result.run_id)] == list(range(1, 13))
+        assert await journal.events("r") == source
+
+    async def test_the_prompt_is_changed_in_the_conversation(self, journal, source):
+        runs = self.runs(journal, saying("other"), saying("anew"))
+        await (await runs.fork("r", 2, Change(prompt="What is 2?"))).result()
+        assert [m.text for m in self.model.requests[0].messages if m.role == "user"] == ["What is 2?"]
+        assert len(self.model.requests[0].messages) == 2 + 3 + 2
+        anew = await (await runs.fork("r", 0, Change(prompt="Begin anew"))).result()
+        assert (anew.result, [m.role for m in self.model.requests[1].messages]) == ("anew", ["system", "user"])
+
+    @pytest.mark.parametrize("step", [-1, 3, 4])
+    async def test_a_step_that_leads_nowhere_is_refused_with_those_that_do(self, journal, source, step):
+        assert forkable(source) == [0, 1, 2]
+        with pytest.raises(InvalidArgumentError, match="it does from: 0, 1, 2") as caught:
+            await self.runs(journal).fork("r", step, Change())
+        assert caught.value.field == "step"
+
+    async def test_of_a_run_that_is_not_there(self, journal):
+        with pytest.raises(RunNotFoundError):
+            await self.runs(journal).fork("nix", 0, Change())
+
+
+class TestTimeline:
+    async def test_every_event_is_in_a_span_or_a_moment(self, journal):
+        await run(journal, FIRST, saying("done"))
+        spans = timeline(await journal.events("r"))
+        assert [(s.kind, s.name, s.step) for s in spans] == [
+            ("context", "", 0),
+            ("model", "scripted", 1),
+            ("tool", "add", 1),
+            ("tool", "fail", 1),
+            ("model", "scripted", 2),
+            ("evaluation", "", 2),
+            ("end", "", 2),
+        ]
+        assert all(span.ended_at and span.ended_at >= span.started_at for span in spans)
+        assert spans[1].detail["cost_usd"] == 0.5
+        assert spans[3].detail["error"] == "no"
+        assert spans[-1].detail["status"] == "completed"
+
+    async def test_what_is_not_over_has_no_end(self, journal):
+        agent = Agent(ScriptedModel(calling(call("pay", {"n": 1}))), tools=tools(), journal=journal)
+        runs = Runs(agent, journal, max_concurrent=1)
+        begun = await runs.begin(RunRequest("x"))
+        await begun.result()
+        [*_, last] = await runs.timeline(begun.run_id)
+        assert (last.kind, last.name, last.ended_at) == ("approval", "pay", None)
+
+
+class TestReplay:
+    async def record(self, journal, *script):
+        runs = Runs(Agent(ScriptedModel(*script), tools=tools(), journal=journal), journal, max_concurrent=1)
+        begun = await runs.begin(RunRequest("x"))
+        result = await begun.result()
+        if result.status is RunStatus.WAITING_APPROVAL:
+            word = Decision(True, arguments_json='{"n": 5}')
+            await runs.decide(begun.run_id, "p", word)
+            await runs.stop(5)
+        return list(await journal.events(begun.run_id))
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            (FIRST, saying("done")),
+            (calling(call("pay", {"n": 1}, "p"), call("nix", {})), saying(""), saying("paid")),
+            (
+                calling(call("add", {"n": 1})),
+                calling(call("add", {"n": 1})),
+                calling(call("add", {"n": 1})),
+                calling(call("add", {"n": 1})),
+            ),
+        ],
+    )
+    async def test_the_same_answers_lead_the_same_way(self, journal, script):
+        events = await self.record(journal, *script)
+        assert await replay(events) is None
+
+    async def test_of_a_run_that_failed(self, journal):
+        with pytest.raises(UnavailableError):
+            await run(journal, FIRST, UnavailableError("gone"))
+        assert await replay(await journal.events("r")) is None
+
+    async def test_the_first_difference_is_shown(self, journal, tmp_path):
+        events = await self.record(journal, FIRST, saying("done"))
+        place = [event.type for event in events].index(EventType.TOOL_RESULT)
+        events[place] = replace(events[place], data={**events[place].data, "observation": "something else"})
+        found = await replay(events)
+        assert (found.recorded.type, found.members) == (EventType.TOOL_RESULT, ["observation"])
+
+    async def test_what_ended_before_it_began_cannot_be_replayed(self, journal):
+        events = await self.record(journal, saying("done"))
+        with pytest.raises(ValueError, match="nothing to replay"):
+            await replay(events[:1])
+
+    async def test_the_script_tells_people(self, journal, tmp_path):
+        events = await self.record(journal, FIRST, saying("done"))
+        run_id = events[0].run_id
+
+        def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, str(SCRIPT), *arguments, "--database", str(tmp_path / "audit.db")]
+            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+        same, unknown = script(run_id), script("run-nix")
+        assert (same.returncode, same.stdout) == (0, f"{run_id}: {len(events)} events, every step is the same\n")
+        assert unknown.returncode == 2
+        assert "there is no run 'run-nix'" in unknown.stderr
+        with sqlite3.connect(tmp_path / "audit.db") as database:
+            database.execute(
+                "UPDATE audit_log SET data = json_set(data, '$.observation', 'x') WHERE event_type = ?",
+                ("TOOL_RESULT",),
+            )
+        database.close()
+        changed = script(run_id)
+        assert changed.returncode == 1
+        assert "observation, recorded" in changed.stdout
