@@ -6,14 +6,16 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pagi_gateway.domain.capabilities import Capabilities
 from pagi_gateway.domain.effects import KnownAnswer
 from pagi_gateway.domain.errors import ModelNotFoundError, ProviderTimeoutError
-from pagi_gateway.domain.model import Message, ModelInfo, Plan, PlanRequest, Role, TextDelta, ToolSpec
+from pagi_gateway.domain.model import Attempt, Circuit, Message, ModelInfo, Plan, PlanRequest, Role, TextDelta, ToolSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from pagi_gateway.domain.effects import EffectName
+    from pagi_gateway.domain.prices import ModelPrice, PricedModel
 
 
 @dataclass
@@ -62,6 +64,10 @@ class RecordingProvider:
         finally:
             self.left_early += not whole
 
+    def capabilities(self, model: str) -> Capabilities:
+        """Nothing is known of it."""
+        return Capabilities()
+
     async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
         """The served models."""
         return [ModelInfo(name, self.name, is_default=name == self.default_model) for name in self.served]
@@ -109,6 +115,87 @@ class RecordingFigures:
     def effect(self, outcome: str) -> None:
         """Of a call with an effect id."""
         self.effects.append(outcome)
+
+
+@dataclass
+class FixedPrices:
+    """A list of prices that knows what it was given.
+
+    Attributes:
+        prices: What it knows.
+        learned: The models of each look-up.
+    """
+
+    prices: Mapping[PricedModel, ModelPrice] = field(default_factory=dict)
+    learned: list[list[str]] = field(default_factory=list)
+
+    def known(self, model: PricedModel) -> ModelPrice | None:
+        """What it was given."""
+        return self.prices.get(model)
+
+    async def learn(self, models: Sequence[PricedModel]) -> None:
+        """Finds nothing new."""
+        self.learned.append([each.model for each in models])
+
+
+@dataclass
+class ManualClock:
+    """Time that passes when somebody waits, or when a test says so.
+
+    Attributes:
+        time: Seconds.
+        slept: Every wait that was asked for.
+    """
+
+    time: float = 1000.0
+    slept: list[float] = field(default_factory=list)
+
+    def now(self) -> float:
+        """The time."""
+        return self.time
+
+    def wall(self) -> float:
+        """The same, as if it began in 1970."""
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        """Lets the time pass at once, and others have their turn."""
+        self.slept.append(seconds)
+        self.time += seconds
+        await asyncio.sleep(0)
+
+    async def wait(self, signal: asyncio.Future[None], seconds: float) -> None:
+        """Gives others a turn; the time passes where the signal did not come in it."""
+        await asyncio.sleep(0)
+        if not signal.done():
+            await self.sleep(seconds)
+
+
+@dataclass
+class RecordingWatch:
+    """Keeps what routing tells.
+
+    Attributes:
+        attempts: With what was asked for, and whether another followed.
+        circuits: Each time that a breaker may have changed: target and circuit.
+        ejections: Alias and target.
+    """
+
+    attempts: list[tuple[str, Attempt, bool]] = field(default_factory=list)
+    circuits: list[tuple[str, Circuit]] = field(default_factory=list)
+    ejections: list[tuple[str, str]] = field(default_factory=list)
+
+    def attempted(self, asked: str, attempt: Attempt, *, next_one: bool) -> None:
+        """See `RoutingWatch`."""
+        self.attempts.append((asked, attempt, next_one))
+
+    def circuit(self, target: str, circuit: Circuit) -> None:
+        """See `RoutingWatch`."""
+        self.circuits.append((target, circuit))
+
+    def ejected(self, alias: str, target: str) -> None:
+        """See `RoutingWatch`."""
+        self.ejections.append((alias, target))
 
 
 def asking(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncGenerator, Sequence
 
     from pagi_gateway.domain.capabilities import Capabilities
     from pagi_gateway.domain.effects import EffectName, KnownAnswer
-    from pagi_gateway.domain.model import Delta, ModelInfo, Plan, PlanRequest
+    from pagi_gateway.domain.model import Attempt, Circuit, Delta, ModelInfo, Plan, PlanRequest
+    from pagi_gateway.domain.prices import ModelPrice, PricedModel
 
 
 class Answerer(Protocol):
@@ -64,8 +66,47 @@ class AnswerLedger(Protocol):
         """Keeps an answer: for `find` at once, durably a moment later."""
 
 
+class PriceList(Protocol):
+    """A list of prices that somebody maintains."""
+
+    def known(self, model: PricedModel) -> ModelPrice | None:
+        """The price, if `learn` has found one."""
+
+    async def learn(self, models: Sequence[PricedModel]) -> None:
+        """Looks the models up; never fails. What is looked up once is not looked up again for a time."""
+
+
 class EffectFigures(Protocol):
     """Counts what became of calls with an effect id."""
 
     def effect(self, outcome: str) -> None:
         """`asked`, `joined` or `replayed`."""
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> float:
+        """Seconds since some moment; they only go up."""
+
+    def wall(self) -> float:
+        """Seconds since 1970-01-01 UTC."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits."""
+
+    async def wait(self, signal: asyncio.Future[None], seconds: float) -> None:
+        """Waits for the signal, and no longer than that."""
+
+
+class RoutingWatch(Protocol):
+    """Is told what routing does."""
+
+    def attempted(self, asked: str, attempt: Attempt, *, next_one: bool) -> None:
+        """A call of a target ended; `next_one` is whether another is made for the request, which asked for `asked`."""
+
+    def circuit(self, target: str, circuit: Circuit) -> None:
+        """The breaker of a target may have changed."""
+
+    def ejected(self, alias: str, target: str) -> None:
+        """A target is left alone for a while, because the others of its alias do better."""
