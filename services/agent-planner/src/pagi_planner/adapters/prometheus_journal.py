@@ -46,6 +46,6 @@ class PrometheusJournal:
         """Waits until everything appended so far is durable."""
         await self._journal.sync(run_id)
 
-    async def events(self, run_id: str) -> Sequence[Event]:
+    async def events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[Event]:
         """The events of a run in order."""
-        return await self._journal.events(run_id)
+        return await self._journal.events(run_id, after=after, limit=limit)

@@ -100,9 +100,12 @@ class SqliteJournal:
         """
         await self._writing().sync(run_id)
 
-    async def events(self, run_id: str) -> Sequence[Event]:
+    async def events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[Event]:
         """The events of a run in order."""
-        rows = await self._read(f"SELECT {COLUMNS} FROM audit_log WHERE run_id = ? ORDER BY seq", (run_id,))  # noqa: S608
+        rows = await self._read(
+            f"SELECT {COLUMNS} FROM audit_log WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
+            (run_id, after, -1 if limit is None else limit),
+        )
         return [event_of(row) for row in rows]
 
     async def runs(self, *, limit: int, before: str = "", session_id: str = "") -> Sequence[RunSummary]:

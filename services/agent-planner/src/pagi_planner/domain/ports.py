@@ -161,8 +161,13 @@ class Journal(Protocol):
             JournalError: An event of this run could not be written; the run may not go on.
         """
 
-    async def events(self, run_id: str) -> Sequence[Event]:
+    async def events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[Event]:
         """The events of a run in order; none where there is no such run.
+
+        Args:
+            run_id: Which run.
+            after: Only events behind this place in the run.
+            limit: At most this many; None: all.
 
         Raises:
             JournalError: It could not be read.

@@ -49,9 +49,10 @@ class ListJournal:
     async def sync(self, run_id: str) -> None:
         """Has nothing to wait for."""
 
-    async def events(self, run_id: str) -> Sequence[Event]:
+    async def events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[Event]:
         """The events of the run so far."""
-        return list(self._events.get(run_id, ()))
+        found = [event for event in self._events.get(run_id, ()) if event.seq > after]
+        return found[:limit]
 
 
 class SystemClock:
