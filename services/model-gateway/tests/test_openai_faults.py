@@ -93,16 +93,16 @@ async def test_statuses_become_typed_errors(
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({}, 1.0),
+        ({}, None),
         ({"Retry-After": "0.5"}, 0.5),
-        ({"Retry-After": "soon"}, 1.0),
-        ({"Retry-After": "-3"}, 1.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "-3"}, None),
         ({"Retry-After": "9999999"}, 3600.0),
         ({"retry-after-ms": "250", "Retry-After": "9"}, 0.25),
         ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
     ],
 )
-def test_retry_after_is_read(headers: dict[str, str], seconds: float) -> None:
+def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_s(headers) == seconds
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pagi.gateway.v1 import gateway_pb2 as pb
 from pagi.gateway.v1 import gateway_pb2_grpc
 from pagi_chassis import correlation, deadline
 
-from pagi_gateway.convert import event_to_proto, model_to_proto, plan_request_from_proto, plan_to_proto
+from pagi_gateway.convert import broken_to_proto, event_to_proto, model_to_proto, plan_request_from_proto, plan_to_proto
+from pagi_gateway.domain.errors import ProviderFaultError, outcome_of
 from pagi_gateway.domain.model import Caller
 
 if TYPE_CHECKING:
@@ -42,12 +44,18 @@ class ModelGatewayServicer(gateway_pb2_grpc.ModelGatewayServicer):
     async def StreamPlan(  # noqa: N802
         self, request: pb.StreamPlanRequest, context: Context
     ) -> AsyncIterator[pb.StreamPlanResponse]:
-        """Answers with deltas, then with the whole plan."""
+        """Answers with deltas, then with the whole plan; a stream that breaks ends with what was received."""
         asked = plan_request_from_proto(request.plan, caller=_caller(context))
         # Closed here, so that a caller who leaves closes the provider's socket at once.
         async with aclosing(self._gateway.stream(asked, timeout_s=deadline.within(math.inf))) as events:
-            async for event in events:
-                yield event_to_proto(event)
+            try:
+                async for event in events:
+                    yield event_to_proto(event)
+            except ProviderFaultError as error:
+                if error.received is not None:
+                    received = replace(error.received, attempts=error.attempts)
+                    yield broken_to_proto(outcome_of(error), error.message, received)
+                raise
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
         """Lists the models that can be asked."""

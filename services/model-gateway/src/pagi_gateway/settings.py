@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pagi_chassis.settings import ServiceSettings
+from pagi_chassis.settings import ENV_FILE, ServiceSettings
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 OFFICIAL_OPENAI_URL = "https://api.openai.com/v1"
@@ -95,6 +96,18 @@ class GatewaySettings(ServiceSettings):
         gt=0,
         description="Longest time between two pieces of a stream's answer, in seconds, even if keepalives come.",
     )
+    llm_attempts: int = Field(
+        default=3,
+        ge=1,
+        le=20,
+        description="Calls that one request may cost where a provider has no room, fails or cannot be reached;"
+        " models.yaml says it for its own aliases.",
+    )
+    models_path: Path | None = Field(
+        default=None,
+        description="YAML file that says who is asked, under which names, and what happens where one fails;"
+        " docs/models.md has the format. Unset: models.yaml in the working directory, if there is one.",
+    )
     otel_instrumentation_genai_capture_message_content: bool = Field(
         default=False,
         description="Write what was asked and answered into the spans of models: it may hold what people would not"
@@ -152,6 +165,17 @@ def is_url(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("give a URL with http:// or https:// and a host")
     return value.rstrip("/")
+
+
+def variable(name: str) -> str:
+    """The text of a variable that models.yaml names, from the environment or else `.env`; empty where it is unset."""
+    if text := os.environ.get(name):
+        return text
+    if not ENV_FILE.is_file():
+        return ""
+    from dotenv import dotenv_values
+
+    return dotenv_values(ENV_FILE, encoding="utf-8").get(name) or ""
 
 
 def with_provider(provider: str) -> type[GatewaySettings]:

@@ -66,15 +66,13 @@ def error_for(status: int, headers: Mapping[str, str], body: bytes, endpoint: En
             return ProviderAccessError(
                 f"{place} has no credit left for the key in {endpoint.key_variable}{_after(reason)}"
             )
-        wait = retry_after_s(headers)
-        return ProviderBusyError(f"{place} limits the rate{_after(reason)}", retry_after_s=wait)
+        return ProviderBusyError(f"{place} limits the rate{_after(reason)}", retry_after_s=retry_after_s(headers))
     if 300 <= status < 400:
         where = headers.get("Location", "elsewhere")
         return ProviderAccessError(f"{place} redirects to {where}; set {endpoint.url_variable} to the final address")
     if status < 500 and status != 409:
         return ProviderRejectedError(f"{place} refused the request ({status}){_after(reason)}")
-    wait = retry_after_s(headers)
-    return ProviderDownError(f"{place} failed ({status}){_after(reason)}", retry_after_s=wait)
+    return ProviderDownError(f"{place} failed ({status}){_after(reason)}", retry_after_s=retry_after_s(headers))
 
 
 def error_in_answer(error: Any, endpoint: Endpoint, model: str) -> PagiError:
@@ -111,14 +109,14 @@ def decoded(decode: Callable[[bytes], T], body: bytes, endpoint: Endpoint, conte
         raise unreadable(content_type, body, endpoint, str(error)) from error
 
 
-def retry_after_s(headers: Mapping[str, str], default: float = 1.0) -> float:
-    """Seconds to wait, from `retry-after-ms` or `Retry-After` (RFC 9110, 10.2.3: seconds or a date)."""
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `Retry-After` (RFC 9110, 10.2.3: seconds or a date), if it is said."""
     if (wait := _seconds(headers.get("retry-after-ms", ""))) is not None:
         return min(wait / 1000, _LONGEST_WAIT_S)
     written = headers.get("Retry-After", "")
     if (wait := _seconds(written)) is None:
         wait = _until(written)
-    return default if wait is None else min(max(wait, 0.0), _LONGEST_WAIT_S)
+    return None if wait is None else min(max(wait, 0.0), _LONGEST_WAIT_S)
 
 
 def _seconds(text: str) -> float | None:

@@ -12,11 +12,13 @@ from pagi_gateway.adapters.http_errors import error_for
 from pagi_gateway.domain.errors import ProviderAnswerError, ProviderDownError, ProviderTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     import aiohttp
 
     from pagi_gateway.adapters.http_endpoint import Endpoint
+
+    Heard = Callable[[Mapping[str, str]], None]
 
 LARGEST_ANSWER_BYTES = 32 * 1024 * 1024
 _KEEP_ALIVE_S = 30.0
@@ -62,14 +64,21 @@ class HttpRoad:
         endpoint: The server.
         connect_timeout_s: Longest time to connect.
         largest_bytes: An answer of more is refused.
+        heard: Is told the headers of every answer, whatever its status.
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, connect_timeout_s: float, largest_bytes: int = LARGEST_ANSWER_BYTES
+        self,
+        endpoint: Endpoint,
+        *,
+        connect_timeout_s: float,
+        largest_bytes: int = LARGEST_ANSWER_BYTES,
+        heard: Heard | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
         self._largest = largest_bytes
+        self._heard = heard
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -130,6 +139,8 @@ class HttpRoad:
             except TimeoutError as error:
                 raise self._late(error, deadline, first_s) from error
             try:
+                if self._heard is not None:
+                    self._heard(response.headers)
                 if response.status != 200:
                     refused = await self.read(response, deadline)
                     raise error_for(response.status, response.headers, refused, self.endpoint, model)

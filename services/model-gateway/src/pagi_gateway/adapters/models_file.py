@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pagi_chassis.component import StartError
 from pydantic import Field, ValidationError
 
 from pagi_gateway.adapters.models_sections import Alias, Name, RoutingSection, Section, TargetSection
 from pagi_gateway.adapters.yaml_lines import Lined, Place, YamlError, read_yaml
 from pagi_gateway.domain.models_config import ModelsConfig
-from pagi_gateway.domain.routes import Routes
+from pagi_gateway.domain.routes import Habits, Routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ _LARGEST_BYTES = 1 << 20
 DEFAULT = "default"
 
 
-class ModelsFileError(Exception):
+class ModelsFileError(StartError):
     """The file cannot be used; the text has a line for each fault: file, line, place, what is wrong, what to do."""
 
 
@@ -32,10 +33,12 @@ class ModelsFile(Section):
 
     def made(self) -> ModelsConfig:
         """What it becomes."""
+        habits = self.routing.over(Habits())
         routes = Routes(
             targets={name: section.made(name) for name, section in self.targets.items()},
-            aliases={name: section.made(name, self.routing) for name, section in self.aliases.items()},
+            aliases={name: section.made(name, habits) for name, section in self.aliases.items()},
             default=DEFAULT,
+            habits=habits,
             breaker=self.routing.breaker.made(),
             ejection=self.routing.ejection.made(),
         )

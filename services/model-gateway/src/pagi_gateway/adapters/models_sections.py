@@ -1,5 +1,6 @@
 """The sections of `models.yaml` that say who is asked: their members, and what each becomes."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -10,6 +11,7 @@ from pagi_gateway.domain.routes import (
     Choice,
     EjectionRules,
     Fault,
+    Habits,
     RateLimits,
     Route,
     Target,
@@ -101,7 +103,7 @@ def _alias(value: Any) -> Any:
     return {"targets": value} if isinstance(value, list) else {"targets": [value]} if isinstance(value, str) else value
 
 
-class Habits(Section):
+class HabitsSection(Section):
     """How targets are chosen: for one alias, or in `routing` for all that do not say otherwise."""
 
     balance: BalanceName | None = None
@@ -109,18 +111,19 @@ class Habits(Section):
     longest_wait_seconds: float | None = Field(default=None, ge=0, le=600)
     fail_over_on: list[FaultName] | None = None
 
-    def changed(self) -> dict[str, Any]:
-        """The members of a route that are said here."""
+    def over(self, habits: Habits) -> Habits:
+        """The habits, but for what is said here."""
         said = {
             "balance": None if self.balance is None else Balance(self.balance),
             "attempts": self.attempts,
             "longest_wait_s": self.longest_wait_seconds,
             "fail_over_on": None if self.fail_over_on is None else frozenset(map(Fault, self.fail_over_on)),
         }
-        return {name: value for name, value in said.items() if value is not None}
+        changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+        return replace(habits, **changes)
 
 
-class AliasSection(Habits):
+class AliasSection(HabitsSection):
     """One of `aliases`; a list of targets alone will do, and then each is asked after the one before it."""
 
     targets: list[Annotated[ChoiceSection, BeforeValidator(_entry)]] = Field(min_length=1)
@@ -138,7 +141,7 @@ class AliasSection(Habits):
             for number, entry in enumerate(self.targets, start=1)
         )
         ordered = tuple(sorted(choices, key=lambda choice: choice.order))
-        return Route(name, ordered, **{**habits.changed(), **self.changed()})
+        return Route(name, ordered, self.over(habits))
 
 
 class BreakerSection(Section):
@@ -167,7 +170,7 @@ class EjectionSection(Section):
         return EjectionRules(self.window_seconds, self.at_least, self.error_share, self.at_most, self.rest_seconds)
 
 
-class RoutingSection(Habits):
+class RoutingSection(HabitsSection):
     """`routing`: for all aliases."""
 
     breaker: BreakerSection = BreakerSection()

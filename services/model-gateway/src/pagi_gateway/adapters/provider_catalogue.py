@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pagi_chassis.lifecycle import StartError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from pagi_gateway.adapters.http_provider import Dialect
+    from pagi_gateway.adapters.http_road import Heard
     from pagi_gateway.adapters.http_stream import Patience
     from pagi_gateway.settings import GatewaySettings
 
@@ -35,8 +37,22 @@ class RemoteProvider(ModelSource, Protocol):
         """Raises where nobody listens at the address."""
 
 
-def provider_of(name: str, settings: GatewaySettings) -> ModelSource:
+def provider_of(
+    name: str,
+    settings: GatewaySettings,
+    *,
+    heard: Heard | None = None,
+    key_variable: str = "",
+    url_variable: str = "",
+) -> ModelSource:
     """Makes the provider of that name; its packages are imported only here.
+
+    Args:
+        name: As `LLM_PROVIDER` spells it.
+        settings: What it is asked with.
+        heard: Is told the headers of every answer.
+        key_variable: Named where the key is not accepted, if it is not the provider's own.
+        url_variable: Named where nobody speaks the API at the address, if it is not the provider's own.
 
     Raises:
         StartError: The script of the scripted provider is wrong, or the provider's package is not installed.
@@ -49,7 +65,14 @@ def provider_of(name: str, settings: GatewaySettings) -> ModelSource:
         return _scripted(settings)
     if name == "bedrock":
         return _bedrock(settings)
-    return _remote(_ENDPOINTS[name](settings), settings)
+    endpoint = _ENDPOINTS[name](settings)
+    if key_variable or url_variable:
+        endpoint = replace(
+            endpoint,
+            key_variable=key_variable or endpoint.key_variable,
+            url_variable=url_variable or endpoint.url_variable,
+        )
+    return _remote(endpoint, settings, heard)
 
 
 def _scripted(settings: GatewaySettings) -> ModelSource:
@@ -75,11 +98,11 @@ def _bedrock(settings: GatewaySettings) -> ModelSource:
     )
 
 
-def _remote(endpoint: Endpoint, settings: GatewaySettings) -> ModelSource:
+def _remote(endpoint: Endpoint, settings: GatewaySettings, heard: Heard | None) -> ModelSource:
     from pagi_gateway.adapters.http_provider import HttpProvider
     from pagi_gateway.adapters.http_road import HttpRoad
 
-    road = HttpRoad(endpoint, connect_timeout_s=settings.llm_connect_timeout_seconds)
+    road = HttpRoad(endpoint, connect_timeout_s=settings.llm_connect_timeout_seconds, heard=heard)
     return HttpProvider(road, _dialect(endpoint, settings), patience=_patience(settings))
 
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from pagi_gateway.domain.capabilities import Capabilities
     from pagi_gateway.domain.model import Delta, ModelInfo, PlanRequest
-    from pagi_gateway.domain.ports import Provider
+    from pagi_gateway.domain.ports import ModelSource
 
 REQUESTS = Counter("pagi_gateway_requests", "Answers asked of a model", ["provider", "model", "outcome"])
 TOKENS = Counter("pagi_gateway_tokens", "Tokens read and written", ["provider", "model", "direction"])
@@ -91,11 +92,15 @@ class TelemetryProvider:
     Args:
         inner: Who answers.
         contents: Whether spans hold what was asked and answered.
+        target: The name of the target that it is, for the spans; empty for none.
     """
 
-    def __init__(self, inner: Provider, *, contents: bool = False) -> None:
+    def __init__(self, inner: ModelSource, *, contents: bool = False, target: str = "") -> None:
         self._inner = inner
         self._contents = contents
+        self._attributes = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": inner.name}
+        if target:
+            self._attributes["pagi.target"] = target
         self._labels = {inner.default_model}
 
     @property
@@ -126,17 +131,17 @@ class TelemetryProvider:
                         call.began()
                     yield event
 
+    def capabilities(self, model: str) -> Capabilities:
+        """What the model can do."""
+        return self._inner.capabilities(model)
+
     async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
         """Lists the inner provider's models; not measured, since no model works for it."""
         return await self._inner.models(timeout_s=timeout_s)
 
     @contextmanager
     def _call(self, request: PlanRequest) -> Iterator[_Call]:
-        attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": self.name,
-            "gen_ai.request.model": request.model,
-        }
+        attributes = {**self._attributes, "gen_ai.request.model": request.model}
         with telemetry.span(f"chat {request.model}", "client", attributes) as span:
             call = _Call(span, self.name, contents=self._contents and span is not INVALID_SPAN)
             if call.contents:

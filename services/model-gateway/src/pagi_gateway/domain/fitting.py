@@ -61,6 +61,10 @@ class FittingProvider:
                 elif (delta := fitted.delta(event)) is not None:
                     yield delta
 
+    def capabilities(self, model: str) -> Capabilities:
+        """What the model can do."""
+        return self._source.capabilities(model)
+
     async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
         """The source's models."""
         return await self._source.models(timeout_s=timeout_s)

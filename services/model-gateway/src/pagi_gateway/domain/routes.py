@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -62,6 +61,7 @@ class Target:
         api: `chat` or `responses`, for openai; empty for what the settings say.
         timeouts: For one attempt.
         limits: What it may be asked.
+        unguarded: It is asked whatever it did before.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Target:
     api: str = ""
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: RateLimits = field(default_factory=RateLimits)
+    unguarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +85,35 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Habits:
+    """How a request gets its answer.
+
+    Attributes:
+        balance: How those of one order share the load.
+        attempts: How many calls one request may cost.
+        longest_wait_s: How long a request waits for a target that rests or is full, when no other is free.
+        fail_over_on: After which faults another call is made.
+    """
+
+    balance: Balance = Balance.WEIGHTED
+    attempts: int = 3
+    longest_wait_s: float = 2.0
+    fail_over_on: frozenset[Fault] = frozenset(Fault) - {Fault.NOT_FOUND}
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """What a name that callers ask for leads to.
 
     Attributes:
         name: The alias.
-        choices: Who may answer, never empty.
-        balance: How those of one order share the load.
-        attempts: How many calls one request may cost.
-        longest_wait_s: How long a request waits for a target that rests or is busy, when no other is free.
-        fail_over_on: After which faults the next target is asked.
+        choices: Who may answer, never empty, those of smaller orders first.
+        habits: How.
     """
 
     name: str
     choices: tuple[Choice, ...]
-    balance: Balance = Balance.WEIGHTED
-    attempts: int = 3
-    longest_wait_s: float = 2.0
-    fail_over_on: frozenset[Fault] = frozenset(Fault) - {Fault.NOT_FOUND}
+    habits: Habits = field(default_factory=Habits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +157,8 @@ class Routes:
     Attributes:
         targets: By name.
         aliases: By name; a target can also be asked by its own name, or by the name of its model.
-        default: The alias that is asked where a request names none.
+        default: The alias, or model, that is asked where a request names none.
+        habits: For targets that are asked by their own name or by their model's.
         breaker: For every target.
         ejection: For every alias.
     """
@@ -153,14 +166,10 @@ class Routes:
     targets: Mapping[str, Target]
     aliases: Mapping[str, Route]
     default: str
+    habits: Habits = field(default_factory=Habits)
     breaker: BreakerRules = field(default_factory=BreakerRules)
     ejection: EjectionRules = field(default_factory=EjectionRules)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", MappingProxyType(dict(self.targets)))
         object.__setattr__(self, "aliases", MappingProxyType(dict(self.aliases)))
-
-
-# A breaker that never opens: for the offline providers, whose faults are made on purpose.
-NO_BREAKER = BreakerRules(failures=10**9, rest_s=0.0)
-NO_EJECTION = EjectionRules(at_least=10**9, window_s=math.inf)

@@ -74,7 +74,9 @@ class StructuredAnswer:
         _, fault = misfit(text, self.schema_json)
         if fault:
             cut = ", cut off at its limit of tokens" if plan.finish_reason is FinishReason.LENGTH else ""
-            raise WrongShapeError(f"{plan.provider} ({plan.model}) gave an answer of the wrong form{cut}: {fault}")
+            error = WrongShapeError(f"{plan.provider} ({plan.model}) gave an answer of the wrong form{cut}: {fault}")
+            error.usage = plan.usage
+            raise error
         return plan if text is plan.text else replace(plan, text=text)
 
     def _without_tool(self, plan: Plan) -> Plan:

@@ -1,0 +1,262 @@
+"""Asks one target after another until one answers, within the caller's time."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pagi_chassis.errors import PagiError
+
+from pagi_gateway.domain.errors import ProviderFaultError, outcome_of
+from pagi_gateway.domain.model import Attempt, Plan
+from pagi_gateway.domain.received import plan_of
+from pagi_gateway.domain.trip import Trip
+from pagi_gateway.domain.verdicts import verdict_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from pagi_gateway.domain.balancing import Random
+    from pagi_gateway.domain.board import Board
+    from pagi_gateway.domain.live_target import LiveTarget, Passage
+    from pagi_gateway.domain.model import Delta, ModelInfo, PlanRequest, Usage
+    from pagi_gateway.domain.ports import Clock, RoutingWatch
+
+
+class Router:
+    """Answers as one of the targets does that the request's model leads to.
+
+    Args:
+        board: Whom every name leads to; `use` puts another in its place, and requests that are on their way stay
+            with theirs.
+        clock: Time.
+        random: Chance.
+        watch: Is told of every attempt.
+    """
+
+    def __init__(self, board: Board, *, clock: Clock, random: Random, watch: RoutingWatch) -> None:
+        self.board = board
+        self._clock = clock
+        self._random = random
+        self._watch = watch
+
+    @property
+    def name(self) -> str:
+        """Of the one provider, where there is one."""
+        return "router"
+
+    @property
+    def default_model(self) -> str:
+        """What is asked where a request names none."""
+        return self.board.routes.default
+
+    def use(self, board: Board) -> None:
+        """From now on requests go this way."""
+        self.board = board
+
+    async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
+        """Answers, by as many calls as it takes and as are allowed.
+
+        Raises:
+            ModelNotFoundError: The name leads nowhere.
+            PagiError: What the only target met, or what all of them did; with every attempt.
+        """
+        trip = Trip(request, self.board.route_of(request.model), self._clock.now() + timeout_s)
+        while (target := await self._next(trip)) is not None:
+            call = _Call(self, trip, target)
+            try:
+                plan = await target.source.plan(call.request, timeout_s=call.timeout_s)
+            except PagiError as error:
+                if not call.failed(error):
+                    raise trip.ended(error, self._clock.now()) from error
+            except BaseException:
+                call.left()
+                raise
+            else:
+                if not call.answered(plan):
+                    return replace(plan, attempts=trip.attempts)
+        assert trip.fallback is not None
+        return replace(trip.fallback, attempts=trip.attempts)
+
+    async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
+        """Answers in deltas of one target; raises as `plan` does, and after the first delta what that target met."""
+        trip = Trip(request, self.board.route_of(request.model), self._clock.now() + timeout_s)
+        while True:
+            target = await self._next(trip)
+            assert target is not None
+            call = _Call(self, trip, target)
+            received: list[Delta] = []
+            try:
+                async with aclosing(target.source.stream(call.request, timeout_s=call.timeout_s)) as events:
+                    async for event in events:
+                        if isinstance(event, Plan):
+                            call.answered(event, last=True)
+                            event = replace(event, attempts=trip.attempts)
+                        else:
+                            received.append(event)
+                        yield event
+                return
+            except PagiError as error:
+                if received:
+                    raise call.broke(error, received) from error
+                if not call.failed(error):
+                    raise trip.ended(error, self._clock.now()) from error
+            finally:
+                # Its caller, or the caller's caller, may have left: at any place above.
+                call.left()
+
+    async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
+        """Lists the aliases and models that can be asked for, with the state of their targets."""
+        known = self.board.infos(self._clock.now())
+        if self.board.anything is None:
+            return known
+        states = {info.name: info.targets for info in known}
+        listed = await self.board.anything.members[0].source.models(timeout_s=timeout_s)
+        return [replace(info, targets=states.get(info.name, ())) for info in listed]
+
+    async def _next(self, trip: Trip) -> LiveTarget | None:
+        """Who is asked next; None where nobody is and an answer was set aside.
+
+        Raises:
+            PagiError: Nobody can be asked in time.
+        """
+        while True:
+            now = self._clock.now()
+            if now >= trip.deadline:
+                raise trip.late(now)
+            target = trip.route.choose(now, trip.tokens, but=trip.out, key=trip.request.cache_key)
+            if target is not None:
+                return target
+            if trip.fallback is not None:
+                return None
+            wait = trip.wait_s(now, self._random())
+            if wait > min(trip.patience_s, trip.deadline - now):
+                raise trip.nobody(now)
+            await self._pause(trip, wait)
+            trip.next_turn(self._clock.now() - now)
+
+    async def _pause(self, trip: Trip, wait_s: float) -> None:
+        """Waits; where a target is full, also for a call of it to end."""
+        full = [target for target in trip.route.members if target.is_full]
+        if not full:
+            await self._clock.sleep(wait_s)
+            return
+        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for target in full:
+            target.waiting.append(room)
+        try:
+            await self._clock.wait(room, wait_s)
+        except BaseException:
+            if room.done():
+                # The room that was made for this request is another's.
+                full[0].wake()
+            raise
+        finally:
+            room.cancel()
+            for target in full:
+                if room in target.waiting:
+                    target.waiting.remove(room)
+
+
+class _Call:
+    """One call of a target: entered when it is made, and ended once, in one of four ways."""
+
+    __slots__ = ("_began", "_ended", "_passage", "_router", "_target", "_trip", "_wall", "request", "timeout_s")
+
+    def __init__(self, router: Router, trip: Trip, target: LiveTarget) -> None:
+        clock = router._clock
+        self._router = router
+        self._trip = trip
+        self._target = target
+        self._began = now = clock.now()
+        self._wall = clock.wall()
+        self._passage: Passage = target.enter(now, trip.tokens)
+        self._ended = False
+        asked = trip.request
+        # Where any model may be named, the request names it; else the target does.
+        anything = router.board.anything is trip.route
+        self.request = asked if anything or asked.model == target.model else replace(asked, model=target.model)
+        left = trip.deadline - now
+        self.timeout_s = left if target.total_s is None else min(left, target.total_s)
+
+    def answered(self, plan: Plan, *, last: bool = False) -> bool:
+        """Ends it with an answer; returns whether another target is to be asked nevertheless."""
+        self._ended = True
+        usage = plan.usage
+        used = float(usage.input_tokens + usage.output_tokens) if usage.reported else None
+        self._target.answered(self._router._clock.now(), self._passage, used)
+        if self._passage.probe:
+            self._tell_circuit()
+        another = not last and self._trip.wants_another(plan)
+        if another:
+            self._note("WrongShape", "the arguments of a tool call are no JSON object", usage, next_one=True)
+            self._trip.set_aside(self._target, plan)
+        else:
+            self._note("ok", "", usage, next_one=False)
+        return another
+
+    def failed(self, error: PagiError, *, final: bool = False) -> bool:
+        """Ends it with a failure; returns whether another call may be made."""
+        self._ended = True
+        clock, target = self._router._clock, self._target
+        now = clock.now()
+        verdict = verdict_of(error, in_time=now < self._trip.deadline)
+        target.failed(now, self._passage, verdict)
+        usage = error.usage if isinstance(error, ProviderFaultError) else None
+        if not verdict.sent:
+            return self._trip.failed(target, error, verdict)
+        attempt = self._attempt(outcome_of(error), error.message, usage)
+        target.last_error = attempt
+        self._trip.attempts = (*self._trip.attempts, attempt)
+        next_one = self._trip.failed(target, error, verdict) and not final
+        self._router._watch.attempted(self._trip.route.route.name, attempt, next_one=next_one)
+        if verdict.counts:
+            self._judge(now)
+        return next_one
+
+    def broke(self, error: PagiError, received: list[Delta]) -> PagiError:
+        """Ends it in the middle of a stream; returns the error, with what was received."""
+        self.failed(error, final=True)
+        if isinstance(error, ProviderFaultError):
+            error.received = plan_of(received, model=self.request.model, provider=self._target.provider)
+            error.attempts = self._trip.attempts
+        return error
+
+    def left(self) -> None:
+        """Ends it without a word on the target, where it has not ended yet."""
+        if not self._ended:
+            self._ended = True
+            self._target.left(self._passage)
+
+    def _judge(self, now: float) -> None:
+        self._tell_circuit()
+        for route in self._router.board.routes_with(self._target):
+            if route.judge(self._target, now):
+                self._router._watch.ejected(route.route.name, self._target.name)
+
+    def _tell_circuit(self) -> None:
+        target = self._target
+        self._router._watch.circuit(target.name, target.breaker.circuit(self._router._clock.now()))
+
+    def _note(self, outcome: str, message: str, usage: Usage, *, next_one: bool) -> None:
+        attempt = self._attempt(outcome, message, usage)
+        self._trip.attempts = (*self._trip.attempts, attempt)
+        if message:
+            self._target.last_error = attempt
+        self._router._watch.attempted(self._trip.route.route.name, attempt, next_one=next_one)
+
+    def _attempt(self, outcome: str, message: str, usage: Usage | None) -> Attempt:
+        latency_ms = (self._router._clock.now() - self._began) * 1000
+        target = self._target
+        return Attempt(
+            target.name,
+            target.provider,
+            self.request.model,
+            outcome,
+            message,
+            latency_ms,
+            int(self._wall * 1000),
+            usage,
+        )
