@@ -6,9 +6,11 @@ import functools
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from pagi_sandbox.adapters.directory_census import DirectoryCensus
 from pagi_sandbox.adapters.directory_files import DirectoryFiles
 from pagi_sandbox.adapters.directory_workspaces import DirectoryWorkspaces
@@ -32,9 +34,17 @@ POLICY = LimitPolicy(
 )
 
 
-@pytest.fixture
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a module share its event loop, so that they can share a fork server."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def fork_runner() -> AsyncIterator[ForkRunner]:
-    """A fork server of its own."""
+    """A fork server, one for all tests of a module."""
     runner = ForkRunner(ForkServerOptions())
     await runner.start()
     yield runner
@@ -51,16 +61,32 @@ def why_no_bubblewrap() -> str:
     return f"bwrap cannot work here: {seen.stderr.strip()}" if seen.returncode else ""
 
 
-@pytest.fixture(params=["native", "bubblewrap"])
-async def every_runner(request: pytest.FixtureRequest) -> AsyncIterator[ForkRunner]:
-    """A fork server of its own for each backend."""
+@pytest.fixture(scope="module", params=["native", "bubblewrap"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each that this system has."""
     if request.param == "bubblewrap" and why_no_bubblewrap():
         pytest.skip(why_no_bubblewrap())
-    runner = ForkRunner(ForkServerOptions(backend=request.param))
-    await runner.start()
-    assert runner.isolation().backend == request.param
-    yield runner
-    await runner.stop()
+    found: str = request.param
+    return found
+
+
+@asynccontextmanager
+async def started(backend: str) -> AsyncIterator[ForkRunner]:
+    """A fork server whose jailers go as soon as they are not needed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pagi_sandbox.adapters.fork_slots._LINGER_S", 0.02)
+        runner = ForkRunner(ForkServerOptions(backend=backend))
+        await runner.start()
+        assert runner.isolation().backend == backend
+        yield runner
+        await runner.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def every_runner(backend: str) -> AsyncIterator[ForkRunner]:
+    """A fork server with each backend, for all tests of a module."""
+    async with started(backend) as runner:
+        yield runner
 
 
 DISK = DiskPolicy(quota_bytes=64 * 2**20)
@@ -72,7 +98,7 @@ def workspaces(tmp_path: Path) -> DirectoryWorkspaces:
     return DirectoryWorkspaces(tmp_path / "workspaces")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def census() -> AsyncIterator[DirectoryCensus]:
     """Of at most 500 files."""
     census = DirectoryCensus(500)
@@ -81,7 +107,7 @@ async def census() -> AsyncIterator[DirectoryCensus]:
     await census.stop()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def ledger(tmp_path: Path) -> AsyncIterator[SqliteEffectLedger]:
     """In a file of its own."""
     ledger = SqliteEffectLedger(tmp_path / "effects.db", max_age_s=3600, max_bytes=10 * 2**20)
@@ -111,7 +137,7 @@ def sandbox(
     return sandbox
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def files(workspaces: DirectoryWorkspaces, census: DirectoryCensus) -> AsyncIterator[SessionFiles]:
     """Hands out what is in them."""
     reader = DirectoryFiles()

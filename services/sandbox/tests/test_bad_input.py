@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pagi.sandbox.v1 import sandbox_pb2 as pb
 from pagi.sandbox.v1 import sandbox_pb2_grpc
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError, PagiError, ResourceExhaustedError
@@ -40,7 +41,7 @@ class Client:
         return response
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(sandbox: Sandbox, files: SessionFiles) -> AsyncIterator[Client]:
     servicer = ToolServicer(sandbox, files)
     async with serving(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, servicer, SERVICE) as connection:

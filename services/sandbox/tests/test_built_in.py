@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pagi_sandbox.adapters.fork_process import ForkServerOptions
 from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.domain.model import Limits, ToolCall, ToolOutcome, Verdict
@@ -25,7 +26,7 @@ async def run(runner: ForkRunner, tool: str, workspace: Path, **arguments: Any) 
 
 
 class TestShell:
-    @pytest.fixture
+    @pytest_asyncio.fixture(loop_scope="module")
     async def runner(self) -> AsyncIterator[ForkRunner]:
         runner = await started(BuiltInOptions(shell=True))
         yield runner

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pagi.sandbox.v1 import sandbox_pb2 as pb
 from pagi.sandbox.v1 import sandbox_pb2_grpc
 from pagi_chassis import correlation
@@ -57,7 +58,7 @@ class Client:
         return {tool.name: tool for tool in response.tools}
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(sandbox: Sandbox, files: SessionFiles) -> AsyncIterator[Client]:
     async with serving(
         sandbox_pb2_grpc.add_ToolServiceServicer_to_server, ToolServicer(sandbox, files), SERVICE

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from pagi_chassis.errors import UnavailableError
 from pagi_chassis.lifecycle import StartError
 from pagi_sandbox.adapters.fork_runner import ForkRunner
@@ -34,7 +35,7 @@ def sqlite_ledger(path: Path, **options: float) -> SqliteEffectLedger:
     )
 
 
-@pytest.fixture(params=["fake", "sqlite"])
+@pytest_asyncio.fixture(params=["fake", "sqlite"], loop_scope="module")
 async def kept(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ledger]:
     ledger = InMemoryLedger() if request.param == "fake" else sqlite_ledger(tmp_path / "new" / "effects.db")
     await ledger.start()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pagi.sandbox.v1 import sandbox_pb2 as pb
 from pagi.sandbox.v1 import sandbox_pb2_grpc
 from pagi_chassis.errors import FailedPreconditionError
@@ -39,7 +40,7 @@ _BURN = """
 import os, time
 print("so far", flush=True)
 def burn():
-    end = time.process_time() + 0.4
+    end = time.process_time() + 0.15
     while time.process_time() < end: pass
     os._exit(0)
 """
@@ -52,12 +53,14 @@ while True:
         if os.fork() == 0: burn()
         os._exit(0)
     os.wait()
-    time.sleep(0.2)
+    time.sleep(0.1)
 """
 ONE_ALONE = f"{_BURN}import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
 
 
-@pytest.fixture(params=["native L1", "native L2", "native L3", "bubblewrap auto"])
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=["native L1", "native L2", "native L3", "bubblewrap auto"]
+)
 async def runner(request: pytest.FixtureRequest) -> AsyncIterator[ForkRunner]:
     """A fork server in each profile that this system grants, with each backend."""
     backend, profile = request.param.split()
@@ -160,20 +163,20 @@ time.sleep(60)
         self, runner: ForkRunner, tmp_path: Path, code: str
     ) -> None:
         began = time.perf_counter()
-        outcome = await python(runner, tmp_path, code, replace(LIMITS, cpu_ms=600, timeout_ms=20_000))
+        outcome = await python(runner, tmp_path, code, replace(LIMITS, cpu_ms=250, timeout_ms=20_000))
         assert outcome.verdict is Verdict.TIMEOUT, outcome
-        assert "of the 600 ms of processor time" in outcome.error
+        assert "of the 250 ms of processor time" in outcome.error
         assert outcome.stdout == "so far\n"
-        # No process needs more than 0.4 s, but for the one that is alone; the kernel's own limit is 2 s for each.
+        # No process needs more than 0.15 s, but for the one that is alone; the kernel's own limit is 2 s for each.
         assert time.perf_counter() - began < 10
 
     async def test_waiting_costs_no_processor_time(self, runner: ForkRunner, tmp_path: Path) -> None:
-        outcome = await python(runner, tmp_path, "import time\ntime.sleep(0.5)", replace(LIMITS, cpu_ms=400))
+        outcome = await python(runner, tmp_path, "import time\ntime.sleep(0.3)", replace(LIMITS, cpu_ms=200))
         assert outcome.verdict is Verdict.OK, outcome
 
     async def test_one_call_does_not_pay_for_the_last(self, runner: ForkRunner, tmp_path: Path) -> None:
-        burn = "import time\nwhile time.process_time() < 0.3: pass"
-        outcomes = [await python(runner, tmp_path, burn, replace(LIMITS, cpu_ms=700)) for _ in range(4)]
+        burn = "import time\nwhile time.process_time() < 0.12: pass"
+        outcomes = [await python(runner, tmp_path, burn, replace(LIMITS, cpu_ms=300)) for _ in range(4)]
         assert [one.verdict for one in outcomes] == [Verdict.OK] * 4, outcomes
 
     async def test_the_pure_child_is_replaced_and_calls_go_on(self, runner: ForkRunner, tmp_path: Path) -> None:

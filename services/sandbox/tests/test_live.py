@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 from pagi.sandbox.v1 import sandbox_pb2 as pb
@@ -94,7 +95,7 @@ class Client:
             yield event
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(sandbox: Sandbox, files: SessionFiles) -> AsyncIterator[Client]:
     servicer = ToolServicer(sandbox, files)
     async with serving(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, servicer, SERVICE) as connection:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
 from pagi_sandbox.adapters.mcp_connection import Patience
@@ -297,7 +298,7 @@ def free_port() -> int:
 
 
 class TestHttp:
-    @pytest.fixture
+    @pytest_asyncio.fixture(loop_scope="module")
     async def url(self) -> AsyncIterator[str]:
         port = free_port()
         process = await asyncio.create_subprocess_exec(

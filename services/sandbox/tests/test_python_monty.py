@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pagi_chassis.lifecycle import StartError
 from pagi_sandbox.adapters import fork_runner
 from pagi_sandbox.adapters.fork_process import ForkServerOptions
@@ -29,7 +30,7 @@ installed = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=["L0", "auto"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["L0", "auto"])
 async def runner(request: pytest.FixtureRequest) -> AsyncIterator[ForkRunner]:
     """Without isolation, and in the highest profile that this system grants."""
     runner = ForkRunner(ForkServerOptions(profile=request.param, built_in=BuiltInOptions(monty=True)))

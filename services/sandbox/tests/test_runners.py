@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pagi_chassis.errors import UnavailableError
 from pagi_sandbox.adapters.fork_process import ForkServerOptions
 from pagi_sandbox.adapters.fork_runner import ForkRunner
@@ -21,22 +22,20 @@ from pagi_sandbox.domain.ports import CallWatcher, ToolRunner
 from pagi_sandbox.domain.tools import BuiltInOptions, built_in
 from pagi_sandbox.testing import InProcessRunner
 
-from .conftest import why_no_bubblewrap
+from .conftest import started, why_no_bubblewrap
 
 LIMITS = Limits(timeout_ms=10_000, memory_mb=512, output_bytes=100_000)
 
 
-@pytest.fixture(params=["fake", "native", "bubblewrap"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["fake", "native", "bubblewrap"])
 async def runner(request: pytest.FixtureRequest) -> AsyncIterator[ToolRunner]:
     if request.param == "fake":
         yield InProcessRunner(built_in(BuiltInOptions()))
         return
     if request.param == "bubblewrap" and why_no_bubblewrap():
         pytest.skip(why_no_bubblewrap())
-    real = ForkRunner(ForkServerOptions(backend=request.param))
-    await real.start()
-    yield real
-    await real.stop()
+    async with started(request.param) as real:
+        yield real
 
 
 class Caller:
@@ -335,7 +334,7 @@ subprocess.Popen(['sleep', '60'])
 print(os.getpid(), flush=True)
 time.sleep(60)
 """
-        outcome = await real.python(code, Limits(700, 512, 10_000))
+        outcome = await real.python(code, Limits(400, 512, 10_000))
         assert outcome.verdict is Verdict.TIMEOUT
         await eventually(lambda: idle(real), "nothing of it is left")
 
@@ -379,7 +378,7 @@ time.sleep(60)
         await eventually(lambda: idle(real), "the spares wait")
         ours, theirs = descriptors_of(os.getpid()), descriptors_of(pid)
         # Most go to a child of their own, for which bwrap starts an interpreter.
-        for batch in range(5 if real.runner.isolation().backend == "bubblewrap" else 50):  # type: ignore[attr-defined]
+        for batch in range(5 if real.runner.isolation().backend == "bubblewrap" else 20):  # type: ignore[attr-defined]
             outcomes = await asyncio.gather(*(real("math", expression=f"{batch} * 10 + {n}") for n in range(10)))
             assert [answer(one)["result"] for one in outcomes] == [batch * 10 + n for n in range(10)]
         await eventually(lambda: idle(real), "only the spares are left")
@@ -388,6 +387,12 @@ time.sleep(60)
 
 
 class TestTheForkServerDies:
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def real(self, backend: str, tmp_path: Path) -> AsyncIterator[Caller]:
+        """One of the test's own."""
+        async with started(backend) as runner:
+            yield Caller(runner, tmp_path)
+
     async def test_killed_it_is_replaced_and_the_next_call_works(self, real: Caller) -> None:
         runner = real.runner
         assert isinstance(runner, ForkRunner)
@@ -440,7 +445,7 @@ class TestTheForkServerDies:
         runner = real.runner
         assert isinstance(runner, ForkRunner)
         task = asyncio.create_task(
-            real.python("import time\nopen('ready', 'w').close()\ntime.sleep(60)", Limits(1000, 512, 1000))
+            real.python("import time\nopen('ready', 'w').close()\ntime.sleep(60)", Limits(400, 512, 1000))
         )
         await eventually((real.workspace / "ready").exists, "the tool runs")
         there = below(runner.pid)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pagi_chassis.lifecycle import StartError
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
 from pagi_sandbox.adapters.sqlite_notes import SqliteNoteStore
@@ -25,7 +26,7 @@ CONTEXT = ToolContext(Path(), session_id="s", tenant="acme", trace_id="t" * 32)
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest_asyncio.fixture(params=["memory", "sqlite"], loop_scope="module")
 async def notes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[InMemoryNotes | SqliteNoteStore]:
     store = InMemoryNotes() if request.param == "memory" else SqliteNoteStore(tmp_path / "new" / "notes.db")
     await store.start()

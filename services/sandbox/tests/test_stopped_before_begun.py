@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
+import pytest_asyncio
 from pagi_sandbox.adapters.fork_process import ForkServerOptions
 from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.domain.model import Limits, ToolCall, ToolOutcome, Verdict
@@ -16,7 +16,7 @@ from pagi_sandbox.domain.model import Limits, ToolCall, ToolOutcome, Verdict
 LIMITS = Limits(timeout_ms=10_000, memory_mb=512, output_bytes=100_000)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def runner() -> AsyncIterator[ForkRunner]:
     """One slot, so that each child takes over from the last."""
     runner = ForkRunner(ForkServerOptions(spares=1))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
 from pagi_sandbox.adapters.sqlite_todos import SqliteTodoStore
 from pagi_sandbox.domain.errors import ArgumentsError
@@ -18,7 +19,7 @@ from pagi_sandbox.testing import InMemoryTodos
 CONTEXT = ToolContext(Path(), session_id="s", tenant="acme")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest_asyncio.fixture(params=["memory", "sqlite"], loop_scope="module")
 async def todo(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Todo]:
     store = InMemoryTodos() if request.param == "memory" else SqliteTodoStore(tmp_path / "new" / "todos.db")
     await store.start()

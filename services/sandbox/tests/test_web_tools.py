@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.domain.model import Limits, ToolCall, ToolOutcome, Verdict
 from pagi_sandbox.domain.tool import ToolContext, ToolFailedError
@@ -31,7 +32,7 @@ HTML = f"""<!doctype html><html><head><title> A &amp;
 <main><article><h1>Heading</h1>{ARTICLE}</article></main><footer>Imprint</footer></body></html>"""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def web() -> AsyncIterator[LocalWeb]:
     async with local_web() as web:
         yield web

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pagi.sandbox.v1 import sandbox_pb2 as pb
 from pagi.sandbox.v1 import sandbox_pb2_grpc
 from pagi_chassis import correlation
@@ -264,7 +265,7 @@ class Client:
         return messages[0].file, b"".join(one.data for one in messages)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(sandbox: Sandbox, files: SessionFiles) -> AsyncIterator[Client]:
     servicer = ToolServicer(sandbox, files)
     async with serving(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, servicer, SERVICE) as connection:
