@@ -48,6 +48,7 @@ class ForkServerOptions:
         users: as root, the users that sessions' tools get; None: all have the service's.
         cgroup: a cgroup v2 folder that is delegated to us; empty: looked for.
         backend: what isolates: "native" or "bubblewrap".
+        programs: where the program bwrap is looked for, as in PATH.
         start_timeout_s: how long loading the tools may take, in seconds.
     """
 
@@ -61,6 +62,7 @@ class ForkServerOptions:
     users: Users | None = DEFAULT_USERS
     cgroup: str = ""
     backend: str = "native"
+    programs: str = "/usr/local/bin:/usr/bin:/bin"
     start_timeout_s: float = 20.0
 
 
@@ -97,6 +99,7 @@ class ForkServerProcess:
                 "users": [options.users.first, options.users.last] if options.users is not None else [],
                 "cgroup": options.cgroup,
                 "backend": options.backend,
+                "programs": options.programs,
             }
             self._process = subprocess.Popen(  # noqa: S603 our own interpreter, our own module
                 [sys.executable, "-I", "-X", "utf8", "-m", "pagi_sandbox.zygote", json.dumps(arguments)],

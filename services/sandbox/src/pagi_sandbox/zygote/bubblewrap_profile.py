@@ -18,7 +18,6 @@ from pagi_sandbox.zygote.seccomp import FilterOptions, build
 from pagi_sandbox.zygote.slots import Slots
 
 NAME = "bubblewrap"
-_PATH = "/usr/local/bin:/usr/bin:/bin"
 # Every option that is not as old as bubblewrap itself.
 _TRIAL = (
     "--unshare-all --die-with-parent --as-pid-1 --hostname sandbox --ro-bind / / --size 65536 --tmpfs /tmp "
@@ -40,16 +39,17 @@ def find(tools: LoadedTools, options: Mapping[str, Any]) -> Found:
 
     Args:
         tools: which are loaded again inside.
-        options: "users", "cgroup", "profile" as for the native jail; "path", "shell", "preload", "monty" of the tools.
+        options: "users", "cgroup", "profile" as for the native jail; "path", "shell", "preload", "monty" of the tools;
+            "programs", where bwrap is looked for.
 
     Raises:
         CannotWorkError: it is not installed, not allowed, or does not hold the canary.
     """
-    program = shutil.which("bwrap", path=_PATH)
+    program = shutil.which("bwrap", path=options["programs"])
     if program is None:
         raise CannotWorkError(
-            f"SANDBOX_BACKEND=bubblewrap needs the program bwrap, which is not on {_PATH}; install the package "
-            "bubblewrap, or leave SANDBOX_BACKEND at native"
+            f"SANDBOX_BACKEND=bubblewrap needs the program bwrap, which is not on {options['programs']}; install the "
+            "package bubblewrap, or leave SANDBOX_BACKEND at native"
         )
     own_user, no_user = find_users(options["users"])
     if os.geteuid() == 0 and not own_user:
@@ -114,7 +114,7 @@ def _started(command: list[str], user: int) -> tuple[int, str]:
                 os.setgroups([])
                 os.setresgid(user, user, user)
                 os.setresuid(user, user, user)
-            os.execve(command[0], command, {"PATH": _PATH})  # noqa: S606 the program that was asked for
+            os.execve(command[0], command, {})  # noqa: S606 the program that was asked for
         except OSError:
             sys.excepthook(*sys.exc_info())
         finally:

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from pagi_sandbox.domain.tool import Tool
@@ -27,6 +27,7 @@ from pagi_sandbox.zygote.loading import resolve
 def main() -> NoReturn:
     """Runs until the tool ends; the kernel then ends whatever else there is in the namespace."""
     told: dict[str, Any] = json.loads(sys.argv[1])
+    sys.path.extend(path for path in told["tools"]["path"] if path not in sys.path)
     # bwrap has set it.
     os.environ.pop("PWD", None)
     # Without a handler no signal from inside reaches process 1; and its memory and descriptors are closed to the tool.
@@ -87,24 +88,26 @@ def _confine(told: dict[str, Any]) -> None:
 def _serve(told: dict[str, Any]) -> None:
     channel = socket.socket(fileno=CALL)
     source = told["tools"]
-    sys.path.extend(path for path in source["path"] if path not in sys.path)
     options = BuiltInOptions(source["shell"], tuple(source["preload"]), source["monty"])
-    tools: dict[str, Tool] = {tool.name: tool for tool in built_in(options)}
+    tools = _Tools(built_in(options), source["references"])
     if told["pure"]:
         child.answer_all(channel, tools)
     request = child.read_request(channel)
-    told_back = answer(
-        _with_packages(tools, source["references"], request["tool"]), request, processes=told["processes"]
-    )
+    answered = answer(tools, request, processes=told["processes"])
     finish()
-    channel.sendall(told_back)
+    channel.sendall(answered)
 
 
-def _with_packages(tools: dict[str, Tool], references: Mapping[str, str], wanted: str) -> dict[str, Tool]:
-    """A package's code is loaded here only, and only where its tool is called."""
-    if wanted not in tools and wanted in references:
-        tools[wanted] = resolve(references[wanted])
-    return tools
+class _Tools(dict[str, Tool]):
+    """A package's code is loaded here only, where its tool is called; what it then does is the tool's failure."""
+
+    def __init__(self, own: Iterable[Tool], references: Mapping[str, str]) -> None:
+        super().__init__((tool.name, tool) for tool in own)
+        self._references = references
+
+    def __missing__(self, name: str) -> Tool:
+        tool: Tool = resolve(self._references[name])
+        return tool
 
 
 if __name__ == "__main__":
