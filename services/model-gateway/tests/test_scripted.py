@@ -62,6 +62,18 @@ async def test_the_place_in_the_script_follows_from_the_conversation(playing: An
         await plan(provider, after(2))
 
 
+async def test_each_answer_that_was_given_is_noted(playing: Any, tmp_path: Path) -> None:
+    fault = {"kind": "unavailable", "retry_after_s": 0, "times": 1}
+    provider = playing({"text": "one"}, {"text": "two", "fault": fault})
+    noting = ScriptedProvider(provider._script, tmp_path / "played")
+    await plan(noting, after(0))
+    with pytest.raises(ProviderDownError):
+        await plan(noting, after(1))
+    assert [each async for each in noting.stream(after(1), timeout_s=5)]
+    script = tmp_path / "script.json"
+    assert (tmp_path / "played").read_text().splitlines() == [f"{script}, line 1"] * 2, "the file has one line"
+
+
 async def test_conversations_at_the_same_time_do_not_take_each_others_lines(playing: Any) -> None:
     provider = playing({"text": "first", "delay_ms": 5}, {"text": "second"})
     plans = await asyncio.gather(*(plan(provider, after(n % 2, f"run {n}")) for n in range(20)))

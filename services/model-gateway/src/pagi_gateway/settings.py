@@ -77,6 +77,9 @@ class GatewaySettings(ServiceSettings):
     scripted_responses_path: Path | None = Field(
         default=None, description="JSON file that the scripted provider plays; docs/models.md has the format."
     )
+    scripted_played_path: Path | None = Field(
+        default=None, description="File to which the scripted provider adds each answer that it gave, for tests."
+    )
     llm_timeout_seconds: float = Field(
         default=120.0, gt=0, description="Longest time for one answer of a model, in seconds; a caller may give less."
     )

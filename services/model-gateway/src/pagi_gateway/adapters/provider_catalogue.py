@@ -82,7 +82,7 @@ def _scripted(settings: GatewaySettings) -> ModelSource:
     if settings.scripted_responses_path is None:
         raise StartError("SCRIPTED_RESPONSES_PATH: name the JSON file to play")
     try:
-        return ScriptedProvider(read_script(settings.scripted_responses_path))
+        return ScriptedProvider(read_script(settings.scripted_responses_path), settings.scripted_played_path)
     except ScriptError as error:
         raise StartError(f"SCRIPTED_RESPONSES_PATH: {error.message}") from error
 

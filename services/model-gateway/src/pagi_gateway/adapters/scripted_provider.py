@@ -31,6 +31,7 @@ from pagi_gateway.domain.words import words_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
+    from pathlib import Path
 
     from pagi_gateway.adapters.scripted_file import Fault, Line
     from pagi_gateway.domain.model import Message, PlanRequest
@@ -45,13 +46,15 @@ class ScriptedProvider:
 
     Args:
         script: Its lines, in order.
+        played: A file to which each answer that was given is added, as a line that says where it stands in the script.
     """
 
     name = "scripted"
     default_model = MODEL
 
-    def __init__(self, script: Sequence[Line]) -> None:
+    def __init__(self, script: Sequence[Line], played: Path | None = None) -> None:
         self._script = script
+        self._played = played
         self._faults_seen: OrderedDict[bytes, int] = OrderedDict()
 
     def capabilities(self, model: str) -> Capabilities:
@@ -72,6 +75,7 @@ class ScriptedProvider:
         if fault := self._fault(line, request):
             await _fail(fault, line, time)
         await time.sleep(line.word_delay_ms * len(words_of(line.text)))
+        self._note(line)
         return _plan(line, request)
 
     async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[TextDelta | Plan, None]:
@@ -86,6 +90,7 @@ class ScriptedProvider:
             await time.sleep(line.word_delay_ms)
         if fault:
             await _fail(fault, line, time)
+        self._note(line)
         yield _plan(line, request)
 
     async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
@@ -104,6 +109,11 @@ class ScriptedProvider:
             f"the script has {len(lines)} answer(s) for {prompt[:80]!r}, and number {step + 1} is asked for;"
             " add one to the file of SCRIPTED_RESPONSES_PATH"
         )
+
+    def _note(self, line: Line) -> None:
+        if self._played:
+            with self._played.open("a", encoding="utf-8") as file:
+                file.write(f"{line.at}\n")
 
     def _fault(self, line: Line, request: PlanRequest) -> Fault | None:
         """The line's fault, as long as this conversation has not met it often enough."""
