@@ -11,26 +11,34 @@ import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pagi_memory.adapters.matrix_index import MatrixIndex
 from pagi_memory.adapters.onnx_embedder import OnnxEmbedder
 from pagi_memory.domain.context import ContextAssembly
 from pagi_memory.domain.documents import Documents
 from pagi_memory.domain.history import History
 from pagi_memory.domain.indexing import Indexing
 from pagi_memory.domain.ingestion import Ingestion
+from pagi_memory.domain.learning import Learning
+from pagi_memory.domain.mind_ledger import MindLedger
 from pagi_memory.domain.personas import Personas
 from pagi_memory.domain.playbooks import Playbooks
+from pagi_memory.domain.ports import VectorIndex
 from pagi_memory.domain.query_vectors import QueryVectors
 from pagi_memory.domain.recall import Recall, Weighing
 from pagi_memory.domain.reembedding import Reembedding
 from pagi_memory.domain.serving_model import ServingModel
 from pagi_memory.domain.sessions import Sessions
-from pagi_memory.domain.standalone import InMemoryPlaybookStore
+from pagi_memory.domain.standalone_mind import InMemoryPlaybooks
+from pagi_memory.domain.task_index import TaskIndex
+from pagi_memory.servicer import MemoryServicer
 from pagi_memory.testing import (
     HashingEmbedder,
     InMemoryKnowledgeFiles,
@@ -39,6 +47,26 @@ from pagi_memory.testing import (
     InMemoryVectorIndex,
     ParagraphSplitter,
 )
+
+
+class FakePlaybooks:
+    """Playbooks on fakes: in memory, and in an index that follows."""
+
+    def __init__(
+        self, serving: ServingModel, index: VectorIndex, documents: InMemoryPassageStore, **settings: Any
+    ) -> None:
+        def those(*names: str) -> dict[str, Any]:
+            return {name: settings[name] for name in names if name in settings}
+
+        self.store = InMemoryPlaybooks(lambda: serving.identity)
+        searched = MatrixIndex(index, documents, mind=self.store, **those("small"))
+        self.ledger = MindLedger(self.store, searched)
+        self.indexing = Indexing(documents, searched, mind=self.ledger, batch=2)
+        self.tasks = TaskIndex(self.store, searched, self.ledger, self.indexing, serving, pause_s=0)
+        vectors = QueryVectors(serving, size=99)
+        shared = (self.store, self.tasks, vectors, serving)
+        self.playbooks = Playbooks(*shared, **those("least_relevance", "now"))
+        self.learning = Learning(*shared, **those("most", "same_task", "now"))
 
 
 class FakeMind:
@@ -51,12 +79,15 @@ class FakeMind:
         self.index = InMemoryVectorIndex()
         self.sessions = InMemorySessionStore()
         self.personas = Personas(self.store)
-        self.indexing = Indexing(self.store, self.index, batch=2)
         self.serving = ServingModel(self.embedder)
+        self.mind = FakePlaybooks(self.serving, self.index, self.store)
+        self.indexing = self.mind.indexing
         self.ingestion = Ingestion(
             self.files, ParagraphSplitter(), self.serving, self.store, self.indexing, self.personas
         )
-        self.reembedding = Reembedding(self.store, self.serving, self.ingestion, self.indexing, batch=2)
+        self.reembedding = Reembedding(
+            self.store, self.serving, self.ingestion, self.indexing, playbooks=self.mind.store, batch=2
+        )
         self.documents = Documents(
             self.files, self.store, self.ingestion, self.personas, self.reembedding, editors=["acme"]
         )
@@ -69,9 +100,23 @@ class FakeMind:
             weighing=Weighing(least_similarity=0.3, merge=False),
         )
         self.history = History(self.sessions)
-        self.playbooks = Playbooks(InMemoryPlaybookStore(), QueryVectors(self.embedder, size=9), self.embedder)
+        self.playbooks, self.learning = self.mind.playbooks, self.mind.learning
         self.conversations = Sessions(self.sessions)
         self.context = ContextAssembly(self.personas, self.history, self.recall, self.playbooks)
+
+    def servicer(self, **clock: Callable[[], datetime]) -> MemoryServicer:
+        domain = (self.context, self.recall, self.history, self.documents, self.conversations)
+        return MemoryServicer(*domain, self.playbooks, self.learning, **clock)
+
+
+@pytest.fixture
+def playbooks_of() -> Callable[..., FakePlaybooks]:
+    """Makes playbooks of settings."""
+
+    def make(embedder: HashingEmbedder, **settings: Any) -> FakePlaybooks:
+        return FakePlaybooks(ServingModel(embedder), InMemoryVectorIndex(), InMemoryPassageStore(), **settings)
+
+    return make
 
 
 @pytest.fixture

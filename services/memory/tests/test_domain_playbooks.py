@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError
-from pagi_memory.domain.playbook import NewPlaybook, Outcome, PlaybookState, PlaybookStep, task_of, worth
-from pagi_memory.domain.playbooks import Playbooks
-from pagi_memory.domain.query_vectors import QueryVectors
-from pagi_memory.domain.standalone import InMemoryPlaybookStore
+from pagi_memory.domain.playbook import (
+    NewPlaybook,
+    Outcome,
+    PlaybookState,
+    PlaybookStep,
+    RunRecord,
+    RunResult,
+    Trial,
+    task_of,
+    worth,
+)
 from pagi_memory.testing import HashingEmbedder
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -18,13 +28,11 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 class Mind:
     """Playbooks over fakes, with a clock that goes on by a second at each look."""
 
-    def __init__(self, **bounds: float) -> None:
+    def __init__(self, playbooks_of: Callable[..., Any], **bounds: float) -> None:
         self.embedder = HashingEmbedder()
-        self.store = InMemoryPlaybookStore()
         self.now = NOON
-        self.playbooks = Playbooks(
-            self.store, QueryVectors(self.embedder, size=99), self.embedder, now=self._tick, **bounds
-        )
+        self.fakes = playbooks_of(self.embedder, now=self._tick, **bounds)
+        self.playbooks, self.learning = self.fakes.playbooks, self.fakes.learning
 
     def _tick(self) -> datetime:
         self.now += timedelta(seconds=1)
@@ -32,12 +40,25 @@ class Mind:
 
     async def learn(self, prompt: str, run: str = "r1", tool: str = "math", tenant: str = "", **more) -> str:
         steps = more.pop("steps", [PlaybookStep(tool, "{}", "ok")])
-        made_id, _ = await self.playbooks.record(tenant, NewPlaybook(run, "", prompt, steps, **more))
+        made_id, _ = await self.learning.record(tenant, NewPlaybook(run, "", prompt, steps, **more))
         return made_id
+
+    async def count(self, tenant: str, run: str, ids: Sequence[str], outcome: Outcome) -> int:
+        return await self.learning.count_outcome(tenant, Trial(run, ids, outcome))
 
     async def fitting(self, query: str, tenant: str = "", **more) -> list[str]:
         found = await self.playbooks.fitting(tenant, query, persona="default", limit=9, **more)
         return [each.playbook.id for each in found]
+
+
+@pytest.fixture
+def mind_of(playbooks_of: Callable[..., Any]) -> Callable[..., Mind]:
+    return partial(Mind, playbooks_of)
+
+
+@pytest.fixture
+def mind(mind_of: Callable[..., Mind]) -> Mind:
+    return mind_of()
 
 
 @pytest.mark.parametrize(
@@ -60,11 +81,10 @@ def test_a_task_is_the_same_whatever_its_punctuation():
     assert task_of("?!") == "?!"
 
 
-async def test_the_same_task_again_updates_one_playbook():
-    mind = Mind()
+async def test_the_same_task_again_updates_one_playbook(mind):
     first = await mind.learn("Add 1 and 2.", "r1", cost_usd=0.5)
     assert await mind.learn("add 1 AND 2", "r2", cost_usd=0.25) == first
-    assert await mind.playbooks.record("", NewPlaybook("r2", "", "add 1 and 2", [PlaybookStep("x", "", "")])) == (
+    assert await mind.learning.record("", NewPlaybook("r2", "", "add 1 and 2", [PlaybookStep("x", "", "")])) == (
         first,
         False,
     )
@@ -72,32 +92,31 @@ async def test_the_same_task_again_updates_one_playbook():
     assert (playbook.wins, playbook.prompt, playbook.cost_usd) == (2, "add 1 AND 2", 0.25)
 
 
-async def test_nearly_the_same_meaning_with_the_same_tools_is_the_same_task():
-    mind = Mind(same_task=0.9)
+async def test_nearly_the_same_meaning_with_the_same_tools_is_the_same_task(mind_of):
+    mind = mind_of(same_task=0.9)
     first = await mind.learn("convert seven large red files into nine small green tables quickly", "r1")
     near = "convert seven large red files into nine small green tables quickly today"
     assert await mind.learn(near, "r2", tool="shell") != first
     assert await mind.learn(near + " carefully", "r3") == first
 
 
-async def test_relevance_is_weighed_by_worth():
-    mind = Mind(least_relevance=0.3)
+async def test_relevance_is_weighed_by_worth(mind_of):
+    mind = mind_of(least_relevance=0.3)
     young = await mind.learn("boil green tea water", "r1")
     proven = await mind.learn("boil black tea water", "r2", tool="shell")
     for i in range(20):
-        await mind.playbooks.count_outcome("", f"w{i}", [proven], Outcome.WIN)
+        await mind.count("", f"w{i}", [proven], Outcome.WIN)
     assert await mind.fitting("boil green tea water") == [proven, young]
     assert await mind.fitting("feed the dog") == []
     assert await mind.fitting("") == []
 
 
-async def test_one_that_keeps_losing_is_set_aside_and_can_be_restored():
-    mind = Mind()
+async def test_one_that_keeps_losing_is_set_aside_and_can_be_restored(mind):
     losing = await mind.learn("boil tea")
     for i in range(5):
-        counted = await mind.playbooks.count_outcome("", f"l{i}", [losing, losing, "gone"], Outcome.LOSS)
+        counted = await mind.count("", f"l{i}", [losing, losing, "gone"], Outcome.LOSS)
         assert counted == 1
-        assert await mind.playbooks.count_outcome("", f"l{i}", [losing], Outcome.LOSS) == 0
+        assert await mind.count("", f"l{i}", [losing], Outcome.LOSS) == 0
         assert await mind.fitting("boil tea") == ([losing] if i < 2 else [])
     [aside] = (await mind.playbooks.find("", state=PlaybookState.SET_ASIDE)).playbooks
     assert aside.reason == "lost 3 of 4 runs"
@@ -110,8 +129,7 @@ async def test_one_that_keeps_losing_is_set_aside_and_can_be_restored():
         await mind.playbooks.get("", losing)
 
 
-async def test_one_whose_tools_have_changed_is_set_aside_until_its_task_succeeds_again():
-    mind = Mind()
+async def test_one_whose_tools_have_changed_is_set_aside_until_its_task_succeeds_again(mind):
     versions = {"math": "1", "unused": "1"}
     made = await mind.learn("boil tea", tool_versions=versions)
     assert (await mind.playbooks.get("", made)).tool_versions == {"math": "1"}
@@ -124,13 +142,12 @@ async def test_one_whose_tools_have_changed_is_set_aside_until_its_task_succeeds
     assert await mind.fitting("boil tea", tool_versions={"math": "2"}) == [made]
 
 
-async def test_tenants_do_not_see_each_other():
-    mind = Mind()
+async def test_tenants_do_not_see_each_other(mind):
     ours = await mind.learn("boil tea")
     theirs = await mind.learn("boil tea", tenant="acme")
     assert ours != theirs
     assert await mind.fitting("boil tea", tenant="acme") == [theirs]
-    assert await mind.playbooks.count_outcome("acme", "r9", [ours], Outcome.LOSS) == 0
+    assert await mind.count("acme", "r9", [ours], Outcome.LOSS) == 0
     for call in (
         mind.playbooks.get("acme", ours),
         mind.playbooks.forget("acme", ours),
@@ -140,25 +157,25 @@ async def test_tenants_do_not_see_each_other():
             await call
 
 
-async def test_another_embedding_model_finds_them_too():
-    mind = Mind()
+async def test_another_embedding_model_finds_them_too(mind):
     made = await mind.learn("boil tea")
     mind.embedder.identity = "hashing-2"
+    assert await mind.fitting("boil tea") == [], "nothing of two models is compared"
+    await mind.fakes.tasks.bring_in_step()
     assert await mind.fitting("boil tea") == [made]
     assert await mind.learn("Boil tea!", "r2") == made
 
 
-async def test_the_least_worthy_give_way_where_there_are_too_many():
-    mind = Mind(most=3)
+async def test_the_least_worthy_give_way_where_there_are_too_many(mind_of):
+    mind = mind_of(most=3)
     words = ["alpha beta", "gamma delta", "epsilon zeta", "eta theta"]
     ids = [await mind.learn(text, f"r{i}", tool=f"t{i}") for i, text in enumerate(words[:3])]
-    await mind.playbooks.count_outcome("", "l", [ids[1]], Outcome.LOSS)
+    await mind.count("", "l", [ids[1]], Outcome.LOSS)
     ids.append(await mind.learn(words[3], "r3", tool="t3"))
     assert {playbook.id for playbook in (await mind.playbooks.find("")).playbooks} == {ids[0], ids[2], ids[3]}
 
 
-async def test_lists_go_on_and_search():
-    mind = Mind()
+async def test_lists_go_on_and_search(mind):
     ids = [await mind.learn(text, f"r{text}", tool=text) for text in ("alpha", "beta", "gamma")]
     page = await mind.playbooks.find("", limit=2)
     rest = await mind.playbooks.find("", limit=2, page_token=page.next_token)
@@ -183,14 +200,13 @@ STEP = PlaybookStep("math", "{}", "ok")
         (NewPlaybook("r", "", "x", [STEP], {str(i): "1" for i in range(201)}), "tool_versions"),
     ],
 )
-async def test_what_cannot_be_learned_names_its_field(new: NewPlaybook, field: str):
+async def test_what_cannot_be_learned_names_its_field(new: NewPlaybook, field: str, mind):
     with pytest.raises(InvalidArgumentError) as caught:
-        await Mind().playbooks.record("", new)
+        await mind.learning.record("", new)
     assert caught.value.field == field
 
 
-async def test_what_is_long_is_cut_and_what_no_database_holds_is_replaced():
-    mind = Mind()
+async def test_what_is_long_is_cut_and_what_no_database_holds_is_replaced(mind):
     made = await mind.learn("\ud800\0" + "x" * 5_000, steps=[PlaybookStep("math", "y" * 5_000, "z" * 5_000)])
     playbook = await mind.playbooks.get("", made)
     assert playbook.prompt.startswith("?\ufffdx")
@@ -205,11 +221,75 @@ async def test_what_is_long_is_cut_and_what_no_database_holds_is_replaced():
     ("change", "field"),
     [({"prompt": " "}, "prompt"), ({"prompt": "x" * 2_001}, "prompt"), ({"notes": "x" * 2_001}, "notes")],
 )
-async def test_what_cannot_be_changed_names_its_field(change: dict[str, str], field: str):
-    mind = Mind()
+async def test_what_cannot_be_changed_names_its_field(change: dict[str, str], field: str, mind):
     made = await mind.learn("boil tea")
     with pytest.raises(InvalidArgumentError) as caught:
         await mind.playbooks.change("", made, **change)
     assert caught.value.field == field
     assert (await mind.playbooks.change("", made, prompt="boil water", notes=" n ")).notes == "n"
     assert await mind.fitting("boil water") == [made]
+
+
+async def test_many_runs_at_once_are_kept_each_by_itself(mind: Mind):
+    made = await mind.learn("boil tea")
+    runs = [
+        RunRecord(NewPlaybook("r2", "", "feed dog", [STEP])),
+        RunRecord(NewPlaybook("r3", "", " ", [STEP])),
+        RunRecord(NewPlaybook("r4", "", "Boil tea!", [STEP]), Trial("r4", [made, "gone"], Outcome.WIN)),
+        RunRecord(trial=Trial("r5", [made], Outcome.LOSS)),
+        RunRecord(trial=Trial("r6", [made], None)),
+        RunRecord(NewPlaybook("r7", "", "x", [STEP]), Trial("r8", [made], Outcome.WIN)),
+        RunRecord(),
+        RunRecord(NewPlaybook("r9", "", "feed the DOG", [STEP])),
+        RunRecord(trial=Trial("r10", [str(i) for i in range(101)], Outcome.WIN)),
+    ]
+    results = await mind.learning.record_runs("", runs)
+    told = [r.field if isinstance(r, InvalidArgumentError) else (r.created, r.counted) for r in results]
+    assert told == [
+        (True, 0),
+        "prompt",
+        (False, 0),
+        (False, 1),
+        "outcome",
+        "outcome.run_id",
+        "runs",
+        (False, 0),
+        "playbook_ids",
+    ]
+    assert (results[2].playbook_id, results[0].playbook_id) == (made, results[7].playbook_id)
+    again = await mind.learning.record_runs("", runs)
+    assert [r for r in again if isinstance(r, RunResult) and (r.created or r.counted)] == []
+    counts = {p.prompt: (p.wins, p.losses) for p in (await mind.playbooks.find("")).playbooks}
+    assert counts == {"Boil tea!": (2, 1), "feed the DOG": (2, 0)}
+    assert await mind.learning.record_runs("", []) == []
+
+
+async def test_nearly_the_same_tasks_of_runs_that_come_together_are_one(mind_of):
+    mind = mind_of(same_task=0.9)
+    near = "convert seven large red files into nine small green tables quickly"
+    runs = [RunRecord(NewPlaybook(f"r{i}", "", text, [STEP])) for i, text in enumerate([near, f"{near} today"])]
+    first, second = await mind.learning.record_runs("", runs)
+    assert first.playbook_id == second.playbook_id
+    assert [first.created, second.created] == [True, False]
+    dog = RunRecord(NewPlaybook("r9", "dog", f"{near} now", [STEP]))
+    [other] = await mind.learning.record_runs("", [dog])
+    assert other.created, "another persona's"
+
+
+async def test_one_that_loses_in_many_runs_at_once_is_set_aside(mind: Mind):
+    made = await mind.learn("boil tea")
+    runs = [RunRecord(trial=Trial(f"l{i}", [made], Outcome.LOSS)) for i in range(4)]
+    await mind.learning.record_runs("", runs)
+    assert (await mind.playbooks.get("", made)).state is PlaybookState.SET_ASIDE
+
+
+async def test_the_vector_of_a_lesson_is_the_one_of_the_request(mind: Mind):
+    await mind.fitting("boil tea")
+    await mind.learn("boil tea")
+    await mind.learn("boil tea", "r2", tenant="acme")
+    assert mind.embedder.embedded == ["boil tea"]
+
+
+async def test_too_many_runs_are_refused_as_a_whole(mind: Mind):
+    with pytest.raises(InvalidArgumentError, match="at most 500"):
+        await mind.learning.record_runs("", [RunRecord()] * 501)

@@ -17,7 +17,7 @@ from pagi_chassis.testing import serving
 from pagi_memory.domain.ingestion import IngestPhase
 from pagi_memory.routes.application import application
 from pagi_memory.routes.knowledge import knowledge_routes
-from pagi_memory.servicer import SERVICE_NAME, MemoryServicer
+from pagi_memory.servicer import SERVICE_NAME
 from pagi_memory.testing import HashingEmbedder
 
 TEA = "Domain-KB/tea.md"
@@ -26,7 +26,7 @@ TEA = "Domain-KB/tea.md"
 @pytest.fixture
 async def rpc(mind) -> AsyncIterator[SimpleNamespace]:
     await mind.ingestion.run()
-    async with serving(memory_pb2_grpc.add_MemoryServicer_to_server, servicer_of(mind), SERVICE_NAME) as client:
+    async with serving(memory_pb2_grpc.add_MemoryServicer_to_server, mind.servicer(), SERVICE_NAME) as client:
         stub = memory_pb2_grpc.MemoryStub(client.channel)
 
         async def call(name: str, request: object, *, tenant: str = ""):
@@ -34,10 +34,6 @@ async def rpc(mind) -> AsyncIterator[SimpleNamespace]:
                 return await client.call(getattr(stub, name), request, timeout_s=5)
 
         yield SimpleNamespace(call=call, client=client, stub=stub)
-
-
-def servicer_of(mind) -> MemoryServicer:
-    return MemoryServicer(mind.context, mind.recall, mind.history, mind.documents, mind.conversations, mind.playbooks)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pagi.memory.v1 import memory_pb2_grpc
 from pagi_chassis import correlation
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError
 from pagi_chassis.testing import serving
-from pagi_memory.servicer import SERVICE_NAME, MemoryServicer
+from pagi_memory.servicer import SERVICE_NAME
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -19,9 +19,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 @pytest.fixture
 async def rpc(mind) -> AsyncIterator[SimpleNamespace]:
     await mind.ingestion.run()
-    servicer = MemoryServicer(
-        mind.context, mind.recall, mind.history, mind.documents, mind.conversations, mind.playbooks, now=lambda: NOON
-    )
+    servicer = mind.servicer(now=lambda: NOON)
     async with serving(memory_pb2_grpc.add_MemoryServicer_to_server, servicer, SERVICE_NAME) as client:
         stub = memory_pb2_grpc.MemoryStub(client.channel)
 

@@ -18,7 +18,7 @@ from pagi_chassis.testing import serving
 from pagi_memory.routes.application import application
 from pagi_memory.routes.playbooks import PlaybookRoutes
 from pagi_memory.routes.sessions import SessionRoutes
-from pagi_memory.servicer import SERVICE_NAME, MemoryServicer
+from pagi_memory.servicer import SERVICE_NAME
 
 TEXT = {"Content-Type": "text/plain"}
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -27,10 +27,7 @@ LINES = {"Content-Type": "application/x-ndjson"}
 @pytest.fixture
 async def rpc(mind) -> AsyncIterator[SimpleNamespace]:
     await mind.ingestion.run()
-    servicer = MemoryServicer(
-        mind.context, mind.recall, mind.history, mind.documents, mind.conversations, mind.playbooks
-    )
-    async with serving(memory_pb2_grpc.add_MemoryServicer_to_server, servicer, SERVICE_NAME) as client:
+    async with serving(memory_pb2_grpc.add_MemoryServicer_to_server, mind.servicer(), SERVICE_NAME) as client:
         stub = memory_pb2_grpc.MemoryStub(client.channel)
 
         class Caller:
@@ -166,6 +163,32 @@ async def test_playbooks_over_grpc(rpc) -> None:
         await rpc.GetPlaybook(id=made.id)
 
 
+async def test_runs_are_recorded_together(rpc) -> None:
+    lesson = {"run_id": "r1", "prompt": "Boil tea water", "steps": [STEP]}
+    [first] = (await rpc.RecordRuns(runs=[{"playbook": lesson}])).results
+    runs = [
+        {"playbook": lesson | {"run_id": "r2"}},
+        {"playbook": lesson | {"run_id": "r3", "prompt": ""}},
+        {"outcome": {"run_id": "r4", "playbook_ids": [first.playbook_id], "outcome": pb.RUN_OUTCOME_LOSS}},
+        {"outcome": {"run_id": "r5", "playbook_ids": [first.playbook_id]}},
+        {},
+    ]
+    results = (await rpc.RecordRuns(runs=runs)).results
+    assert [(r.code, r.field, r.playbook_id, r.counted) for r in results] == [
+        (0, "", first.playbook_id, 0),
+        (3, "prompt", "", 0),
+        (0, "", "", 1),
+        (3, "outcome", "", 0),
+        (3, "runs", "", 0),
+    ]
+    assert results[1].message == "prompt is empty."
+    playbook = (await rpc.GetPlaybook(id=first.playbook_id)).playbook
+    assert (first.created, playbook.wins, playbook.losses) == (True, 2, 1)
+    with correlation.bind(tenant="acme"):
+        theirs = (await rpc.RecordRuns(runs=[runs[2]])).results
+    assert theirs[0].counted == 0
+
+
 @pytest.mark.parametrize(
     ("method", "fields", "field"),
     [
@@ -275,7 +298,7 @@ async def test_sessions_over_http(http: httpx.AsyncClient) -> None:
 async def test_playbooks_over_http(http: httpx.AsyncClient, mind) -> None:
     from pagi_memory.domain.playbook import NewPlaybook, PlaybookStep
 
-    made, _ = await mind.playbooks.record("", NewPlaybook("r", "", "boil tea", [PlaybookStep("kettle", "{}", "hot")]))
+    made, _ = await mind.learning.record("", NewPlaybook("r", "", "boil tea", [PlaybookStep("kettle", "{}", "hot")]))
     [listed] = (await http.get("/memory/playbooks")).json()["playbooks"]
     assert (listed["id"], listed["state"], listed["steps"][0]["tool"], listed["cost_usd"]) == (
         made,

@@ -22,6 +22,7 @@ from pagi_memory.adapters.gateway_summarizer import GatewaySummarizer
 from pagi_memory.adapters.matrix_index import MatrixIndex
 from pagi_memory.adapters.postgres_heart import PostgresHeart
 from pagi_memory.adapters.semantic_splitter import SemanticSplitter
+from pagi_memory.adapters.sql_playbook_vectors import SqlPlaybookVectors
 from pagi_memory.adapters.sql_playbooks import SqlPlaybookStore
 from pagi_memory.adapters.sql_script import SqlDatabase
 from pagi_memory.adapters.sql_sessions import SqlSessionStore
@@ -35,7 +36,9 @@ from pagi_memory.domain.following import Following
 from pagi_memory.domain.history import History
 from pagi_memory.domain.indexing import Indexing
 from pagi_memory.domain.ingestion import Ingestion
+from pagi_memory.domain.learning import Learning
 from pagi_memory.domain.limits import Defaults
+from pagi_memory.domain.mind_ledger import MindLedger
 from pagi_memory.domain.model import KnowledgeBase, Shelf
 from pagi_memory.domain.personas import Personas
 from pagi_memory.domain.playbooks import Playbooks
@@ -47,6 +50,7 @@ from pagi_memory.domain.serving_model import ServingModel
 from pagi_memory.domain.session import Retention
 from pagi_memory.domain.sessions import Sessions
 from pagi_memory.domain.summaries import Summaries
+from pagi_memory.domain.task_index import TaskIndex
 from pagi_memory.routes.application import application
 from pagi_memory.routes.knowledge import knowledge_routes
 from pagi_memory.routes.playbooks import PlaybookRoutes
@@ -81,7 +85,8 @@ async def build(
     summaries = Summaries(sessions, summarizer, defaults=defaults)
     history = History(sessions, defaults=defaults, summaries=summaries)
     serving = ServingModel(embedder)
-    searched = MatrixIndex(index, passages)
+    tasks_of = SqlPlaybookVectors(heart, lambda: serving.identity)
+    searched = MatrixIndex(index, passages, mind=tasks_of)
     vectors = QueryVectors(serving, size=settings.query_cache_size)
     recall = Recall(
         passages,
@@ -92,19 +97,17 @@ async def build(
         weighing=_weighing(settings),
         defaults=defaults,
     )
-    indexing = Indexing(passages, searched)
+    ledger = MindLedger(tasks_of, searched)
+    indexing = Indexing(passages, searched, mind=ledger)
+    tasks = TaskIndex(tasks_of, searched, ledger, indexing, serving)
     files = FolderKnowledge(settings.knowledge_bases_dir, max_bytes=settings.max_document_bytes)
     splitter = SemanticSplitter(WordPieceTokens().count, capacity=settings.chunk_tokens)
     ingestion = Ingestion(files, splitter, serving, passages, indexing, personas, count=_show_counts)
-    reembedding = Reembedding(passages, serving, ingestion, indexing)
+    reembedding = Reembedding(passages, serving, ingestion, indexing, playbooks=tasks_of)
     documents = Documents(files, passages, ingestion, personas, reembedding, editors=settings.editors)
-    playbooks = Playbooks(
-        SqlPlaybookStore(heart),
-        vectors,
-        serving,
-        most=settings.mind_max_playbooks,
-        least_relevance=settings.mind_min_relevance,
-    )
+    learned = SqlPlaybookStore(heart)
+    playbooks = Playbooks(learned, tasks, vectors, serving, least_relevance=settings.mind_min_relevance)
+    learning = Learning(learned, tasks, vectors, serving, most=settings.mind_max_playbooks)
     conversations = Sessions(sessions)
     health = Health("memory")
     health.depends_on("chroma", index.check_health)
@@ -127,7 +130,7 @@ async def build(
         port_variable="MEMORY_GRPC_PORT",
     )
     context = ContextAssembly(personas, history, recall, playbooks)
-    servicer = MemoryServicer(context, recall, history, documents, conversations, playbooks)
+    servicer = MemoryServicer(context, recall, history, documents, conversations, playbooks, learning)
     grpc.add(memory_pb2_grpc.add_MemoryServicer_to_server, servicer, SERVICE_NAME)
     # The index comes before the stores: it holds the lock that keeps a second process out.
     models = EmbeddingStart(settings, embedder, passages, serving, reembedding)
@@ -136,7 +139,7 @@ async def build(
     remembering: list[Component] = [Forgetting(sessions, _retention(settings)), summaries]
     if isinstance(summarizer, GatewaySummarizer):
         remembering.insert(0, summarizer)
-    return [http, *stores, *remembering, StartUpIngestion(ingestion), *following, grpc, health]
+    return [http, *stores, *remembering, StartUpIngestion(ingestion), tasks, *following, grpc, health]
 
 
 def _heart(settings: MemorySettings) -> SqlDatabase:

@@ -28,7 +28,10 @@ from pagi_memory.domain.playbook import (
     Playbook,
     PlaybookState,
     PlaybookStep,
+    RunRecord,
+    RunResult,
     ScoredPlaybook,
+    Trial,
 )
 from pagi_memory.domain.session import HeartStatistics, Session, TurnHit
 
@@ -270,6 +273,8 @@ _STATES = {
     pb.PLAYBOOK_STATE_ACTIVE: PlaybookState.ACTIVE,
     pb.PLAYBOOK_STATE_SET_ASIDE: PlaybookState.SET_ASIDE,
 }
+# google.rpc.Code.INVALID_ARGUMENT
+_INVALID_ARGUMENT = 3
 _STATES_TO_PROTO = {state: number for number, state in _STATES.items()}
 _OUTCOMES = {pb.RUN_OUTCOME_WIN: Outcome.WIN, pb.RUN_OUTCOME_LOSS: Outcome.LOSS}
 
@@ -286,15 +291,28 @@ def state_from_proto(value: int) -> PlaybookState | None:
     return state
 
 
-def outcome_from_proto(value: int) -> Outcome:
-    """How a run ended.
+def trial_from_proto(request: pb.RecordPlaybookOutcomeRequest) -> Trial:
+    """How a run ended that was given playbooks; an outcome that is not known is none."""
+    return Trial(request.run_id, list(request.playbook_ids), _OUTCOMES.get(request.outcome))
 
-    Raises:
-        InvalidArgumentError: It is unspecified or unknown.
-    """
-    if (outcome := _OUTCOMES.get(pb.RunOutcome.ValueType(value))) is None:
-        raise InvalidArgumentError(f"outcome is {value}; known are 1 (win) and 2 (loss).", field="outcome")
-    return outcome
+
+def run_record_from_proto(run: pb.RunRecord) -> RunRecord:
+    """What there is to keep of a run."""
+    return RunRecord(
+        new_playbook_from_proto(run.playbook) if run.HasField("playbook") else None,
+        trial_from_proto(run.outcome) if run.HasField("outcome") else None,
+    )
+
+
+def run_results_to_proto(results: Sequence[RunResult | InvalidArgumentError]) -> pb.RecordRunsResponse:
+    """What became of each run."""
+    return pb.RecordRunsResponse(results=map(_run_result_to_proto, results))
+
+
+def _run_result_to_proto(result: RunResult | InvalidArgumentError) -> pb.RunRecordResult:
+    if isinstance(result, InvalidArgumentError):
+        return pb.RunRecordResult(code=_INVALID_ARGUMENT, message=result.message, field=result.field)
+    return pb.RunRecordResult(playbook_id=result.playbook_id, created=result.created, counted=result.counted)
 
 
 def new_playbook_from_proto(request: pb.RecordPlaybookRequest) -> NewPlaybook:

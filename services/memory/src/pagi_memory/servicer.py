@@ -17,22 +17,25 @@ from pagi_memory.convert import (
     knowledge_bases_from_proto,
     narrowing_from_proto,
     new_playbook_from_proto,
-    outcome_from_proto,
     overview_to_proto,
     passage_to_proto,
     playbook_to_proto,
     progress_to_proto,
     quotas_from_proto,
+    run_record_from_proto,
+    run_results_to_proto,
     session_to_proto,
     state_from_proto,
     statistics_to_proto,
     stored_passage_to_proto,
+    trial_from_proto,
     turn_to_proto,
     turns_from_proto,
 )
 from pagi_memory.domain.context import ContextAssembly
 from pagi_memory.domain.documents import Documents
 from pagi_memory.domain.history import History
+from pagi_memory.domain.learning import Learning
 from pagi_memory.domain.playbooks import Playbooks
 from pagi_memory.domain.recall import Recall
 from pagi_memory.domain.sessions import Sessions
@@ -61,6 +64,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServicer):
         documents: Documents,
         sessions: Sessions,
         playbooks: Playbooks,
+        learning: Learning,
         *,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
@@ -70,6 +74,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServicer):
         self._documents = documents
         self._sessions = sessions
         self._playbooks = playbooks
+        self._learning = learning
         self._now = now
 
     async def GetContext(self, request: pb.GetContextRequest, context: RpcContext) -> pb.GetContextResponse:  # noqa: N802
@@ -241,7 +246,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServicer):
     async def RecordPlaybook(self, request: pb.RecordPlaybookRequest, context: RpcContext) -> pb.RecordPlaybookResponse:  # noqa: N802
         """Learns how a run did its task."""
         tenant = correlation.current().tenant
-        made_id, created = await self._playbooks.record(tenant, new_playbook_from_proto(request))
+        made_id, created = await self._learning.record(tenant, new_playbook_from_proto(request))
         return pb.RecordPlaybookResponse(id=made_id, created=created)
 
     async def RecordPlaybookOutcome(  # noqa: N802
@@ -249,10 +254,16 @@ class MemoryServicer(memory_pb2_grpc.MemoryServicer):
     ) -> pb.RecordPlaybookOutcomeResponse:
         """Counts how a run ended that was given playbooks."""
         tenant = correlation.current().tenant
-        counted = await self._playbooks.count_outcome(
-            tenant, request.run_id, request.playbook_ids, outcome_from_proto(request.outcome)
+        return pb.RecordPlaybookOutcomeResponse(
+            counted=await self._learning.count_outcome(tenant, trial_from_proto(request))
         )
-        return pb.RecordPlaybookOutcomeResponse(counted=counted)
+
+    async def RecordRuns(self, request: pb.RecordRunsRequest, context: RpcContext) -> pb.RecordRunsResponse:  # noqa: N802
+        """Both for many runs at once."""
+        tenant = correlation.current().tenant
+        return run_results_to_proto(
+            await self._learning.record_runs(tenant, [run_record_from_proto(run) for run in request.runs])
+        )
 
     async def ListPlaybooks(self, request: pb.ListPlaybooksRequest, context: RpcContext) -> pb.ListPlaybooksResponse:  # noqa: N802
         """A page of playbooks."""

@@ -225,6 +225,10 @@ class InMemoryPassageStore:
         """See `PassageStore.counts`."""
         return dict(Counter(passage.shelf for passage in self._passages().values()))
 
+    async def count(self, shelf: Shelf) -> int:
+        """See `PassageStore.count`."""
+        return (await self.counts()).get(shelf, 0)
+
     async def unindexed(self, limit: int) -> dict[Shelf, dict[str, Vector | None]]:
         """See `PassageStore.unindexed`."""
         known = self._passages()
@@ -316,6 +320,14 @@ class InMemoryVectorIndex:
     async def count(self, shelf: Shelf) -> int | None:
         """See `VectorIndex.count`."""
         return None if shelf in self.broken else len(self._vectors.get(shelf, {}))
+
+    async def entries(self, shelf: Shelf) -> set[str]:
+        """See `VectorIndex.entries`."""
+        self._check()
+        return set(self._vectors.get(shelf, ()))
+
+    def outdate(self, shelf: Shelf) -> None:
+        """Nothing is kept beside the vectors."""
 
     async def clear(self, shelf: Shelf) -> None:
         """See `VectorIndex.clear`."""

@@ -70,6 +70,18 @@ class ChromaIndex:
         except IndexUnavailableError:
             return None
 
+    async def entries(self, shelf: Shelf) -> set[str]:
+        """See `VectorIndex.entries`."""
+
+        def ids(_: Client) -> set[str]:
+            collection = self._collections.get(shelf)
+            return set(collection.get(include=[])["ids"]) if collection else set()
+
+        return await self._ask(ids)
+
+    def outdate(self, shelf: Shelf) -> None:
+        """Does nothing: no vector is kept beside the index."""
+
     async def clear(self, shelf: Shelf) -> None:
         """See `VectorIndex.clear`."""
         if self._collections.pop(shelf, None) is None:

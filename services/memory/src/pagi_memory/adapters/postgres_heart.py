@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pagi_chassis.component import StartError
 
 from pagi_memory.adapters.sql_heart_schema import schema
+from pagi_memory.adapters.sql_playbook_vectors import carried_over
 from pagi_memory.adapters.sql_script import Repeated, Row, Script, Statement
 from pagi_memory.domain.errors import StoreUnavailableError
 
@@ -129,3 +130,4 @@ def _make_tables() -> Script[None]:
     yield Statement("SELECT pg_advisory_xact_lock(?)", (_SCHEMA_LOCK,))
     for statement in schema("postgresql"):
         yield Statement(statement)
+    yield from carried_over("postgresql")

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement
+from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement, marks
 from pagi_memory.adapters.sql_turn_rows import microseconds, time_of
+from pagi_memory.adapters.vector_rows import to_blob
+from pagi_memory.domain.model import owner_of
 from pagi_memory.domain.playbook import (
+    Entry,
+    Kept,
     Known,
     MindStatistics,
     Outcome,
     Playbook,
     PlaybookState,
     PlaybookStep,
+    Standing,
 )
-
-if TYPE_CHECKING:
-    from pagi_memory.domain.model import Vector
 
 _COLUMNS = (
     "id, persona, prompt, steps, tool_versions, cost_usd, duration_ms, created_at_us, updated_at_us, "
@@ -27,40 +29,60 @@ _COLUMNS = (
 )
 # The names that are put into the statements are constants of this module, hence the marks.
 _SELECT = f"SELECT {_COLUMNS} FROM playbooks WHERE tenant = ?"  # noqa: S608
-_OF_PERSONA = f"SELECT {_COLUMNS}, model, vector FROM playbooks WHERE tenant = ? AND persona = ? ORDER BY id"  # noqa: S608
-_COUNTED = """
+_OF_ENTRIES = f"""
+SELECT number, {_COLUMNS} FROM
+    (SELECT number, playbook_id FROM playbook_vectors WHERE number IN ({{marks}})) AS found
+    JOIN playbooks ON playbooks.id = found.playbook_id WHERE tenant = ?
+"""  # noqa: S608
+_KNOWN = "SELECT id FROM playbooks WHERE tenant = ? AND id IN ({marks})"
+_TAUGHT = """
 INSERT INTO playbook_runs (playbook_id, run_id, outcome) VALUES (?, ?, ?)
 ON CONFLICT (playbook_id, run_id) DO NOTHING RETURNING run_id
 """
+# Of its own playbooks only: a run is not counted for one that is gone or another tenant's.
+_COUNTED = """
+INSERT INTO playbook_runs (playbook_id, run_id, outcome) SELECT id, ?, ? FROM playbooks WHERE tenant = ? AND id = ?
+ON CONFLICT (playbook_id, run_id) DO NOTHING RETURNING run_id
+"""
+_PROMPT = "SELECT prompt FROM playbooks WHERE tenant = ? AND id = ?"
 _INSERT = """
 INSERT INTO playbooks (
     id, persona, prompt, steps, tool_versions, cost_usd, duration_ms, created_at_us, updated_at_us,
-    wins, losses, state, reason, notes, last_used_at_us, model, vector, tenant
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING RETURNING id
+    wins, losses, state, reason, notes, last_used_at_us, tenant
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING RETURNING id
 """
 # Wins under other versions of the tools, or while it was set aside, say nothing of how it does now.
 _LEARN = """
 UPDATE playbooks SET prompt = ?, steps = ?, tool_versions = ?, cost_usd = ?, duration_ms = ?, updated_at_us = ?,
-    last_used_at_us = ?, model = ?, vector = ?,
+    last_used_at_us = ?,
     wins = CASE WHEN state = 'active' THEN wins + 1 ELSE 1 END,
     losses = CASE WHEN state = 'active' THEN losses ELSE 0 END,
     state = 'active', reason = ''
 WHERE tenant = ? AND id = ?
 """
 _COUNT = {
-    Outcome.WIN: "UPDATE playbooks SET wins = wins + 1, last_used_at_us = ? WHERE tenant = ? AND id = ?",
-    Outcome.LOSS: "UPDATE playbooks SET losses = losses + 1, last_used_at_us = ? WHERE tenant = ? AND id = ?",
+    outcome: f"""
+        UPDATE playbooks SET {column} = {column} + 1, last_used_at_us = ? WHERE tenant = ? AND id = ?
+        RETURNING id, wins, losses, state
+    """  # noqa: S608
+    for outcome, column in ((Outcome.WIN, "wins"), (Outcome.LOSS, "losses"))
 }
 _SET_ASIDE = "UPDATE playbooks SET state = ?, reason = ?, updated_at_us = ? WHERE tenant = ? AND id = ?"
 _CHANGE = """
 UPDATE playbooks SET prompt = ?, tool_versions = ?, updated_at_us = ?, wins = ?, losses = ?, state = ?, reason = ?,
-    notes = ?, model = ?, vector = ?
+    notes = ?
 WHERE tenant = ? AND id = ? RETURNING id
 """
-_REMOVE = "DELETE FROM playbooks WHERE tenant = ? AND id = ? RETURNING id"
+_REMOVE = "DELETE FROM playbooks WHERE tenant = ? AND id = ? RETURNING persona"
+_NEW_VECTOR = """
+INSERT INTO playbook_vectors (playbook_id, owner, persona, model, vector) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (playbook_id, model) DO NOTHING RETURNING number
+"""
+_DROP_VECTORS = "DELETE FROM playbook_vectors WHERE playbook_id = ?"
+_SIZE = "SELECT count(*) FROM playbooks WHERE tenant = ? AND persona = ?"
 _LEAST = """
 SELECT id FROM playbooks WHERE tenant = ? AND persona = ?
-ORDER BY CASE state WHEN 'active' THEN 0 ELSE 1 END, losses - wins, updated_at_us DESC, id
+ORDER BY CASE state WHEN 'active' THEN 1 ELSE 0 END, losses - wins DESC, updated_at_us, id DESC LIMIT ?
 """
 _STATISTICS = """
 SELECT count(*), coalesce(sum(CASE state WHEN 'active' THEN 0 ELSE 1 END), 0),
@@ -75,39 +97,43 @@ class SqlPlaybookStore:
     def __init__(self, database: SqlDatabase) -> None:
         self._database = database
 
-    async def record(self, tenant: str, run_id: str, known: Known) -> bool:
-        """See `PlaybookStore.record`."""
-        new, vector = known.playbook, _bytes(known.vector)
-        at = microseconds(new.updated_at)
-        content = (_steps(new.steps), _json(new.tool_versions), new.cost_usd, new.duration_ms)
-        fresh = (new.wins, new.losses, new.state.value, new.reason, new.notes, at, known.model, vector, tenant)
+    async def keep(self, tenant: str, entries: Sequence[Entry], *, most: int) -> list[Kept]:
+        """See `PlaybookStore.keep`."""
 
-        def script() -> Script[bool]:
-            if not (yield Statement(_COUNTED, (new.id, run_id, Outcome.WIN.value))):
-                return False
-            row = (new.id, new.persona, new.prompt, *content, microseconds(new.created_at), at, *fresh)
-            if (yield Statement(_INSERT, row)):
-                return True
-            yield Statement(_LEARN, (new.prompt, *content, at, at, known.model, vector, tenant, new.id))
-            return False
-
-        return await self._database.write(script)
-
-    async def count(
-        self, tenant: str, playbook_id: str, run_id: str, outcome: Outcome, at: datetime
-    ) -> Playbook | None:
-        """See `PlaybookStore.count`."""
-
-        def script() -> Script[Playbook | None]:
-            # Looked for first: a run is not counted for a playbook that is gone or another tenant's.
-            if (yield from _one(tenant, playbook_id)) is None:
-                return None
-            if not (yield Statement(_COUNTED, (playbook_id, run_id, outcome.value))):
-                return None
-            yield Statement(_COUNT[outcome], (microseconds(at), tenant, playbook_id))
-            return (yield from _one(tenant, playbook_id))
+        def script() -> Script[list[Kept]]:
+            kept = []
+            grown = set()
+            for entry in entries:
+                created = is_new_task = False
+                if entry.learned:
+                    created, is_new_task = yield from _learn(tenant, entry.run_id, entry.learned)
+                    grown |= {entry.learned.playbook.persona} if created else set()
+                standings = yield from _count(tenant, entry)
+                kept.append(Kept(created, is_new_task, standings))
+            for persona in sorted(grown):
+                yield from _remove_least(tenant, persona, most)
+            return kept
 
         return await self._database.write(script)
+
+    async def known(self, tenant: str, ids: Sequence[str]) -> set[str]:
+        """See `PlaybookStore.known`."""
+
+        def script() -> Script[set[str]]:
+            rows = yield Statement(_KNOWN.format(marks=marks(ids)), (tenant, *ids))
+            return {made_id for (made_id,) in rows}
+
+        return await self._database.read(script) if ids else set()
+
+    async def of_entries(self, tenant: str, entries: Sequence[str]) -> dict[str, Playbook]:
+        """See `PlaybookStore.of_entries`."""
+
+        def script() -> Script[dict[str, Playbook]]:
+            statement = _OF_ENTRIES.format(marks=marks(entries))
+            rows = yield Statement(statement, (*(int(entry) for entry in entries), tenant))
+            return {str(row[0]): _playbook(row[1:]) for row in rows}
+
+        return await self._database.read(script) if entries else {}
 
     async def set_aside(self, tenant: str, playbook_id: str, reason: str, at: datetime) -> None:
         """See `PlaybookStore.set_aside`."""
@@ -117,15 +143,6 @@ class SqlPlaybookStore:
             yield Statement(_SET_ASIDE, row)
 
         await self._database.write(script)
-
-    async def of_persona(self, tenant: str, persona: str) -> list[Known]:
-        """See `PlaybookStore.of_persona`."""
-
-        def script() -> Script[list[Known]]:
-            rows = yield Statement(_OF_PERSONA, (tenant, persona))
-            return [Known(_playbook(row), _vector(row[-1]), row[-2]) for row in rows]
-
-        return await self._database.read(script)
 
     async def listed(
         self,
@@ -158,33 +175,30 @@ class SqlPlaybookStore:
         """See `PlaybookStore.get`."""
         return await self._database.read(lambda: _one(tenant, playbook_id))
 
-    async def change(self, tenant: str, known: Known) -> bool:
+    async def change(self, tenant: str, playbook: Playbook, known: Known | None = None) -> bool:
         """See `PlaybookStore.change`."""
-        new = known.playbook
+        new = playbook
         told = (new.prompt, _json(new.tool_versions), microseconds(new.updated_at), new.wins, new.losses)
-        row = (*told, new.state.value, new.reason, new.notes, known.model, _bytes(known.vector), tenant, new.id)
+        row = (*told, new.state.value, new.reason, new.notes, tenant, new.id)
 
         def script() -> Script[bool]:
-            return bool((yield Statement(_CHANGE, row)))
+            is_there = bool((yield Statement(_CHANGE, row)))
+            if is_there and known:
+                yield from _put_vector(tenant, known, is_other_prompt=True)
+            return is_there
 
         return await self._database.write(script)
 
-    async def remove(self, tenant: str, playbook_id: str) -> bool:
+    async def remove(self, tenant: str, playbook_id: str) -> str:
         """See `PlaybookStore.remove`. Its runs stay known: a late repeat of one does not bring it back."""
 
-        def script() -> Script[bool]:
-            return bool((yield Statement(_REMOVE, (tenant, playbook_id))))
+        def script() -> Script[str]:
+            rows = yield Statement(_REMOVE, (tenant, playbook_id))
+            if rows:
+                yield Statement(_DROP_VECTORS, (playbook_id,))
+            return rows[0][0] if rows else ""
 
         return await self._database.write(script)
-
-    async def remove_least(self, tenant: str, persona: str, most: int) -> None:
-        """See `PlaybookStore.remove_least`."""
-
-        def script() -> Script[None]:
-            rows = yield Statement(_LEAST, (tenant, persona))
-            yield Repeated("DELETE FROM playbooks WHERE id = ?", [(playbook_id,) for (playbook_id,) in rows[most:]])
-
-        await self._database.write(script)
 
     async def statistics(self, tenant: str) -> MindStatistics:
         """See `PlaybookStore.statistics`."""
@@ -199,6 +213,50 @@ class SqlPlaybookStore:
 def _one(tenant: str, playbook_id: str) -> Script[Playbook | None]:
     rows = yield Statement(f"{_SELECT} AND id = ?", (tenant, playbook_id))
     return _playbook(rows[0]) if rows else None
+
+
+def _learn(tenant: str, run_id: str, known: Known) -> Script[tuple[bool, bool]]:
+    """Whether the playbook is a new one, and whether there is a vector that there was not."""
+    new = known.playbook
+    if not (yield Statement(_TAUGHT, (new.id, run_id, Outcome.WIN.value))):
+        return False, False
+    at = microseconds(new.updated_at)
+    content = (_steps(new.steps), _json(new.tool_versions), new.cost_usd, new.duration_ms)
+    before = yield Statement(_PROMPT, (tenant, new.id))
+    if before:
+        yield Statement(_LEARN, (new.prompt, *content, at, at, tenant, new.id))
+        return False, (yield from _put_vector(tenant, known, is_other_prompt=before[0][0] != new.prompt))
+    fresh = (microseconds(new.created_at), at, new.wins, new.losses, new.state.value, new.reason, new.notes, at, tenant)
+    created = bool((yield Statement(_INSERT, (new.id, new.persona, new.prompt, *content, *fresh))))
+    return created, (yield from _put_vector(tenant, known, is_other_prompt=False))
+
+
+def _put_vector(tenant: str, known: Known, *, is_other_prompt: bool) -> Script[bool]:
+    """Whether there is a vector that there was not. Those of another prompt say nothing, whatever their model."""
+    new = known.playbook
+    if is_other_prompt:
+        yield Statement(_DROP_VECTORS, (new.id,))
+    row = (new.id, owner_of(tenant), new.persona, known.model, to_blob(known.vector))
+    return bool((yield Statement(_NEW_VECTOR, row)))
+
+
+def _count(tenant: str, entry: Entry) -> Script[list[Standing]]:
+    standings = []
+    for playbook_id in entry.tried:
+        if not (yield Statement(_COUNTED, (entry.run_id, entry.outcome.value, tenant, playbook_id))):
+            continue
+        rows = yield Statement(_COUNT[entry.outcome], (microseconds(entry.at), tenant, playbook_id))
+        standings += [Standing(made_id, wins, losses, PlaybookState(state)) for made_id, wins, losses, state in rows]
+    return standings
+
+
+def _remove_least(tenant: str, persona: str, most: int) -> Script[None]:
+    [[size]] = yield Statement(_SIZE, (tenant, persona))
+    if size <= most:
+        return
+    rows = yield Statement(_LEAST, (tenant, persona, size - most))
+    yield Repeated("DELETE FROM playbooks WHERE id = ?", rows)
+    yield Repeated(_DROP_VECTORS, rows)
 
 
 def _playbook(row: Sequence[Any]) -> Playbook:
@@ -229,14 +287,3 @@ def _steps(steps: Sequence[PlaybookStep]) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value if isinstance(value, list) else dict(value), ensure_ascii=False)
-
-
-def _bytes(vector: Vector) -> bytes:
-    return vector.astype("<f4").tobytes()
-
-
-def _vector(blob: bytes) -> Vector:
-    import numpy as np  # the embedder needs it anyway; not at import, to keep that quick
-
-    vector: Vector = np.frombuffer(blob, dtype="<f4")
-    return vector

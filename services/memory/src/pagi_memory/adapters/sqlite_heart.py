@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from pagi_memory.adapters.sql_heart_schema import schema
+from pagi_memory.adapters.sql_playbook_vectors import carried_over
 from pagi_memory.adapters.sql_script import Repeated, Row, Script
 from pagi_memory.adapters.sqlite_database import SqliteDatabase
 
@@ -88,3 +89,4 @@ def _make_tables(connection: sqlite3.Connection) -> None:
         connection.execute("ALTER TABLE sessions RENAME TO first_sessions")
     for statement in (*schema("sqlite"), *(_CARRY_OVER if is_first else ())):
         connection.execute(statement)
+    _run(connection, carried_over("sqlite"))

@@ -246,6 +246,12 @@ class SqlitePassageStore:
 
         return await self._database.read(select)
 
+    async def count(self, shelf: Shelf) -> int:
+        """See `PassageStore.count`."""
+        statement = "SELECT count(*) FROM passages WHERE persona = ? AND knowledge_base = ?"
+        place = (shelf.persona, shelf.knowledge_base.value)
+        return await self._database.read(lambda connection: int(connection.execute(statement, place).fetchone()[0]))
+
     async def unindexed(self, limit: int) -> dict[Shelf, dict[str, Vector | None]]:
         """See `PassageStore.unindexed`."""
 

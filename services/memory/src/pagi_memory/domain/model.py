@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,20 +30,26 @@ class KnowledgeBase(StrEnum):
     MIND = "Mind-KB"
 
 
-# The Soul is given whole and never searched.
-SEARCHABLE = (KnowledgeBase.DOMAIN, KnowledgeBase.BODY, KnowledgeBase.MIND)
+# Where documents are searched. The Soul is given whole; what is in the Mind is a tenant's own (`Playbooks`).
+SEARCHABLE = (KnowledgeBase.DOMAIN, KnowledgeBase.BODY)
 
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """One knowledge base of one persona: the unit that is indexed and searched by itself."""
+    """One knowledge base of one persona: the unit that is indexed and searched by itself.
+
+    `owner` stands for the tenant of a Mind (`owner_of`); it is empty where there is one tenant, and for documents.
+    """
 
     persona: str
     knowledge_base: KnowledgeBase
+    owner: str = ""
 
     @property
     def collection(self) -> str:
-        """Its name in the vector index: `Domain-KB`, or `companion-dog.Domain-KB`."""
+        """Its name in the vector index: `Domain-KB`, `companion-dog.Domain-KB`, `<owner>.default.Mind-KB`."""
+        if self.owner:
+            return f"{self.owner}.{self.persona}.{self.knowledge_base.value}"
         if self.persona == DEFAULT_PERSONA:
             return self.knowledge_base.value
         return f"{self.persona}.{self.knowledge_base.value}"
@@ -50,11 +57,17 @@ class Shelf:
     @classmethod
     def of_collection(cls, name: str) -> Shelf | None:
         """The shelf that a collection of this name belongs to; None for somebody else's collection."""
-        persona, _, base = name.rpartition(".")
-        shelf = (
-            cls(persona or DEFAULT_PERSONA, KnowledgeBase(base)) if base in {kb.value for kb in KnowledgeBase} else None
-        )
-        return shelf if shelf and shelf.collection == name else None
+        *place, base = name.split(".")
+        if len(place) > 2 or base not in {kb.value for kb in KnowledgeBase}:
+            return None
+        owner, persona = ["", "", *place][-2:]
+        shelf = cls(persona or DEFAULT_PERSONA, KnowledgeBase(base), owner)
+        return shelf if shelf.collection == name else None
+
+
+def owner_of(tenant: str) -> str:
+    """What stands for a tenant in names that other systems see: no name that a collection cannot have."""
+    return hashlib.sha256(tenant.encode("utf-8", "replace")).hexdigest()[:24] if tenant else ""
 
 
 @dataclass(frozen=True, slots=True)

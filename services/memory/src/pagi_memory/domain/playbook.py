@@ -80,11 +80,6 @@ class Playbook:
         """What its relevance is weighed by."""
         return worth(self.wins, self.losses)
 
-    @property
-    def keeps_losing(self) -> bool:
-        """Whether it does more harm than good, as far as can be told."""
-        return self.losses >= LEAST_LOSSES and self.losses > self.wins and self.worth < LEAST_WORTH
-
     def outdated_by(self, tool_versions: Mapping[str, str]) -> str:
         """What speaks against it where the tools have these versions; empty where nothing does."""
         changed = [
@@ -118,6 +113,32 @@ class NewPlaybook:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """How a run ended that was given playbooks; `outcome` is None where the one who tells of it did not say."""
+
+    run_id: str
+    playbook_ids: Sequence[str]
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What there is to keep of a run that ended: what it teaches, what it says of the playbooks that it was given."""
+
+    lesson: NewPlaybook | None = None
+    trial: Trial | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What became of a `RunRecord`: the playbook, whether it is a new one, how many outcomes were counted."""
+
+    playbook_id: str = ""
+    created: bool = False
+    counted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredPlaybook:
     """A playbook that fits a query: `relevance` is the cosine of the tasks, `score` that times its worth."""
 
@@ -133,6 +154,47 @@ class Known:
     playbook: Playbook
     vector: Vector
     model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A `RunRecord` as it is stored. `learned` has its place: another of its id gets the newer content."""
+
+    run_id: str
+    at: datetime
+    learned: Known | None = None
+    tried: Sequence[str] = ()
+    outcome: Outcome = Outcome.WIN
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a playbook does after an outcome was counted."""
+
+    id: str
+    wins: int
+    losses: int
+    state: PlaybookState
+
+    @property
+    def keeps_losing(self) -> bool:
+        """Whether it does more harm than good, as far as can be told."""
+        return self.losses >= LEAST_LOSSES and self.losses > self.wins and worth(self.wins, self.losses) < LEAST_WORTH
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of an `Entry`.
+
+    Attributes:
+        created: Whether the playbook is a new one.
+        is_new_task: Whether there is a vector that there was not: of a new playbook, or of another prompt.
+        standings: Of the playbooks for which the outcome was counted now.
+    """
+
+    created: bool = False
+    is_new_task: bool = False
+    standings: Sequence[Standing] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from pagi_memory.domain.model import (
     SourceText,
     Turn,
 )
-from pagi_memory.domain.playbook import Known, MindStatistics, Outcome, Playbook, PlaybookState
+from pagi_memory.domain.playbook import Entry, Kept, Known, MindStatistics, Playbook, PlaybookState
 from pagi_memory.domain.session import (
     Digest,
     HeartStatistics,
@@ -163,6 +163,9 @@ class PassageStore(Protocol):
     async def counts(self) -> dict[Shelf, int]:
         """How many searchable passages each shelf holds."""
 
+    async def count(self, shelf: Shelf) -> int:
+        """How many searchable passages the shelf holds."""
+
     async def unindexed(self, limit: int) -> dict[Shelf, dict[str, Vector | None]]:
         """Up to `limit` passages that the index has to learn (a vector) or to forget (None)."""
 
@@ -171,6 +174,22 @@ class PassageStore(Protocol):
 
     async def mark_unindexed(self, shelf: Shelf) -> None:
         """Notes every passage of the shelf as one that the index has to learn."""
+
+
+class Ledger(Protocol):
+    """What a vector index has to be told, and how much it must hold then. `PassageStore` keeps one of documents."""
+
+    async def counts(self) -> dict[Shelf, int]:
+        """How many vectors each shelf has."""
+
+    async def unindexed(self, limit: int) -> dict[Shelf, dict[str, Vector | None]]:
+        """Up to `limit` that the index has to learn (a vector) or to forget (None)."""
+
+    async def mark_indexed(self, ids: Sequence[str]) -> None:
+        """Notes that the index has learned or forgotten these."""
+
+    async def mark_unindexed(self, shelf: Shelf) -> None:
+        """Notes that the index has to learn all of the shelf."""
 
 
 class VectorIndex(Protocol):
@@ -182,8 +201,18 @@ class VectorIndex(Protocol):
     async def count(self, shelf: Shelf) -> int | None:
         """How many passages the shelf holds; 0 where it is not known, None where it cannot be read."""
 
+    async def entries(self, shelf: Shelf) -> set[str]:
+        """The ids that the shelf holds.
+
+        Raises:
+            IndexUnavailableError: The index cannot be read now.
+        """
+
     async def clear(self, shelf: Shelf) -> None:
         """Forgets the whole shelf, also one that cannot be read."""
+
+    def outdate(self, shelf: Shelf) -> None:
+        """What may be kept of the shelf beside the index is read again: the store has changed."""
 
     async def apply(self, shelf: Shelf, changes: Mapping[str, Vector | None]) -> None:
         """Learns (a vector) or forgets (None) passages; a repeat changes nothing.
@@ -271,22 +300,23 @@ class Summarizer(Protocol):
 class PlaybookStore(Protocol):
     """What runs have learned. What a tenant does not own is not there for it."""
 
-    async def record(self, tenant: str, run_id: str, known: Known) -> bool:
-        """Adds a playbook, or gives the one of this id the newer content, a win, and its place back.
+    async def keep(self, tenant: str, entries: Sequence[Entry], *, most: int) -> list[Kept]:
+        """Keeps what runs have to teach and to say of playbooks, all of it or nothing; one answer for each, in order.
 
-        A run that was recorded or counted before changes nothing. Says whether the playbook is new.
+        What was learned adds a playbook, or gives the one of its id the newer content, a win, and its place back. A
+        run changes a playbook once, whatever is repeated; a playbook that is gone, or another tenant's, is left out.
+        Where a persona then has more than `most`, the least worthy go: those set aside first, then those that lost
+        most, then those changed longest ago.
         """
 
-    async def count(
-        self, tenant: str, playbook_id: str, run_id: str, outcome: Outcome, at: datetime
-    ) -> Playbook | None:
-        """Counts a run once; the playbook as it is then, None where it is gone or the run was counted before."""
+    async def known(self, tenant: str, ids: Sequence[str]) -> set[str]:
+        """Which of these ids there are."""
+
+    async def of_entries(self, tenant: str, entries: Sequence[str]) -> dict[str, Playbook]:
+        """The playbooks that vectors belong to, by the vectors' names (`PlaybookVectors.entries`)."""
 
     async def set_aside(self, tenant: str, playbook_id: str, reason: str, at: datetime) -> None:
         """Sets it aside; one that is gone is no error."""
-
-    async def of_persona(self, tenant: str, persona: str) -> list[Known]:
-        """Every playbook of a persona."""
 
     async def listed(
         self,
@@ -302,14 +332,43 @@ class PlaybookStore(Protocol):
     async def get(self, tenant: str, playbook_id: str) -> Playbook | None:
         """One playbook."""
 
-    async def change(self, tenant: str, known: Known) -> bool:
-        """Puts it in the place of the one of its id; False where there is none."""
+    async def change(self, tenant: str, playbook: Playbook, known: Known | None = None) -> bool:
+        """Puts it in the place of the one of its id; False where there is none. `known`: where the prompt changes."""
 
-    async def remove(self, tenant: str, playbook_id: str) -> bool:
-        """Forgets it; False where there is none."""
-
-    async def remove_least(self, tenant: str, persona: str, most: int) -> None:
-        """Forgets all but `most`: those set aside first, then those that lost most, then those changed longest ago."""
+    async def remove(self, tenant: str, playbook_id: str) -> str:
+        """Forgets it; the persona that had it, empty where there is none."""
 
     async def statistics(self, tenant: str) -> MindStatistics:
         """How much there is."""
+
+
+class PlaybookVectors(Protocol):
+    """The vectors of the playbooks' prompts: of the model that serves now where no model is named.
+
+    Each has a name that no other ever has, so that an index which holds the same names holds the same vectors.
+    """
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process may change them."""
+
+    async def counts(self) -> dict[Shelf, int]:
+        """How many each shelf has."""
+
+    async def count(self, shelf: Shelf) -> int:
+        """How many the shelf has."""
+
+    async def stamp(self, shelf: Shelf) -> tuple[int, int]:
+        """Another one after each change of the shelf."""
+
+    async def entries(self, shelf: Shelf) -> set[str]:
+        """The names of all of a shelf."""
+
+    async def some(self, entries: Sequence[str]) -> dict[str, Vector]:
+        """The vectors of these names; one that is not known is left out."""
+
+    async def without_vector(self, model: str, limit: int) -> dict[str, str]:
+        """The prompts of playbooks of every tenant that have no vector of a model, by a key for `add_vectors`."""
+
+    async def add_vectors(self, model: str, vectors: Mapping[str, Vector]) -> None:
+        """Keeps vectors of a model; a playbook that was changed or forgotten since is left out."""

@@ -7,7 +7,7 @@ import logging
 from pagi_memory.domain.errors import IndexUnavailableError
 from pagi_memory.domain.indexing import Indexing
 from pagi_memory.domain.ingestion import Ingestion
-from pagi_memory.domain.ports import Embedder, PassageStore
+from pagi_memory.domain.ports import Embedder, PassageStore, PlaybookVectors
 from pagi_memory.domain.serving_model import ServingModel
 
 log = logging.getLogger(__name__)
@@ -29,9 +29,11 @@ class Reembedding:
         ingestion: Ingestion,
         indexing: Indexing,
         *,
+        playbooks: PlaybookVectors | None = None,
         batch: int = BATCH,
     ) -> None:
         self._store = store
+        self._playbooks = playbooks
         self._serving = serving
         self._ingestion = ingestion
         self._indexing = indexing
@@ -68,9 +70,10 @@ class Reembedding:
                 return
 
     async def _make_missing(self, embedder: Embedder) -> None:
-        while texts := await self._store.without_vector(embedder.identity, self._batch):
-            vectors = await embedder.embed(list(texts.values()))
-            await self._store.add_vectors(embedder.identity, dict(zip(texts, vectors, strict=True)))
+        for store in (self._store, self._playbooks) if self._playbooks else (self._store,):
+            while texts := await store.without_vector(embedder.identity, self._batch):
+                vectors = await embedder.embed(list(texts.values()))
+                await store.add_vectors(embedder.identity, dict(zip(texts, vectors, strict=True)))
 
     async def _empty_index(self) -> None:
         try:
@@ -81,5 +84,6 @@ class Reembedding:
     async def _fill_index(self) -> None:
         try:
             await self._indexing.bring_in_step()
+            await self._indexing.bring_mind_in_step()
         except IndexUnavailableError as error:
             log.warning("the index is filled at the next change: %s", error)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from pagi_memory.domain.model import DEFAULT_PERSONA, SessionKey, Turn, TurnRole
-from pagi_memory.domain.playbook import Known, MindStatistics, Outcome, Playbook, PlaybookState
 from pagi_memory.domain.session import (
     HeartStatistics,
     Retention,
@@ -196,99 +195,3 @@ class InMemorySessionStore:
 
     def _ordered(self, key: SessionKey) -> list[StoredTurn]:
         return self._kept[key].ordered if key in self._kept else []
-
-
-class InMemoryPlaybookStore:
-    """`PlaybookStore` in a dict."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Known] = {}
-        self._counted: set[tuple[str, str]] = set()
-
-    async def record(self, tenant: str, run_id: str, known: Known) -> bool:
-        """See `PlaybookStore.record`."""
-        new = known.playbook
-        if (new.id, run_id) in self._counted:
-            return False
-        self._counted.add((new.id, run_id))
-        before = self._known.get((tenant, new.id))
-        if before:
-            old = before.playbook
-            kept = replace(new, created_at=old.created_at, notes=old.notes, last_used_at=new.updated_at)
-            if old.state is PlaybookState.ACTIVE:
-                kept = replace(kept, wins=old.wins + 1, losses=old.losses)
-            self._known[tenant, new.id] = replace(known, playbook=kept)
-        else:
-            self._known[tenant, new.id] = replace(known, playbook=replace(new, last_used_at=new.updated_at))
-        return before is None
-
-    async def count(
-        self, tenant: str, playbook_id: str, run_id: str, outcome: Outcome, at: datetime
-    ) -> Playbook | None:
-        """See `PlaybookStore.count`."""
-        known = self._known.get((tenant, playbook_id))
-        if known is None or (playbook_id, run_id) in self._counted:
-            return None
-        self._counted.add((playbook_id, run_id))
-        old, is_win = known.playbook, outcome is Outcome.WIN
-        after = replace(old, wins=old.wins + is_win, losses=old.losses + (not is_win), last_used_at=at)
-        self._known[tenant, playbook_id] = replace(known, playbook=after)
-        return after
-
-    async def set_aside(self, tenant: str, playbook_id: str, reason: str, at: datetime) -> None:
-        """See `PlaybookStore.set_aside`."""
-        if known := self._known.get((tenant, playbook_id)):
-            after = replace(known.playbook, state=PlaybookState.SET_ASIDE, reason=reason, updated_at=at)
-            self._known[tenant, playbook_id] = replace(known, playbook=after)
-
-    async def of_persona(self, tenant: str, persona: str) -> list[Known]:
-        """See `PlaybookStore.of_persona`."""
-        return [known for known in self._of(tenant) if known.playbook.persona == persona]
-
-    async def listed(
-        self,
-        tenant: str,
-        *,
-        limit: int,
-        after: tuple[int, str] | None = None,
-        state: PlaybookState | None = None,
-        persona: str = "",
-    ) -> list[Playbook]:
-        """See `PlaybookStore.listed`."""
-        found = [known.playbook for known in self._of(tenant)]
-        wanted = [p for p in found if state in (None, p.state) and persona in ("", p.persona)]
-        placed = sorted(((round(p.updated_at.timestamp() * 1e6), p.id), p) for p in wanted)
-        return [playbook for place, playbook in reversed(placed) if after is None or place < after][:limit]
-
-    async def get(self, tenant: str, playbook_id: str) -> Playbook | None:
-        """See `PlaybookStore.get`."""
-        known = self._known.get((tenant, playbook_id))
-        return known.playbook if known else None
-
-    async def change(self, tenant: str, known: Known) -> bool:
-        """See `PlaybookStore.change`."""
-        if (tenant, known.playbook.id) not in self._known:
-            return False
-        self._known[tenant, known.playbook.id] = known
-        return True
-
-    async def remove(self, tenant: str, playbook_id: str) -> bool:
-        """See `PlaybookStore.remove`."""
-        return self._known.pop((tenant, playbook_id), None) is not None
-
-    async def remove_least(self, tenant: str, persona: str, most: int) -> None:
-        """See `PlaybookStore.remove_least`."""
-        found = [known.playbook for known in await self.of_persona(tenant, persona)]
-        found.sort(key=lambda p: p.updated_at, reverse=True)
-        found.sort(key=lambda p: (p.state is not PlaybookState.ACTIVE, p.losses - p.wins))
-        for playbook in found[most:]:
-            await self.remove(tenant, playbook.id)
-
-    async def statistics(self, tenant: str) -> MindStatistics:
-        """See `PlaybookStore.statistics`."""
-        found = [known.playbook for known in self._of(tenant)]
-        aside = sum(p.state is PlaybookState.SET_ASIDE for p in found)
-        return MindStatistics(len(found), aside, sum(p.wins for p in found), sum(p.losses for p in found))
-
-    def _of(self, tenant: str) -> list[Known]:
-        return [known for (owner, _), known in sorted(self._known.items(), key=lambda item: item[0]) if owner == tenant]

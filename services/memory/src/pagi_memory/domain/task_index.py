@@ -1,0 +1,151 @@
+"""Finds playbooks by what their tasks mean."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from pagi_chassis.errors import PagiError
+
+from pagi_memory.domain.indexing import Indexing
+from pagi_memory.domain.mind_ledger import MindLedger
+from pagi_memory.domain.model import Hit, KnowledgeBase, Shelf, owner_of
+from pagi_memory.domain.ports import PlaybookVectors, VectorIndex
+from pagi_memory.domain.serving_model import ServingModel
+
+if TYPE_CHECKING:
+    from pagi_memory.domain.model import Vector
+
+log = logging.getLogger(__name__)
+
+# A shelf of this size is told to the index at most once in so long: what is small is searched without it.
+PAUSE_S = 2.0
+RETRY_S = 30.0
+# So many prompts are embedded and kept at once.
+_BATCH = 32
+
+
+class TaskIndex:
+    """The vectors of playbooks in the index, one shelf for each persona of a tenant; a component.
+
+    The store is the truth. A search is right at once after a change, the index behind it follows in the background.
+
+    Args:
+        vectors: The truth.
+        index: What is searched.
+        ledger: Of what the index lacks.
+        indexing: Tells the index.
+        model: The one that serves; a playbook without a vector of it is given one in the background.
+        pause_s: How long changes are gathered before the index is told.
+        retry_s: How long it is left alone after a failure.
+    """
+
+    def __init__(
+        self,
+        vectors: PlaybookVectors,
+        index: VectorIndex,
+        ledger: MindLedger,
+        indexing: Indexing,
+        model: ServingModel,
+        *,
+        pause_s: float = PAUSE_S,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        self._vectors = vectors
+        self._index = index
+        self._ledger = ledger
+        self._indexing = indexing
+        self._model = model
+        self._pause_s = pause_s
+        self._retry_s = retry_s
+        self._stamps: dict[Shelf, tuple[object, ...]] = {}
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to look, in the background, at what the index lacks."""
+        self._task = asyncio.create_task(self._follow(), name="playbooks")
+
+    async def stop(self) -> None:
+        """Ends; what the index was not told, the next start tells it."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def nearest(self, tenant: str, persona: str, vector: Vector, limit: int) -> list[Hit]:
+        """The vectors of a persona's playbooks that are nearest by cosine, best first. The model is to be held.
+
+        Raises:
+            IndexUnavailableError: The index cannot be read now.
+        """
+        shelf = _shelf(tenant, persona)
+        stamp: tuple[object, ...] = (self._model.identity,)
+        if self._vectors.is_shared:
+            stamp += await self._vectors.stamp(shelf)
+        if self._stamps.setdefault(shelf, stamp) != stamp:
+            self._stamps[shelf] = stamp
+            self._note(shelf)
+        return await self._index.nearest(vector, [shelf], limit)
+
+    def changed(self, tenant: str, persona: str) -> None:
+        """A vector of this persona came or went."""
+        self._note(_shelf(tenant, persona))
+
+    async def bring_in_step(self, *, check: bool = False) -> None:
+        """Embeds what has no vector of the model that serves, and tells the index what it lacks.
+
+        Args:
+            check: Look at every shelf, and not only at those that have changed.
+
+        Raises:
+            EmbeddingUnavailableError: The model does not answer.
+            IndexUnavailableError: The index cannot be written.
+        """
+        await self._embed_missing()
+        if check:
+            for shelf in await self._vectors.counts():
+                self._ledger.touch(shelf)
+        await self._indexing.bring_mind_in_step(check=check)
+
+    def _note(self, shelf: Shelf) -> None:
+        self._index.outdate(shelf)
+        self._ledger.touch(shelf)
+        self._changed.set()
+
+    async def _embed_missing(self) -> None:
+        model = self._model.identity
+        while texts := await self._vectors.without_vector(model, _BATCH):
+            async with self._model.held():
+                if self._model.identity != model:
+                    return
+                vectors = await self._model.embed(list(texts.values()))
+            await self._vectors.add_vectors(model, dict(zip(texts, vectors, strict=True)))
+            for shelf in await self._vectors.counts():
+                self._note(shelf)
+
+    async def _follow(self) -> None:
+        check = True
+        while True:
+            self._changed.clear()
+            try:
+                await self.bring_in_step(check=check)
+                check = False
+            except PagiError as error:
+                log.warning("the index of the playbooks is behind: %s", error)
+                check = True
+            except Exception:
+                # Nobody waits for this task: said here or nowhere.
+                log.exception("the index of the playbooks is behind")
+                check = True
+            if check:
+                await asyncio.sleep(self._retry_s)
+                continue
+            await self._changed.wait()
+            await asyncio.sleep(self._pause_s)
+
+
+def _shelf(tenant: str, persona: str) -> Shelf:
+    return Shelf(persona, KnowledgeBase.MIND, owner_of(tenant))
