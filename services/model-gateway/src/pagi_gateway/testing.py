@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pagi_gateway.domain.capabilities import Capabilities
+from pagi_gateway.domain.counting import Counter, set_aside, settle
 from pagi_gateway.domain.effects import KnownAnswer
-from pagi_gateway.domain.errors import ModelNotFoundError, ProviderTimeoutError
+from pagi_gateway.domain.errors import BudgetStoreError, ModelNotFoundError, ProviderTimeoutError
 from pagi_gateway.domain.model import Attempt, Circuit, Message, ModelInfo, Plan, PlanRequest, Role, TextDelta, ToolSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
+    from pagi_gateway.domain.budgets import Amounts, Claim, Shortage
     from pagi_gateway.domain.effects import EffectName
     from pagi_gateway.domain.prices import ModelPrice, PricedModel
 
@@ -111,10 +115,57 @@ class RecordingFigures:
     """Counts what the gateway's parts tell."""
 
     effects: list[str] = field(default_factory=list)
+    spent: list[tuple[str, Amounts]] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    store_failures: int = 0
 
     def effect(self, outcome: str) -> None:
         """Of a call with an effect id."""
         self.effects.append(outcome)
+
+    def budget_spent(self, budget: str, used: Amounts) -> None:
+        """By one call."""
+        self.spent.append((budget, used))
+
+    def budget_refused(self, budget: str, why: str) -> None:
+        """One call."""
+        self.refused.append((budget, why))
+
+    def budget_store_failed(self) -> None:
+        """Once."""
+        self.store_failures += 1
+
+
+@dataclass
+class InMemorySpending:
+    """Counts until the process ends.
+
+    Attributes:
+        now: The time, in seconds since 1970.
+        failing: Whether the counters cannot be reached.
+    """
+
+    now: Callable[[], float] = time.time
+    failing: bool = False
+    counters: defaultdict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
+
+    async def reserve(
+        self, call_id: str, claims: Sequence[Claim], asked: Amounts, *, now: float, lease_s: float
+    ) -> Shortage | None:
+        """Sets aside."""
+        if self.failing:
+            raise BudgetStoreError("the counters are away")
+        return set_aside(self.counters, call_id, claims, asked, now=now, lease_s=lease_s)
+
+    def settle(self, call_id: str, claims: Sequence[Claim], asked: Amounts, used: Amounts) -> None:
+        """Counts."""
+        settle(self.counters, call_id, claims, used)
+
+    async def counted(self, claim: Claim) -> tuple[Amounts, Amounts]:
+        """What was spent and is set aside."""
+        counter = self.counters[claim.counter]
+        counter.release_dead(self.now())
+        return counter.spent, counter.held
 
 
 @dataclass

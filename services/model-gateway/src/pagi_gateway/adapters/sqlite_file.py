@@ -113,6 +113,12 @@ class SqliteFile:
         )
         return row
 
+    async def flushed(self) -> None:
+        """Waits until everything put in line so far is committed."""
+        done = asyncio.Event()
+        self.put(Write("SELECT 1", (), done.set))
+        await done.wait()
+
     def after_commit(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Does `work` in the writer's thread, outside any transaction, after each commit."""
         self._after_commit.append(work)

@@ -96,3 +96,23 @@ class ScriptError(FailedPreconditionError):
 def outcome_of(error: Exception) -> str:
     """What an attempt that ended so is said to have come to: `ProviderDown`, `WrongShape`, ..."""
     return type(error).__name__.removesuffix("Error")
+
+
+class BudgetError(ResourceExhaustedError):
+    """A budget has not enough left; `retry_after_s` says when it has again."""
+
+
+class BudgetTooSmallError(FailedPreconditionError):
+    """The call may take more than a whole budget."""
+
+
+class CostLimitError(FailedPreconditionError):
+    """What the call may cost at most does not pay for its input."""
+
+
+class UnknownPriceError(FailedPreconditionError):
+    """Money is limited, and nobody knows what the model costs."""
+
+
+class BudgetStoreError(UnavailableError):
+    """The counters of budgets cannot be reached, so that no call is made."""

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Sequence
 
+    from pagi_gateway.domain.budgets import Amounts, Claim, Shortage
     from pagi_gateway.domain.capabilities import Capabilities
     from pagi_gateway.domain.effects import EffectName, KnownAnswer
     from pagi_gateway.domain.model import Attempt, Circuit, Delta, ModelInfo, Plan, PlanRequest
@@ -110,3 +111,47 @@ class RoutingWatch(Protocol):
 
     def ejected(self, alias: str, target: str) -> None:
         """A target is left alone for a while, because the others of its alias do better."""
+
+
+class BudgetStore(Protocol):
+    """Counts what budgets limit."""
+
+    async def reserve(
+        self, call_id: str, claims: Sequence[Claim], asked: Amounts, *, now: float, lease_s: float
+    ) -> Shortage | None:
+        """Sets aside in every counter, or in none and says what is missing first: in one atomic step.
+
+        What is not settled after `lease_s` seconds is released.
+
+        Raises:
+            BudgetStoreError: The counters cannot be reached; what was set aside nevertheless is released.
+        """
+
+    def settle(
+        self, call_id: str, claims: Sequence[Claim], asked: Amounts, used: Amounts
+    ) -> asyncio.Future[None] | None:
+        """Counts what a call used in place of what it set aside: in one atomic step, once.
+
+        Never fails: while the counters cannot be reached it is tried again. Returns what is done when it is counted,
+        or when that takes long; None where it is counted already.
+        """
+
+    async def counted(self, claim: Claim) -> tuple[Amounts, Amounts]:
+        """What was spent, and what is set aside.
+
+        Raises:
+            BudgetStoreError: The counters cannot be reached.
+        """
+
+
+class BudgetFigures(Protocol):
+    """Counts what budgets do."""
+
+    def budget_spent(self, budget: str, used: Amounts) -> None:
+        """A call was settled."""
+
+    def budget_refused(self, budget: str, why: str) -> None:
+        """A call was refused, for want of `usd`, `tokens` or `requests`, or for an `unknown_price`."""
+
+    def budget_store_failed(self) -> None:
+        """The counters could not be reached."""
