@@ -117,6 +117,8 @@ def _learned(left: Left | None, now: float) -> Bucket | None:
     """Fills evenly until the time that the provider said; after it, nothing is known any more."""
     if left is None or not math.isfinite(left.left) or not 0 < left.reset_s < _NEVER:
         return None
-    size = left.left if left.limit is None else max(left.limit, left.left)
-    # Without the limit nothing is known of how it fills: what is left has to do until the reset.
-    return Bucket(left.left, (size - left.left) / left.reset_s, max(size, 1), now, until=now + left.reset_s)
+    if left.limit is None:
+        # Nothing is known of how it fills: what is left has to do until then.
+        return Bucket(left.left, 0.0, math.inf, now, until=now + left.reset_s)
+    size = max(left.limit, left.left, 1.0)
+    return Bucket(left.left, (size - left.left) / left.reset_s, size, now, until=now + left.reset_s)

@@ -70,6 +70,8 @@ class Router:
                 plan = await target.source.plan(call.request, timeout_s=call.timeout_s)
             except PagiError as error:
                 if not call.failed(error):
+                    if trip.fallback is not None:
+                        break
                     raise trip.ended(error, self._clock.now()) from error
             except BaseException:
                 call.left()
@@ -125,6 +127,8 @@ class Router:
         while True:
             now = self._clock.now()
             if now >= trip.deadline:
+                if trip.fallback is not None:
+                    return None
                 raise trip.late(now)
             target = trip.route.choose(now, trip.tokens, but=trip.out, key=trip.request.cache_key)
             if target is not None:
