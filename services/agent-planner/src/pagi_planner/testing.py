@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,7 @@ from pagi_planner.domain.model import (
     Usage,
     WorkspaceFile,
 )
+from pagi_planner.domain.ports import Words
 
 
 def call(name: str, arguments: Mapping[str, Any] | str, call_id: str = "") -> ToolCall:
@@ -63,6 +64,37 @@ class ScriptedModel:
         if isinstance(line, Exception):
             raise line
         return line
+
+
+class SpeakingModel(ScriptedModel):
+    """A scripted model that can be heard: it says its texts in pieces, and waits for `pause` before each.
+
+    Args:
+        script: As of `ScriptedModel`.
+        size: Characters of a piece.
+        pause: Called before each piece; None: other work gets a turn.
+    """
+
+    def __init__(
+        self, *script: ModelAnswer | Exception, size: int = 3, pause: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        super().__init__(*script)
+        self._size = size
+        self._pause = pause or _turn
+        self.heard = 0
+
+    async def stream(self, request: ModelRequest, words: Words) -> ModelAnswer:
+        """Says the next line of the script."""
+        self.heard += 1
+        answer = await self.answer(request)
+        for start in range(0, len(answer.text), self._size):
+            await self._pause()
+            words.add(answer.text[start : start + self._size])
+        return answer
+
+
+async def _turn() -> None:
+    await asyncio.sleep(0)
 
 
 class WaitingModel:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pagi_planner.domain.channel import LagBounds
+from pagi_planner.domain.feed import Feed
+
 from pagi_planner.domain.ports import Clock, Journal, Memory, Model, Tools
 from pagi_planner.domain.recent import RecentIds
 
@@ -17,12 +20,16 @@ class Policy:
         max_refinements: How often a poor answer is sent back.
         max_repeats: The same call, with the same arguments, this often in a run is a loop.
         remember_timeout_s: Time for storing the history before the answer goes out; later it is stored behind it.
+        lag: How far one who watches a run may fall behind.
+        poll_s: Other planners write the same journal, and watchers look at it as often; None: only this one does.
     """
 
     max_context_tokens: int = 8_000
     max_refinements: int = 1
     max_repeats: int = 3
     remember_timeout_s: float = 2.0
+    lag: LagBounds = field(default_factory=LagBounds)
+    poll_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,7 @@ class Parts:
 
     Attributes:
         remembered: Runs whose exchange is stored already.
+        feed: Lets runs be watched.
     """
 
     model: Model
@@ -40,3 +48,8 @@ class Parts:
     clock: Clock
     policy: Policy
     remembered: RecentIds = field(default_factory=RecentIds)
+    feed: Feed = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Frozen: this is how such a class sets a field of its own.
+        object.__setattr__(self, "feed", Feed(self.journal, bounds=self.policy.lag, poll_s=self.policy.poll_s))

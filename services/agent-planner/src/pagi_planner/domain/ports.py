@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.lesson import Lesson, Trial
@@ -29,6 +29,29 @@ class Model(Protocol):
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
         """Asks for the next step.
+
+        Raises:
+            UnknownModelError: There is no such model.
+            PagiError: The model cannot be reached or refuses.
+        """
+
+
+class Words(Protocol):
+    """Where a model's words go as it says them."""
+
+    def add(self, text: str) -> None:
+        """The next piece of the answer's text."""
+
+    def begin_again(self) -> None:
+        """The call is repeated: what comes now stands in place of what came."""
+
+
+@runtime_checkable
+class StreamingModel(Model, Protocol):
+    """A model that can be heard while it speaks."""
+
+    async def stream(self, request: ModelRequest, words: Words) -> ModelAnswer:
+        """Asks for the next step, like `answer`; the pieces of the text go to `words`, and together are its text.
 
         Raises:
             UnknownModelError: There is no such model.

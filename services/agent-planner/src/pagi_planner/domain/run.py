@@ -76,7 +76,7 @@ class Run:
         if self.state.is_final:
             return
         with correlation.bind(trace_id=self._trace_id):
-            data = records.cancellation(reason, partial_answer(self.state, reason))
+            data = records.cancellation(reason, partial_answer(self.state, reason, self._work.unfinished))
             self._work.note(EventType.PLAN_CANCELLED, data)
         try:
             await self._work.sync()
@@ -161,7 +161,8 @@ class Run:
         if self.state.is_final:
             await self._work.sync()
         else:
-            await self._end(limit.status, partial_answer(self.state, limit.reason), reason=limit.reason)
+            reached = partial_answer(self.state, limit.reason, self._work.unfinished)
+            await self._end(limit.status, reached, reason=limit.reason)
 
     async def _fail(self, error: Exception, message: str) -> None:
         """Records why the run failed. A journal that cannot be written is the caller's to hear of, not ours to hide."""
@@ -203,12 +204,16 @@ _STEPS = {
 }
 
 
-def partial_answer(state: RunState, reason: str) -> str:
-    """What a run that was ended has reached, in words."""
-    reached = state.answer or "\n".join(
-        f"{step.tool} {json.dumps(step.input, ensure_ascii=False)}: "
-        f"{step.error or json.dumps(step.output, ensure_ascii=False)}"
-        for step in state.steps
+def partial_answer(state: RunState, reason: str, unfinished: str = "") -> str:
+    """What a run that was ended has reached, in words; `unfinished` is an answer that broke off."""
+    reached = (
+        unfinished
+        or state.answer
+        or "\n".join(
+            f"{step.tool} {json.dumps(step.input, ensure_ascii=False)}: "
+            f"{step.error or json.dumps(step.output, ensure_ascii=False)}"
+            for step in state.steps
+        )
     )
     text = f"The run was ended because {reason}."
     return f"{text} Reached so far:\n{reached}" if reached else f"{text} Nothing was reached yet."

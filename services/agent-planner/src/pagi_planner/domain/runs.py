@@ -21,13 +21,16 @@ from pagi_planner.domain.errors import (
     RunEndedError,
     RunNotFoundError,
 )
+from pagi_planner.domain.events import FINAL
 from pagi_planner.domain.fork import Change, fork
 from pagi_planner.domain.model import Decision, RunRequest, RunResult, RunSummary
 from pagi_planner.domain.ports import RunIndex
 from pagi_planner.domain.recent import RecentIds
 from pagi_planner.domain.run import Run
 from pagi_planner.domain.state import Phase, RunState
+from pagi_planner.domain.stream import Position
 from pagi_planner.domain.timeline import Span, timeline
+from pagi_planner.domain.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +198,47 @@ class Runs:
             raise RunNotFoundError(f"there is no run {run_id!r}")
         return timeline(events)
 
+    def follow(self, begun: BegunRun) -> Watcher:
+        """Watches a run that was begun just now, or before, from its first event on. To be used as a context."""
+        is_new = begun.task is not None and begun.state.seq == 0
+        return self._agent.parts.feed.watch(begun.run_id, None if is_new else Position())
+
+    async def watch(self, run_id: str, after: Position) -> Watcher:
+        """Watches a run, whether it has ended, waits, or is in progress here or elsewhere. To be used as a context.
+
+        Args:
+            run_id: Which run.
+            after: What was seen before.
+
+        Raises:
+            RunNotFoundError: There is none.
+            InvalidArgumentError: It has not come as far as `after` says.
+        """
+        newest = await self._agent.journal.events(run_id, after=max(after.seq, 1) - 1, limit=1)
+        if not newest and not (run_id in self._active and after.seq == 0):
+            await self._existing(run_id)
+            raise InvalidArgumentError(f"the run has no event {after.seq} yet", field="Last-Event-ID")
+        watcher = self._agent.parts.feed.watch(run_id, after)
+        if after.seq and newest[0].type in FINAL:
+            # All of it was seen.
+            watcher.close()
+        return watcher
+
+    async def settled(self, run_id: str) -> RunResult:
+        """A run as it stands when nobody works on it here: what its caller gets, its history stored.
+
+        Raises:
+            RunNotFoundError: There is none.
+        """
+        if active := self._active.get(run_id):
+            await asyncio.wait([active.task])
+            return active.run.state.result()
+        return await self.get(run_id)
+
+    def send_watchers_away(self, reason: str) -> None:
+        """Ends every watcher, now and from now on."""
+        self._agent.parts.feed.close(reason)
+
     async def recover(self) -> int:
         """Takes up the runs that a dead process has left; they go on where they were cut off. Returns how many."""
         recovered = 0
@@ -282,6 +326,8 @@ class Runs:
             if active.run.state.phase not in (Phase.WAIT, Phase.ENDED):
                 self._drive(active.request, active.run)
             return
+        if not active.run.state.is_final:
+            self._agent.parts.feed.break_off(run_id, getattr(error, "message", "internal error"))
         # Said here too, since the caller may have left.
         if not isinstance(error, PagiError):
             log.error("%s failed", run_id, exc_info=error)

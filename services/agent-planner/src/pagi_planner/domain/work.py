@@ -43,6 +43,8 @@ class Work:
         self.specs: dict[str, ToolSpec] | None = None
         # Intents that an earlier process wrote: what they name may have happened.
         self.inherited = frozenset(state.intents)
+        # What the model had said of an answer that broke off.
+        self.unfinished = ""
 
     def note(self, kind: EventType, data: dict[str, Any]) -> None:
         """Appends the event and takes it in: the state is never ahead of the journal."""
@@ -58,6 +60,7 @@ class Work:
         )
         self.parts.journal.append(event)
         state.apply(event)
+        self.parts.feed.noted(event)
 
     async def sync(self) -> None:
         """Waits until everything noted is durable.

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from pagi_planner.domain import records, turn
 from pagi_planner.domain.events import EventType
-from pagi_planner.domain.model import ModelRequest, RunStatus
+from pagi_planner.domain.model import ModelAnswer, ModelRequest, RunStatus
 from pagi_planner.domain.phases.understand import find_again
+from pagi_planner.domain.ports import StreamingModel
 from pagi_planner.domain.work import RunLimitError, Work
 
 
@@ -32,9 +33,22 @@ async def ask(work: Work) -> None:
     request = ModelRequest(
         state.conversation(), tuple(specs.values()), work.request.model, state.asked, _money_left(work)
     )
-    answer = await work.parts.model.answer(request)
+    answer = await _answer(work, request)
     answer = replace(answer, tool_calls=turn.distinct(answer.tool_calls, state.model_calls))
     work.note(EventType.PLAN_MODEL_RESPONSE, records.model_response(state.model_calls, state.asked, answer))
+
+
+async def _answer(work: Work, request: ModelRequest) -> ModelAnswer:
+    """The answer, given word by word where somebody listens."""
+    model, feed, state = work.parts.model, work.parts.feed, work.state
+    if not (feed.is_watched(state.run_id) and isinstance(model, StreamingModel)):
+        return await model.answer(request)
+    with feed.live_text(state.run_id, state.seq, state.model_calls) as words:
+        try:
+            return await model.stream(request, words)
+        except BaseException:
+            work.unfinished = words.text
+            raise
 
 
 def _check_limits(work: Work) -> None:
