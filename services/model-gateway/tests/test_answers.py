@@ -138,6 +138,8 @@ async def test_the_oldest_go_where_there_are_too_many_or_they_are_too_large(tmp_
                 clock.now += 1
                 answers.keep(EffectName("", f"{index:03}"), "f", plan)
             await written(answers)
+            # The thread cleans up after each commit: with the next one it has.
+            await answers._file.flushed()
             assert await answers.find(EffectName("", "249")) is not None
             assert await answers.find(EffectName("", "000")) is None
             answers.keep(EffectName("", "huge"), "f", Plan(text="x" * 2_000_000))
