@@ -106,16 +106,10 @@ def read_models(path: "Path", missing: "Callable[[Target], str]") -> ModelsConfi
 
 def _told(path: "Path", lined: Lined, faults: "Sequence[tuple[Place, str]]") -> str:
     told = {
-        (lined.line_of(place), f"{_spelled(_with_last(place, lined))}: {what}" if place else what)
+        (lined.line_of(place), f"{_spelled(written)}: {what}" if (written := lined.written(place)) else what)
         for place, what in faults
     }
     return "\n".join(f"{path}, line {line}: {what}" for line, what in sorted(told))
-
-
-def _with_last(place: Place, lined: Lined) -> Place:
-    """What is written of the place, and the member at its end, which may be the one that is missing."""
-    written = lined.written(place)
-    return written if written[-1:] == place[-1:] or not isinstance(place[-1], str) else (*written, place[-1])
 
 
 def _spelled(place: Place) -> str:
@@ -130,10 +124,10 @@ def _understood(fault: Any) -> tuple[Place, str]:
         known = ", ".join(_known_at(place[:-1]))
         return place, f"there is no such member; there are {known}" if known else "there is no such member"
     if kind == "missing":
-        return place, "this is missing"
+        return place[:-1], f"{place[-1]} is missing"
     if kind in {"model_type", "dict_type"}:
         return place, f"this must be a mapping of members, not {_shown(fault['input'])}"
-    said = said[:1].lower() + said[1:]
+    said = said.replace("Input should ", "this must ", 1)
     return place, said if kind == "value_error" else f"{said}, not {_shown(fault['input'])}"
 
 
