@@ -281,6 +281,29 @@ async def test_money_ends_the_run():
     assert [asked.max_cost_usd for asked in model.requests] == [1.0, pytest.approx(0.6), pytest.approx(0.2)]
 
 
+async def test_tokens_end_the_run():
+    # Each answer reports 15 tokens.
+    calls = [calling(call("add", {"a": n, "b": 0})) for n in range(9)]
+    model = ScriptedModel(*calls)
+    result = await Agent(model, tools=adding()).run(request(limits=Limits(max_tokens=40)))
+    assert result.status is RunStatus.LIMIT_TOKENS
+    assert len(model.requests) == 3
+    assert "its 40 tokens were used up" in result.result
+    assert '{"sum": 2}' in result.result
+
+
+async def test_tool_calls_end_the_run_before_a_turn_that_would_be_too_much():
+    two = calling(call("add", {"a": 1, "b": 0}), call("add", {"a": 2, "b": 0}))
+    tools = adding()
+    agent = Agent(
+        ScriptedModel(two, calling(call("add", {"a": 3, "b": 0}), call("add", {"a": 4, "b": 0}))), tools=tools
+    )
+    result = await agent.run(request(limits=Limits(max_tool_calls=3)))
+    assert result.status is RunStatus.LIMIT_TOOL_CALLS
+    assert len(tools.executed) == 2
+    assert '{"sum": 2}' in result.result
+
+
 async def test_time_ends_the_run_and_what_hangs():
     model = WaitingModel(saying("too late"))
     agent = Agent(model)

@@ -15,8 +15,10 @@ from pagi_chassis.errors import (
     ResourceExhaustedError,
     UnavailableError,
 )
+from pagi_planner import Limits
 from pagi_planner.domain.errors import UnknownModelError
 from pagi_planner.domain.model import Passage
+from pagi_planner.schemas import Bounds
 from pagi_planner.testing import ScriptedModel, WaitingModel, call, calling, saying
 
 ADD = call("add", {"a": 1, "b": 2}, "c1")
@@ -99,7 +101,10 @@ async def test_every_member_of_a_request_reaches_the_run(planner):
         "persona": "",
         "model": "m",
         "tools": ["add", "add"],
-        "limits": {"max_steps": 3, "timeout_s": 5, "max_cost_usd": 0.5},
+        "limits": {"max_steps": 3, "timeout_s": 5, "max_cost_usd": 0.5, "max_tokens": 1_000, "max_tool_calls": 2},
+        "mode": "react",
+        "evaluate": {"judge": False, "threshold": 0.9, "max_refinements": 3},
+        "understand": {"model": False},
     }
     del request["persona"]
     async with planner.client() as client:
@@ -109,6 +114,21 @@ async def test_every_member_of_a_request_reaches_the_run(planner):
     start = (await planner.journal.events(run_id))[0].data
     assert start["limits"] == request["limits"]
     assert start["resources"] == request["resources"]
+    assert (start["mode"], start["evaluate"], start["intent_by_model"]) == ("react", request["evaluate"], False)
+
+
+@pytest.mark.parametrize(
+    ("limits", "field"),
+    [({"max_tokens": 101}, "limits.max_tokens"), ({"max_tool_calls": 6}, "limits.max_tool_calls")],
+)
+async def test_more_than_the_operator_allows_is_refused(planner, limits, field):
+    planner.bounds = Bounds(Limits(max_tokens=100, max_tool_calls=5), 1_000)
+    async with planner.client() as client:
+        answer = await client.post("/plan", json={"prompt": "do", "limits": limits})
+        document = (await client.get("/openapi.json")).json()
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+    described = document["components"]["schemas"]["LimitsBody"]["properties"]
+    assert (described["max_tokens"]["maximum"], described["max_tool_calls"]["maximum"]) == (100, 5)
 
 
 async def test_null_is_as_good_as_absent(planner):

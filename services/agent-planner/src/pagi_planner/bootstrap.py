@@ -102,7 +102,12 @@ async def build(
 
 
 def _bounds(settings: PlannerSettings) -> Bounds:
-    most = Limits(max_steps=settings.agent_max_turns, timeout_s=settings.request_timeout_seconds)
+    most = Limits(
+        max_steps=settings.agent_max_turns,
+        timeout_s=settings.request_timeout_seconds,
+        max_tokens=settings.agent_max_tokens,
+        max_tool_calls=settings.agent_max_tool_calls,
+    )
     return Bounds(most, settings.agent_max_prompt_characters)
 
 

@@ -8,11 +8,14 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pagi_chassis.errors import InvalidArgumentError
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from pagi_planner.domain.model import (
     FileList,
+    InputFile,
+    Judging,
     Limits,
+    Mode,
     Resource,
     RunRequest,
     RunResult,
@@ -22,8 +25,30 @@ from pagi_planner.domain.model import (
 
 # A list of runs shows how each prompt begins.
 PROMPT_SHOWN = 500
+# Which variable of the operator bounds which limit.
+LIMIT_VARIABLES = {
+    "max_steps": "AGENT_MAX_TURNS",
+    "timeout_s": "REQUEST_TIMEOUT_SECONDS",
+    "max_tokens": "AGENT_MAX_TOKENS",
+    "max_tool_calls": "AGENT_MAX_TOOL_CALLS",
+}
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+def _says_something(prompt: str) -> str:
+    if not prompt.strip():
+        raise ValueError("must hold more than white space")
+    if "\0" in prompt:
+        raise ValueError("must not hold NUL characters")
+    return prompt
+
+
+Prompt = Annotated[
+    str,
+    Field(min_length=1, json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}),
+    AfterValidator(_says_something),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +82,8 @@ class LimitsBody(_Body):
     max_steps: int | None = Field(default=None, ge=1, description="Model calls.")
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="Wall time in seconds.")
     max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="Money in USD.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Tokens read and written by all model calls.")
+    max_tool_calls: int | None = Field(default=None, ge=0, description="Tool calls.")
 
     def to_domain(self, most: Limits) -> Limits:
         """The limits, the operator's where none is asked for.
@@ -64,22 +91,71 @@ class LimitsBody(_Body):
         Raises:
             InvalidArgumentError: More is asked for than the operator allows.
         """
-        max_steps, timeout_s = self.max_steps or most.max_steps, self.timeout_s or most.timeout_s
-        if max_steps > most.max_steps:
-            raise _too_much("limits.max_steps", f"{most.max_steps} (AGENT_MAX_TURNS)")
-        if timeout_s > most.timeout_s:
-            raise _too_much("limits.timeout_s", f"{most.timeout_s:g} (REQUEST_TIMEOUT_SECONDS)")
-        return Limits(max_steps, timeout_s, self.max_cost_usd)
+        chosen: dict[str, Any] = {}
+        for name, variable in LIMIT_VARIABLES.items():
+            bound, asked = getattr(most, name), getattr(self, name)
+            if asked is not None and bound is not None and asked > bound:
+                raise too_much(f"limits.{name}", f"{bound:g} ({variable})")
+            chosen[name] = bound if asked is None else asked
+        return Limits(**chosen, max_cost_usd=self.max_cost_usd)
+
+
+class InputFileBody(_Body):
+    """A file for the agent to read: with its content, or from the session's workspace."""
+
+    name: Name | None = Field(default=None, description="With its suffix; absent: the last part of the path.")
+    media_type: Annotated[str, StringConstraints(max_length=200)] | None = Field(
+        default=None,
+        description="Absent: told by the name. Text, Markdown, CSV, JSON, PDF; PNG, JPEG, GIF and WebP for models that "
+        "see.",
+    )
+    content_base64: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+        default=None, description="The content (RFC 4648, section 4).", json_schema_extra={"contentEncoding": "base64"}
+    )
+    path: Annotated[str, StringConstraints(min_length=1, max_length=4_000)] | None = Field(
+        default=None, description="In the session's workspace; in place of the content."
+    )
+
+    def to_domain(self, place: int) -> InputFile:
+        """The file.
+
+        Raises:
+            InvalidArgumentError: It has neither content nor a path, or both, or no name.
+        """
+        if (self.content_base64 is None) == (self.path is None):
+            raise InvalidArgumentError(
+                f"files[{place}]: give content_base64 or path, and not both", field=f"files[{place}]"
+            )
+        name = self.name or (self.path or "").rstrip("/").rpartition("/")[2]
+        if not name:
+            raise InvalidArgumentError(f"files[{place}].name is missing", field=f"files[{place}].name")
+        return InputFile(name, self.media_type or "", self.content_base64 or "", self.path or "")
+
+
+class JudgingBody(_Body):
+    """How the answer is judged, beside the rules."""
+
+    judge: bool = Field(default=False, description="A model judges, too.")
+    threshold: float = Field(
+        default=0.7, ge=0, le=1, allow_inf_nan=False, description="A verdict below it sends the answer back."
+    )
+    max_refinements: int | None = Field(
+        default=None, ge=0, le=10, description="How often an answer is sent back; absent: AGENT_MAX_REFINEMENTS."
+    )
+
+
+class UnderstandBody(_Body):
+    """How the prompt is understood."""
+
+    model: bool = Field(
+        default=False, description="A model says what kind of prompt this is where the rules are not sure."
+    )
 
 
 class PlanRequest(_Body):
     """What to do."""
 
-    prompt: str = Field(
-        min_length=1,
-        description="The request in words.",
-        json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},
-    )
+    prompt: Prompt = Field(description="The request in words.")
     session_id: Name | None = Field(
         default=None,
         description="The conversation it belongs to; absent: a new one.",
@@ -92,15 +168,14 @@ class PlanRequest(_Body):
         default=None, max_length=200, description="Tools that may be used; absent: every tool; empty: none."
     )
     limits: LimitsBody = Field(default_factory=LimitsBody)
-
-    @field_validator("prompt")
-    @classmethod
-    def _says_something(cls, prompt: str) -> str:
-        if not prompt.strip():
-            raise ValueError("must hold more than white space")
-        if "\0" in prompt:
-            raise ValueError("must not hold NUL characters")
-        return prompt
+    mode: Annotated[Mode, Field(strict=False)] = Field(
+        default=Mode.REACT,
+        description="react: without an explicit plan; plan: with one, revised where a step fails; chat: no tools; "
+        "auto: by the intent of the prompt.",
+    )
+    files: list[InputFileBody] = Field(default_factory=list, max_length=20, description="For the agent to read.")
+    evaluate: JudgingBody = Field(default_factory=JudgingBody)
+    understand: UnderstandBody = Field(default_factory=UnderstandBody)
 
     @field_validator("session_id")
     @classmethod
@@ -117,7 +192,7 @@ class PlanRequest(_Body):
             InvalidArgumentError: It asks for more than the operator allows.
         """
         if len(self.prompt) > bounds.prompt_characters:
-            raise _too_much("prompt", f"{bounds.prompt_characters} characters long (AGENT_MAX_PROMPT_CHARACTERS)")
+            raise too_much("prompt", f"{bounds.prompt_characters} characters long (AGENT_MAX_PROMPT_CHARACTERS)")
         return RunRequest(
             prompt=self.prompt,
             session_id=self.session_id or "",
@@ -126,6 +201,10 @@ class PlanRequest(_Body):
             tools=None if self.tools is None else tuple(dict.fromkeys(self.tools)),
             resources=tuple(Resource(each.type, each.uri) for each in self.resources),
             limits=self.limits.to_domain(bounds.most),
+            mode=self.mode,
+            files=tuple(each.to_domain(place) for place, each in enumerate(self.files)),
+            evaluate=Judging(self.evaluate.judge, self.evaluate.threshold, self.evaluate.max_refinements),
+            intent_by_model=self.understand.model,
         )
 
 
@@ -133,7 +212,8 @@ def _is_no_part_of_a_name(character: str) -> bool:
     return character in "/\\" or unicodedata.category(character) == "Cc"
 
 
-def _too_much(field: str, most: str) -> InvalidArgumentError:
+def too_much(field: str, most: str) -> InvalidArgumentError:
+    """What a caller gets who asks for more than the operator allows."""
     return InvalidArgumentError(f"{field} must be at most {most}", field=field)
 
 

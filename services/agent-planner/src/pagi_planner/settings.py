@@ -15,6 +15,12 @@ class PlannerSettings(ServiceSettings):
 
     agent_planner_port: int = Field(default=8585, ge=0, le=65535, description="HTTP port of the agent-planner.")
     agent_max_turns: int = Field(default=10, ge=1, le=1000, description="Most model calls of a run.")
+    agent_max_tokens: int | None = Field(
+        default=None, ge=1, description="Most tokens that all model calls of a run read and write; unset: no bound."
+    )
+    agent_max_tool_calls: int | None = Field(
+        default=None, ge=0, description="Most tool calls of a run; unset: no bound but its model calls."
+    )
     agent_max_refinements: int = Field(default=1, ge=0, le=10, description="How often a poor answer is sent back.")
     agent_rag_top_k: int = Field(default=6, ge=1, le=100, description="Passages that a run is given.")
     agent_max_prompt_characters: int = Field(default=100_000, ge=1, description="Longest prompt that is taken.")

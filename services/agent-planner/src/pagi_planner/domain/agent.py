@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pagi_chassis import correlation
@@ -14,6 +15,7 @@ from pagi_planner.domain.ports import Clock, Journal, Memory, Model, Tools
 from pagi_planner.domain.run import Run
 from pagi_planner.domain.standalone import ListJournal, NoMemory, NoTools, SystemClock
 from pagi_planner.domain.state import RunState
+from pagi_planner.domain.toolbox import OwnTool, Toolbox
 from pagi_planner.domain.work import Work
 
 __all__ = ["Agent", "Policy"]
@@ -29,6 +31,7 @@ class Agent:
         journal: Where each step is written; None: in memory.
         clock: Time of day.
         policy: See there.
+        own_tools: What the planner itself can do for a run, offered beside `tools`.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Agent:
         journal: Journal | None = None,
         clock: Clock | None = None,
         policy: Policy | None = None,
+        own_tools: Sequence[OwnTool] = (),
     ) -> None:
         self.parts = Parts(
             model,
@@ -48,6 +52,7 @@ class Agent:
             journal or ListJournal(),
             clock or SystemClock(),
             policy or Policy(),
+            Toolbox(own_tools),
         )
 
     @property

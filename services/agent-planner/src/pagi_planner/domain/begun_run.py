@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pagi_chassis import errors as chassis_errors
 from pagi_chassis.errors import CancelledByCallerError, InternalError, InvalidArgumentError, PagiError
 
-from pagi_planner.domain import errors
+from pagi_planner.domain import errors, records
 from pagi_planner.domain.errors import RunSuspendedError
 from pagi_planner.domain.model import RunRequest, RunResult, RunStatus
 from pagi_planner.domain.run import Run
@@ -67,11 +67,7 @@ def run_id_of(idempotency_key: str) -> str:
 
 def is_of(state: RunState, request: RunRequest) -> bool:
     """Whether the run was begun with this request."""
-    known: dict[str, Any] = {**state.request, "session_id": state.session_id}
-    asked = asdict(request)
-    asked["tools"] = None if request.tools is None else list(request.tools)
-    asked["resources"] = list(asked["resources"])
-    return all(known[name] == value for name, value in asked.items())
+    return records.request_of(state) == request
 
 
 def _result_of(state: RunState) -> RunResult:

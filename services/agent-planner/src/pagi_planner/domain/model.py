@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from math import inf
 from typing import Any
 
-from pagi_chassis.errors import InvalidArgumentError
+# What a caller asks for has a file of its own, and is a word of the domain as the others are.
+from pagi_planner.domain.request import InputFile as InputFile
+from pagi_planner.domain.request import Judging as Judging
+from pagi_planner.domain.request import Limits as Limits
+from pagi_planner.domain.request import Mode as Mode
+from pagi_planner.domain.request import Resource as Resource
+from pagi_planner.domain.request import RunRequest as RunRequest
 
 
 class RunStatus(StrEnum):
@@ -22,68 +27,11 @@ class RunStatus(StrEnum):
     LIMIT_STEPS = "limit_steps"
     LIMIT_TIME = "limit_time"
     LIMIT_COST = "limit_cost"
+    LIMIT_TOKENS = "limit_tokens"
+    LIMIT_TOOL_CALLS = "limit_tool_calls"
     NO_PROGRESS = "no_progress"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a run may use.
-
-    Attributes:
-        max_steps: Model calls, at least 1.
-        timeout_s: Wall time of the whole run, in seconds, more than 0.
-        max_cost_usd: Money, more than 0; None: no bound.
-
-    Raises:
-        InvalidArgumentError: One of them bounds nothing.
-    """
-
-    max_steps: int = 10
-    timeout_s: float = 60.0
-    max_cost_usd: float | None = None
-
-    def __post_init__(self) -> None:
-        # Comparisons that NaN fails, too.
-        if not self.max_steps >= 1:
-            raise InvalidArgumentError("limits.max_steps must be at least 1", field="limits.max_steps")
-        if not 0 < self.timeout_s < inf:
-            raise InvalidArgumentError("limits.timeout_s must be more than 0 and finite", field="limits.timeout_s")
-        if self.max_cost_usd is not None and not 0 < self.max_cost_usd < inf:
-            raise InvalidArgumentError(
-                "limits.max_cost_usd must be more than 0 and finite; leave it out for no bound",
-                field="limits.max_cost_usd",
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """Something that the caller points the agent to."""
-
-    type: str
-    uri: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What a caller asks for.
-
-    Attributes:
-        prompt: The request in words.
-        session_id: The conversation that it belongs to; empty: a new one.
-        persona: Empty: the default one.
-        model: Empty: the gateway's default.
-        tools: Names of the tools that may be used; None: every tool.
-    """
-
-    prompt: str
-    session_id: str = ""
-    persona: str = ""
-    model: str = ""
-    tools: tuple[str, ...] | None = None
-    resources: tuple[Resource, ...] = ()
-    limits: Limits = field(default_factory=Limits)
 
 
 class Role(StrEnum):
@@ -224,6 +172,11 @@ class Usage:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Read and written."""
+        return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
         costs = [cost for cost in (self.cost_usd, other.cost_usd) if cost is not None]

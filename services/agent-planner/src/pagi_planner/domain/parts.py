@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from pagi_planner.domain.channel import LagBounds
 from pagi_planner.domain.feed import Feed
-
 from pagi_planner.domain.ports import Clock, Journal, Memory, Model, Tools
 from pagi_planner.domain.recent import RecentIds
+from pagi_planner.domain.toolbox import Toolbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Parts:
     """The world as a run sees it.
 
     Attributes:
+        toolbox: The planner's own tools.
         remembered: Runs whose exchange is stored already.
         feed: Lets runs be watched.
     """
@@ -47,6 +48,7 @@ class Parts:
     journal: Journal
     clock: Clock
     policy: Policy
+    toolbox: Toolbox = field(default_factory=Toolbox)
     remembered: RecentIds = field(default_factory=RecentIds)
     feed: Feed = field(init=False)
 

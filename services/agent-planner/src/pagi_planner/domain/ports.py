@@ -119,19 +119,12 @@ class Archive(Protocol):
         """
 
 
-class Tools(Protocol):
-    """What the agent can do."""
+class ToolRunner(Protocol):
+    """Runs tools."""
 
     @property
     def know_effects(self) -> bool:
         """Whether a repeat of an effect id gives the first result, or says that it is unknown, and does nothing."""
-
-    async def specs(self) -> tuple[ToolSpec, ...]:
-        """Every tool.
-
-        Raises:
-            PagiError: The tools cannot be reached and none are known from before.
-        """
 
     async def execute(self, call: ToolCall, *, session_id: str, effect_id: str) -> ToolOutcome:
         """Runs one tool to its end.
@@ -144,6 +137,17 @@ class Tools(Protocol):
         Raises:
             InvalidArgumentError: The arguments do not fit the tool's schema.
             PagiError: The sandbox failed; what the tool did is unknown unless it is read-only.
+        """
+
+
+class Tools(ToolRunner, Protocol):
+    """What the agent can do."""
+
+    async def specs(self) -> tuple[ToolSpec, ...]:
+        """Every tool.
+
+        Raises:
+            PagiError: The tools cannot be reached and none are known from before.
         """
 
 
@@ -198,10 +202,19 @@ class Journal(Protocol):
 
 
 class RunIndex(Protocol):
-    """Runs, found through their journal."""
+    """Runs, found by their rows."""
 
-    async def runs(self, *, limit: int, before: str = "", session_id: str = "") -> Sequence[RunSummary]:
-        """The newest runs, newest first; `before` is the run id after which the list goes on."""
+    async def runs(
+        self, *, limit: int, before: str = "", session_id: str = "", status: RunStatus | None = None
+    ) -> Sequence[RunSummary]:
+        """The newest runs, newest first.
+
+        Args:
+            limit: At most this many.
+            before: The run id after which the list goes on; empty: from the newest.
+            session_id: Only of this session; empty: of all.
+            status: Only those that stand there; None: all.
+        """
 
     async def unfinished(self) -> Sequence[str]:
         """The ids of runs that began and have no final event."""

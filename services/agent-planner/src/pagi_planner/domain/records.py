@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import Any
 
 from pagi_chassis import telemetry
@@ -11,7 +12,10 @@ from pagi_planner.domain.context import FittedContext
 from pagi_planner.domain.evaluation import Evaluation
 from pagi_planner.domain.model import (
     Decision,
+    InputFile,
+    Judging,
     Limits,
+    Mode,
     ModelAnswer,
     Resource,
     RunRequest,
@@ -32,11 +36,11 @@ def start(request: RunRequest) -> dict[str, Any]:
         "model": request.model,
         "tools": None if request.tools is None else list(request.tools),
         "resources": [{"type": each.type, "uri": each.uri} for each in request.resources],
-        "limits": {
-            "max_steps": request.limits.max_steps,
-            "timeout_s": request.limits.timeout_s,
-            "max_cost_usd": request.limits.max_cost_usd,
-        },
+        "limits": asdict(request.limits),
+        "mode": request.mode,
+        "files": [asdict(each) for each in request.files],
+        "evaluate": asdict(request.evaluate),
+        "intent_by_model": request.intent_by_model,
         **telemetry.inject(),
     }
 
@@ -149,6 +153,7 @@ def decision(call_id: str, decided: Decision) -> dict[str, Any]:
 def request_of(state: RunState) -> RunRequest:
     """The request that a run was begun with."""
     asked = state.request
+    # What `get` asks for is absent in rows of earlier versions.
     return RunRequest(
         prompt=asked["prompt"],
         session_id=state.session_id,
@@ -157,4 +162,8 @@ def request_of(state: RunState) -> RunRequest:
         tools=None if asked["tools"] is None else tuple(asked["tools"]),
         resources=tuple(Resource(each["type"], each["uri"]) for each in asked["resources"]),
         limits=Limits(**asked["limits"]),
+        mode=Mode(asked.get("mode", Mode.REACT)),
+        files=tuple(InputFile(**each) for each in asked.get("files", ())),
+        evaluate=Judging(**asked.get("evaluate", {})),
+        intent_by_model=asked.get("intent_by_model", False),
     )

@@ -20,7 +20,7 @@ from pagi_chassis.errors import (
 
 from pagi_planner.domain import json_text
 from pagi_planner.domain.model import Effects, ToolCall, ToolOutcome, ToolSpec
-from pagi_planner.domain.ports import Tools
+from pagi_planner.domain.ports import ToolRunner
 
 # A model reads this much of one result; the journal keeps it all.
 OBSERVATION_CHARACTERS = 8_000
@@ -62,7 +62,7 @@ def distinct(calls: Sequence[ToolCall], step: int) -> tuple[ToolCall, ...]:
 
 async def execute(
     call: ToolCall,
-    tools: Tools,
+    tools: ToolRunner,
     specs: Mapping[str, ToolSpec],
     *,
     session_id: str,
@@ -117,7 +117,7 @@ def parse_arguments(call: ToolCall) -> tuple[Any, str]:
     return arguments, ""
 
 
-async def _run(call: ToolCall, tools: Tools, spec: ToolSpec, session_id: str, effect_id: str) -> ToolOutcome:
+async def _run(call: ToolCall, tools: ToolRunner, spec: ToolSpec, session_id: str, effect_id: str) -> ToolOutcome:
     try:
         return await tools.execute(call, session_id=session_id, effect_id=effect_id)
     except _REFUSED as error:

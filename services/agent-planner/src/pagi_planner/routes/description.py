@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from pagi_planner.schemas import Bounds, HealthBody, Problem, StateBody
+from pagi_planner.schemas import LIMIT_VARIABLES, Bounds, HealthBody, Problem, StateBody
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -77,8 +77,9 @@ def _add_bounds(document: dict[str, Any], bounds: Bounds) -> None:
     schemas = document["components"]["schemas"]
     schemas["PlanRequest"]["properties"]["prompt"]["maxLength"] = bounds.prompt_characters
     limits = schemas["LimitsBody"]["properties"]
-    limits["max_steps"]["maximum"] = bounds.most.max_steps
-    limits["timeout_s"]["maximum"] = bounds.most.timeout_s
+    for name in LIMIT_VARIABLES:
+        if (most := getattr(bounds.most, name)) is not None:
+            limits[name]["maximum"] = most
 
 
 def _add_trace_id(document: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pagi_planner.domain import records, turn
 from pagi_planner.domain.concurrency import together
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import Decision, RunStatus, ToolCall, ToolSpec
-from pagi_planner.domain.phases.understand import find_again
+from pagi_planner.domain.phases.understand import tools_of
 from pagi_planner.domain.work import RunLimitError, Work
 
 
@@ -17,14 +17,15 @@ async def act(work: Work) -> None:
     has made with the first result, and one that it lost with "outcome unknown".
 
     Raises:
-        RunLimitError: The model calls for the same thing again and again.
+        RunLimitError: The model calls for the same thing again and again, or for more than is allowed.
     """
-    specs = await find_again(work)
+    specs = await tools_of(work)
     state, policy = work.state, work.parts.policy
     for call in state.unanswered():
         if state.repeats[call.name, call.arguments_json] > policy.max_repeats:
             reason = f"the model called {call.name} with the same arguments again and again"
             raise RunLimitError(RunStatus.NO_PROGRESS, reason)
+    _check_number(work)
     _ask_for_approval(work, specs)
     ready = [call for call in state.unanswered() if call.id not in state.waiting]
     for call in ready:
@@ -36,6 +37,13 @@ async def act(work: Work) -> None:
             )
     await work.sync()
     await together(_execute(work, specs, call) for call in ready)
+
+
+def _check_number(work: Work) -> None:
+    """Of a turn that does not fit in whole nothing is run: no model would read of it."""
+    most, state = work.request.limits.max_tool_calls, work.state
+    if most is not None and len(state.steps) + len(state.unanswered()) > most:
+        raise RunLimitError(RunStatus.LIMIT_TOOL_CALLS, f"it wanted more than its {most} tool calls")
 
 
 def _ask_for_approval(work: Work, specs: dict[str, ToolSpec]) -> None:
@@ -67,7 +75,7 @@ async def _execute(work: Work, specs: dict[str, ToolSpec], call: ToolCall) -> No
     if decision.approved:
         seen = await turn.execute(
             decision.applied_to(call),
-            work.parts.tools,
+            work.parts.toolbox.bound(call.name, work) or work.parts.tools,
             specs,
             session_id=work.request.session_id,
             effect_id=effect_id,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pagi_planner.domain import records, turn
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import ModelAnswer, ModelRequest, RunStatus
-from pagi_planner.domain.phases.understand import find_again
+from pagi_planner.domain.phases.understand import tools_of
 from pagi_planner.domain.ports import StreamingModel
 from pagi_planner.domain.work import RunLimitError, Work
 
@@ -23,7 +23,7 @@ async def ask(work: Work) -> None:
         PagiError: The model cannot be reached, or refuses.
     """
     state = work.state
-    specs = await find_again(work)
+    specs = await tools_of(work)
     if not state.asked:
         _check_limits(work)
         step = state.model_calls + 1
@@ -58,6 +58,8 @@ def _check_limits(work: Work) -> None:
     left_usd = _money_left(work)
     if left_usd is not None and left_usd <= 0:
         raise RunLimitError(RunStatus.LIMIT_COST, f"its {limits.max_cost_usd:g} USD were used up")
+    if limits.max_tokens is not None and state.usage.tokens >= limits.max_tokens:
+        raise RunLimitError(RunStatus.LIMIT_TOKENS, f"its {limits.max_tokens} tokens were used up")
 
 
 def _money_left(work: Work) -> float | None:

@@ -32,8 +32,15 @@ async def understand(work: Work) -> None:
     work.note(EventType.CONTEXT_LOADED, records.context(fitted, specs, degraded))
 
 
-async def find_again(work: Work) -> dict[str, ToolSpec]:
-    """The tools of a run that another process began; those that are gone since are left out."""
+async def tools_of(work: Work) -> dict[str, ToolSpec]:
+    """The tools that the run may call now: those that it began with, and those of the planner's own that it needs."""
+    own = work.parts.toolbox.offered(work)
+    found = await _find_again(work)
+    return {**found, **own} if own else found
+
+
+async def _find_again(work: Work) -> dict[str, ToolSpec]:
+    """The tools that the run began with, looked up where another process began it; those that are gone are left out."""
     if work.specs is None:
         try:
             known = {spec.name: spec for spec in await work.parts.tools.specs()}
