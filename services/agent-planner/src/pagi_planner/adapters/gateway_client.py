@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from pagi.gateway.v1 import gateway_pb2_grpc
-from pagi_chassis.errors import FailedPreconditionError, InternalError, InvalidArgumentError, NotFoundError
+import asyncio
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
+
+from pagi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from pagi_chassis.errors import (
+    FailedPreconditionError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+)
 from pagi_chassis.grpc_client import GrpcClient
 
 from pagi_planner.convert import model_answer_from_proto, model_request_to_proto
 from pagi_planner.domain.errors import UnknownModelError
 from pagi_planner.domain.model import ModelAnswer, ModelRequest
+from pagi_planner.domain.ports import Words
+
+# A stream that breaks is asked for again, first after this, then after twice as long, …
+FIRST_PAUSE_S = 0.05
+# A gateway that is away for so long, since the last word of it, is given up.
+PATIENCE_S = 2.0
 
 
 class GatewayModel:
@@ -17,11 +33,13 @@ class GatewayModel:
     Args:
         client: Of the gateway.
         timeout_s: For one answer; less where the run has less.
+        patience_s: How long a stream that broke is asked for again (seconds).
     """
 
-    def __init__(self, client: GrpcClient, *, timeout_s: float) -> None:
+    def __init__(self, client: GrpcClient, *, timeout_s: float, patience_s: float = PATIENCE_S) -> None:
         self._client = client
         self._timeout_s = timeout_s
+        self._patience_s = patience_s
         self._stub = gateway_pb2_grpc.ModelGatewayStub(client.channel)
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
@@ -33,18 +51,56 @@ class GatewayModel:
             FailedPreconditionError: The gateway or its provider is set up wrongly.
             PagiError: The gateway cannot be reached, or its provider.
         """
-        try:
+        with _told(request):
             # A call whose connection breaks is asked again: nothing but the answer comes of it.
             answer = await self._client.call(
                 self._stub.GetPlan, model_request_to_proto(request), timeout_s=self._timeout_s, repeatable=True
             )
-        except NotFoundError as error:
-            if request.model:
-                raise UnknownModelError(error.message, field="model") from error
-            raise FailedPreconditionError(f"the gateway's default model does not exist: {error.message}") from error
-        except InvalidArgumentError as error:
-            if error.field:
-                # A field of a message that was written here: nothing that the caller could mend.
-                raise InternalError(f"the gateway refuses {error.field}: {error.message}") from error
-            raise
         return model_answer_from_proto(answer)
+
+    async def stream(self, request: ModelRequest, words: Words) -> ModelAnswer:
+        """The same, heard word by word. A stream that breaks is asked for again under the same effect id.
+
+        Raises:
+            PagiError: As `answer`.
+        """
+        asked = gateway_pb2.StreamPlanRequest(plan=model_request_to_proto(request))
+        loop = asyncio.get_running_loop()
+        heard_at, pause_s = loop.time(), FIRST_PAUSE_S
+        while True:
+            try:
+                with _told(request):
+                    stream = self._client.stream(self._stub.StreamPlan, asked, timeout_s=self._timeout_s)
+                    async with aclosing(stream) as events:
+                        async for event in events:
+                            kind = event.WhichOneof("event")
+                            if kind == "text_delta":
+                                words.add(event.text_delta)
+                                heard_at, pause_s = loop.time(), FIRST_PAUSE_S
+                            elif kind == "response":
+                                return model_answer_from_proto(event.response)
+                raise InternalError("the gateway's stream ended without an answer")
+            except UnavailableError as error:
+                # A second is what is said where nobody has said anything.
+                wait_s = max(pause_s, error.retry_after_s if error.retry_after_s > 1.0 else 0.0)
+                if loop.time() + wait_s > heard_at + self._patience_s:
+                    raise
+            await asyncio.sleep(wait_s)
+            pause_s *= 2
+            words.begin_again()
+
+
+@contextmanager
+def _told(request: ModelRequest) -> Iterator[None]:
+    """Tells failures of the gateway in the words of the request."""
+    try:
+        yield
+    except NotFoundError as error:
+        if request.model:
+            raise UnknownModelError(error.message, field="model") from error
+        raise FailedPreconditionError(f"the gateway's default model does not exist: {error.message}") from error
+    except InvalidArgumentError as error:
+        if error.field:
+            # A field of a message that was written here: nothing that the caller could mend.
+            raise InternalError(f"the gateway refuses {error.field}: {error.message}") from error
+        raise
