@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,19 @@ def openai_at(provider_at: Callable[..., Awaitable[HttpProvider]]) -> Callable[.
 @pytest.fixture(scope="session")
 def aimock_server() -> Iterator[AIMockServer]:
     """One aimock for the session; its program is fetched once into the user's cache."""
+    with _aimock() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def another_aimock(aimock_server: AIMockServer) -> Iterator[AIMockServer]:
+    """A second one beside it."""
+    with _aimock() as server:
+        yield server
+
+
+@contextmanager
+def _aimock() -> Iterator[AIMockServer]:
     node, npm = _node()
     server = AIMockServer(NodeManager(node_path=node), port=0)
     with pytest.MonkeyPatch.context() as patch:
