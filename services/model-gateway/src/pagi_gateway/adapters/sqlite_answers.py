@@ -87,8 +87,8 @@ class SqliteAnswers:
         self._known: set[int] = set()
         # What is in line to be written, so that a repeat that comes sooner finds it.
         self._unwritten: dict[EffectName, KnownAnswer] = {}
-        # What all rows count for: as counted at the last clean-up, and what was put in line since.
-        self._rows = self._bytes = self._new_rows = self._new_bytes = 0
+        # What all rows count for, or a little more: a row that replaces another is counted again until a clean-up.
+        self._rows = self._bytes = 0
         self._cleaned_at = 0.0
         self._loop: asyncio.AbstractEventLoop
 
@@ -131,8 +131,6 @@ class SqliteAnswers:
         size = _ROW_BYTES + len(encoded)
         if size > bounds.most_bytes:
             return
-        self._new_rows += 1
-        self._new_bytes += size
         self._known.add(hash(name))
         self._unwritten[name] = known = KnownAnswer(fingerprint, plan)
         now = self._now()
@@ -147,10 +145,12 @@ class SqliteAnswers:
 
     # In the writer's thread.
 
-    def _clean_up(self, connection: sqlite3.Connection) -> None:
+    def _clean_up(self, connection: sqlite3.Connection, writes: Sequence[Write]) -> None:
         now, bounds = time.monotonic(), self._bounds
-        new_rows, new_bytes = self._new_rows, self._new_bytes
-        full = self._rows + new_rows > bounds.most_answers or self._bytes + new_bytes > bounds.most_bytes
+        sizes = [write.values[6] for write in writes if write.sql is _KEEP and write.values[0] == self._space]
+        self._rows += len(sizes)
+        self._bytes += sum(sizes)
+        full = self._rows > bounds.most_answers or self._bytes > bounds.most_bytes
         if not full and now - self._cleaned_at < _CLEAN_UP_EVERY_S:
             return
         self._cleaned_at = now
@@ -164,7 +164,7 @@ class SqliteAnswers:
             gone += oldest
             rows -= len(oldest)
             held -= sum(size for *_, size in oldest)
-        self._rows, self._bytes = rows - new_rows, held - new_bytes
+        self._rows, self._bytes = rows, held
         if gone and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._gone, [EffectName(tenant, key) for tenant, key, _ in gone])
 

@@ -12,13 +12,13 @@ import queue
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pagi_chassis.component import StartError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,10 @@ class Write(NamedTuple):
     done: Callable[[], None] | None = None
 
 
+# What is done in the writer's thread after a commit, outside any transaction, with what was written.
+AfterCommit = Callable[[sqlite3.Connection, Sequence[Write]], None]
+
+
 class SqliteFile:
     """A component. Whoever keeps tables in it is started after it and stopped before it.
 
@@ -48,7 +52,7 @@ class SqliteFile:
         self._path = path
         self._variable = variable
         self._line: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
-        self._after_commit: list[Callable[[sqlite3.Connection], None]] = []
+        self._after_commit: list[AfterCommit] = []
         self._reader: ThreadPoolExecutor | None = None
         self._reading: sqlite3.Connection | None = None
         self._writer: threading.Thread | None = None
@@ -119,8 +123,8 @@ class SqliteFile:
         self.put(Write("SELECT 1", (), done.set))
         await done.wait()
 
-    def after_commit(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Does `work` in the writer's thread, outside any transaction, after each commit."""
+    def after_commit(self, work: AfterCommit) -> None:
+        """Does `work` after each commit."""
         self._after_commit.append(work)
 
     def _connect(self) -> sqlite3.Connection:
@@ -142,7 +146,7 @@ class SqliteFile:
                 loop.call_soon_threadsafe(_tell, writes)
             for work in self._after_commit:
                 try:
-                    work(connection)
+                    work(connection, writes)
                 except Exception:
                     # This thread must live: what failed is tried again after the next commit.
                     log.exception("%s cannot be cleaned up", self._path)

@@ -146,7 +146,7 @@ class SqliteSpending:
         if not self._unwritten[name]:
             del self._unwritten[name]
 
-    def _clean_up(self, connection: sqlite3.Connection) -> None:
+    def _clean_up(self, connection: sqlite3.Connection, _: Sequence[Write]) -> None:
         """In the writer's thread."""
         if time.monotonic() - self._cleaned_at > _CLEAN_UP_EVERY_S:
             self._cleaned_at = time.monotonic()
