@@ -19,7 +19,7 @@ from pagi_planner.domain.runs import Runs
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.stream import CutOff, Happened, Position, TextDelta, TextReset, phase_of
 from pagi_planner.domain.watcher import PAGE
-from pagi_planner.testing import RecordingTools, SpeakingModel, WaitingModel, call, calling, saying
+from pagi_planner.testing import LoneStore, RecordingTools, SpeakingModel, WaitingModel, call, calling, saying
 
 ADD = call("add", {"a": 1, "b": 2}, "c1")
 FIRST, LAST = "Let me add these numbers. ", "It is 3, as anyone can see."
@@ -34,17 +34,9 @@ def speaker(**kwargs) -> SpeakingModel:
     return SpeakingModel(calling(ADD, text=FIRST), saying(LAST), **kwargs)
 
 
-class EmptyIndex:
-    async def runs(self, **_):
-        return []
-
-    async def unfinished(self):
-        return []
-
-
 def runs_of(model, journal=None, policy=None) -> Runs:
     agent = Agent(model, tools=tools(), journal=journal, policy=policy)
-    return Runs(agent, EmptyIndex(), max_concurrent=10)
+    return Runs(agent, LoneStore(agent.journal), max_concurrent=10)
 
 
 async def seen_by(watcher) -> list:
@@ -174,7 +166,7 @@ async def test_a_run_that_waits_for_a_person_keeps_its_watchers():
         speaker(),
         tools=RecordingTools({"add": lambda _: ToolOutcome("ok", 3)}, need_approval=["add"]),
     )
-    runs = Runs(agent, EmptyIndex(), max_concurrent=1)
+    runs = Runs(agent, LoneStore(agent.journal), max_concurrent=1)
     begun = await runs.begin(HI)
     watching = asyncio.create_task(seen_by(runs.follow(begun)))
     assert (await begun.result()).status is RunStatus.WAITING_APPROVAL
@@ -345,6 +337,8 @@ def test_each_event_belongs_to_a_phase():
         EventType.PLAN_END,
         EventType.PLAN_ERROR,
         EventType.PLAN_CANCELLED,
+        # Says who works on the run, and not what on.
+        EventType.RUN_RESUMED,
     }
     assert list(dict.fromkeys(phase for phase in phases.values() if phase)) == [
         "understand",

@@ -229,8 +229,8 @@ async def test_a_run_that_lost_an_event_goes_on_only_where_it_broke_off(tmp_path
         sqlite_journal.append(event("r", seq))
         with pytest.raises(JournalError):
             await sqlite_journal.sync("r")
-    sqlite_journal.append(event("r", 2, EventType.PLAN_ERROR, error="x", error_type="y"))
-    sqlite_journal.append(event("r", 3))
+    sqlite_journal.append(event("r", 2))
+    sqlite_journal.append(event("r", 3, EventType.PLAN_ERROR, error="x", error_type="y"))
     await sqlite_journal.sync("r")
     assert [each.seq for each in await sqlite_journal.events("r")] == [1, 2, 3]
 

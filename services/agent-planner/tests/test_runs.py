@@ -11,7 +11,7 @@ import pytest
 from pagi_chassis.errors import CancelledByCallerError, InternalError, UnavailableError
 from pagi_planner import Agent, Limits, RunRequest, RunStatus
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
-from pagi_planner.domain import runs as runs_module
+from pagi_planner.domain import workshop
 from pagi_planner.domain.begun_run import run_id_of
 from pagi_planner.domain.errors import (
     IdempotencyConflictError,
@@ -24,6 +24,7 @@ from pagi_planner.domain.errors import (
 from pagi_planner.domain.events import FINAL, EventType
 from pagi_planner.domain.model import Resource
 from pagi_planner.domain.runs import Runs
+from pagi_planner.domain.workshop import AtWork
 from pagi_planner.testing import ScriptedModel, WaitingModel, saying
 
 HI = RunRequest("hi")
@@ -140,10 +141,10 @@ async def test_a_run_that_ends_while_its_key_is_looked_up_is_not_begun_again(jou
     runs = Runs(agent, journal, max_concurrent=10)
     # Two who look before either has begun; the second one's look takes until the first one's run is over.
     first = await runs.begin(HI, idempotency_key="k")
-    runs._active.clear()
+    runs._workshop.at_work.clear()
     late = asyncio.create_task(runs.begin(HI, idempotency_key="k"))
     await asyncio.sleep(0)
-    runs._active[first.run_id] = runs_module._Active(HI, first.run, first.task)
+    runs._workshop.at_work[first.run_id] = AtWork(HI, first.run, first.task)
     result = await first.result()
     slow.over.set()
     assert await (await late).result() == result
@@ -238,13 +239,13 @@ async def test_what_a_dead_process_left_goes_on_and_the_dead_one_can_write_nothi
     # Asked once more under the same effect id, so that a gateway which has the answer gives that one.
     assert [asked.effect_id for asked in answers.requests] == [f"{begun.run_id}/1/model"]
     model.go.set()
-    with pytest.raises(JournalError):
-        await begun.result()
+    # Who waits for the one that could write nothing more is told how the run ended elsewhere.
+    assert (await begun.result()).result == "done"
     await dead.stop(0)
     assert await ends_of(journal, begun.run_id) == [EventType.PLAN_END]
 
 
-async def test_a_run_that_cannot_be_read_does_not_keep_the_planner_from_starting(journal, caplog):
+async def test_a_run_that_cannot_be_read_is_ended_and_does_not_keep_the_planner_from_starting(journal, caplog):
     model = WaitingModel(saying("never"))
     dead = Agent(model, journal=journal)
     tasks = [asyncio.create_task(dead.run(HI, run_id=run_id)) for run_id in ("bad", "good")]
@@ -264,14 +265,18 @@ async def test_a_run_that_cannot_be_read_does_not_keep_the_planner_from_starting
     assert await runs.recover() == 1
     await runs.stop(5)
     assert "PLAN_FUTURE" in caplog.text
-    assert (await ends_of(journal, "good"), await ends_of(journal, "bad")) == ([EventType.PLAN_END], [])
+    assert (await ends_of(journal, "good"), await ends_of(journal, "bad")) == (
+        [EventType.PLAN_END],
+        [EventType.PLAN_ERROR],
+    )
+    assert "cannot be read by this version" in (await journal.events("bad"))[-1].data["error"]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_run_whose_journal_failed_is_closed_when_it_can_be_written(journal, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(runs_module, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(workshop, "FIRST_PAUSE_S", 0.01)
     runs = runs_of(journal, ScriptedModel(saying("x")))
     with closing(sqlite3.connect(tmp_path / "audit.db")) as other:
         other.execute(
@@ -284,7 +289,7 @@ async def test_a_run_whose_journal_failed_is_closed_when_it_can_be_written(journ
         # More than one try, so that one which fails is seen to be followed by another.
         await eventually(lambda: caplog.text.count("cannot be written") > 3)
         other.execute("DROP TRIGGER full")
-    await eventually(lambda: not runs._closing)
+    await eventually(lambda: not runs._workshop.closing)
     assert (await runs.get(begun.run_id)).status is RunStatus.FAILED
     with pytest.raises(JournalError, match="could not be written"):
         await (await runs.begin(HI, idempotency_key="k")).result()

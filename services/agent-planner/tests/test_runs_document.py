@@ -6,16 +6,17 @@ import asyncio
 import re
 from collections import defaultdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from pagi_chassis import telemetry
 from pagi_chassis.errors import UnavailableError
 from pagi_planner import Agent, Limits, Policy, RunRequest, RunStatus, convert
+from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.json_text import MAX_DEPTH
 from pagi_planner.domain.model import Decision, ToolOutcome
 from pagi_planner.domain.runs import Runs
-from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.turn import OBSERVATION_CHARACTERS
 from pagi_planner.testing import RecordingTools, ScriptedModel, WaitingModel, call, calling, saying
 
@@ -34,7 +35,16 @@ def documented() -> dict[str, set[str]]:
 
 async def recorded() -> dict[str, set[str]]:
     """Members by event type, of runs that end in every way."""
-    journal = ListJournal()
+    with TemporaryDirectory() as folder:
+        journal = SqliteJournal(Path(folder) / "audit.db")
+        await journal.start()
+        try:
+            return await recorded_in(journal)
+        finally:
+            await journal.stop()
+
+
+async def recorded_in(journal: SqliteJournal) -> dict[str, set[str]]:
     tools = RecordingTools(
         {
             "look": lambda _: ToolOutcome("ok", {}),
@@ -55,13 +65,20 @@ async def recorded() -> dict[str, set[str]]:
     await asyncio.gather(running, return_exceptions=True)
     runs = Runs(
         Agent(ScriptedModel(calling(call("ask", {})), saying("done")), tools=tools, journal=journal),
-        None,
+        journal,
         max_concurrent=1,
     )
     waiting = await (await runs.begin(RunRequest("x"))).result()
     await runs.decide(waiting.run_id, call("ask", {}).id, Decision(approved=True))
+    await runs.stop(5)
+    dead = Runs(Agent(WaitingModel(saying("never")), journal=journal), journal, max_concurrent=1)
+    resumed = await dead.begin(RunRequest("x"))
+    await dead.stop(0)
+    alive = Runs(Agent(ScriptedModel(saying("done")), journal=journal), journal, max_concurrent=1)
+    assert await alive.recover() == 1
+    await alive.stop(5)
     members = defaultdict(set)
-    for run_id in ("good", "bad", "cancelled", waiting.run_id):
+    for run_id in ("good", "bad", "cancelled", waiting.run_id, resumed.run_id):
         for event in await journal.events(run_id):
             members[event.type.value] |= set(event.data)
     return members

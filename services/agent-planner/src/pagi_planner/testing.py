@@ -13,7 +13,7 @@ from typing import Any
 from pagi_chassis.errors import NotFoundError, PagiError
 
 from pagi_planner.domain.errors import UnknownPersonaError
-from pagi_planner.domain.events import Event
+from pagi_planner.domain.events import FINAL, Event, EventType
 from pagi_planner.domain.model import (
     Context,
     Effects,
@@ -23,6 +23,8 @@ from pagi_planner.domain.model import (
     ModelRequest,
     Passage,
     RunRequest,
+    RunStatus,
+    RunSummary,
     ToolCall,
     ToolOutcome,
     ToolSpec,
@@ -30,7 +32,8 @@ from pagi_planner.domain.model import (
     Usage,
     WorkspaceFile,
 )
-from pagi_planner.domain.ports import Words
+from pagi_planner.domain.ownership import FIRST_EPOCH, Claim, Order
+from pagi_planner.domain.ports import Journal, Words
 
 
 def call(name: str, arguments: Mapping[str, Any] | str, call_id: str = "") -> ToolCall:
@@ -236,6 +239,82 @@ class RecordingNotifier:
         if self.away:
             raise self.away
         self.told.append(event)
+
+
+class LoneStore:
+    """The store of a planner that is alone with a journal: every run is its own, and none is listed."""
+
+    owner = "alone"
+    last_position = 0
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def runs(
+        self, *, limit: int, before: str = "", session_id: str = "", status: RunStatus | None = None
+    ) -> Sequence[RunSummary]:
+        """None."""
+        return ()
+
+    async def unfinished(self) -> Sequence[str]:
+        """None."""
+        return ()
+
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[Claim]:
+        """Those that have not ended."""
+        claims = []
+        for run_id in run_ids:
+            events = await self._journal.events(run_id)
+            if events and events[-1].type not in FINAL:
+                last = events[-1]
+                claims.append(Claim(run_id, FIRST_EPOCH, last.session_id, last.trace_id, last.seq, self.owner))
+        return claims
+
+    async def release(self, run_id: str, epoch: int) -> None:
+        """Nothing to do."""
+
+    async def lapsed(self) -> Sequence[str]:
+        """None."""
+        return ()
+
+    async def renew(self) -> None:
+        """Nothing to do."""
+
+    async def resign(self) -> None:
+        """Nothing to do."""
+
+    async def hand_on(self, order: Order) -> None:
+        """There is nobody."""
+
+    async def orders(self) -> Sequence[Order]:
+        """None."""
+        return ()
+
+    async def wait_for_orders(self, timeout_s: float) -> None:
+        """Waits out the time."""
+        await asyncio.sleep(timeout_s)
+
+    async def wait(self, position: int) -> None:
+        """Nothing ever comes."""
+        await asyncio.Event().wait()
+
+    async def after(self, position: int, types: Collection[EventType], limit: int) -> Sequence[tuple[int, Event]]:
+        """None."""
+        return ()
+
+    async def cursor(self, reader: str) -> int:
+        """At the beginning."""
+        return 0
+
+    def advance(self, reader: str, position: int) -> None:
+        """Forgets."""
+
+    async def turn(self, reader: str) -> None:
+        """Is always this one's."""
+
+    def has_turn(self, reader: str) -> bool:
+        """Always."""
+        return True
 
 
 class SteppingClock:

@@ -9,9 +9,11 @@ from prometheus_client import Counter, Histogram
 
 from pagi_planner.domain.events import FINAL, Event, EventType
 from pagi_planner.domain.model import RunStatus
+from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.ports import Journal
 
 RUNS = Counter("pagi_planner_runs", "Runs that ended", ["status"])
+RESUMED = Counter("pagi_planner_resumed_runs", "Runs taken up where another process had left them")
 SECONDS = Histogram(
     "pagi_planner_run_duration_seconds",
     "Time from the first event of a run to its last",
@@ -31,11 +33,13 @@ class PrometheusJournal:
         self._journal = journal
         self._began: dict[str, datetime] = {}
 
-    def append(self, event: Event) -> None:
-        """Counts the event where it ends a run, and appends it."""
-        self._journal.append(event)
+    def append(self, event: Event, epoch: int = FIRST_EPOCH) -> None:
+        """Counts the event where it ends a run or takes one up, and appends it."""
+        self._journal.append(event, epoch)
         if event.type is EventType.PLAN_START:
             self._began[event.run_id] = event.timestamp
+        elif event.type is EventType.RUN_RESUMED:
+            RESUMED.inc()
         elif event.type in FINAL:
             RUNS.labels(_STATUSES.get(event.type) or event.data["status"]).inc()
             # A run that an earlier process began is counted and not timed.

@@ -17,21 +17,26 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pagi_planner.adapters.run_rows import owner_name
 from pagi_planner.adapters.sqlite_tables import (
     ADVANCE,
+    CLAIM,
     COLUMNS,
-    INSERT,
-    RUNS,
+    LAPSED,
+    REBUILD,
+    RELEASE,
     SCHEMA,
     UNFINISHED,
     event_of,
+    runs_query,
+    statements_of,
     summary_of,
-    values_of,
 )
 from pagi_planner.adapters.sqlite_writer import Row, SqliteWriter
 from pagi_planner.domain.errors import JournalError
 from pagi_planner.domain.events import Event, EventType
-from pagi_planner.domain.model import RunSummary
+from pagi_planner.domain.model import RunStatus, RunSummary
+from pagi_planner.domain.ownership import FIRST_EPOCH, Claim, Order
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +58,7 @@ class SqliteJournal:
         self._lock: int | None = None
         self._last = 0
         self._waiting: set[asyncio.Future[None]] = set()
+        self._owner = owner_name()
 
     async def start(self) -> None:
         """Opens the file, with its tables.
@@ -64,7 +70,7 @@ class SqliteJournal:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._own()
             self._reading = self._connect()
-            self._reading.executescript(SCHEMA)
+            _make_tables(self._reading)
             self._last = self._reading.execute("SELECT coalesce(max(id), 0) FROM audit_log").fetchone()[0]
             self._writer = SqliteWriter(self._connect(), self._wake)
         except (sqlite3.Error, OSError) as error:
@@ -83,20 +89,20 @@ class SqliteJournal:
             os.close(self._lock)
             self._lock = None
 
-    def append(self, event: Event) -> None:
+    def append(self, event: Event, epoch: int = FIRST_EPOCH) -> None:
         """Puts the event in line."""
-        self._writing().put(Row(INSERT, values_of(event), event.run_id, event.seq))
+        self._writing().put(Row(statements_of(event, self._owner, epoch), event.run_id, event.seq, epoch))
 
     def advance(self, reader: str, position: int) -> None:
         """Puts the cursor in line; losing it in a crash means a repeat, which readers bear."""
-        self._writing().put(Row(ADVANCE, (reader, position)))
+        self._writing().put(Row(((ADVANCE, (reader, position)),)))
 
     async def sync(self, run_id: str) -> None:
         """Waits for the commit that holds everything appended so far.
 
         Raises:
-            JournalError: An event of this run was not written: the disk is full, the file is locked or gone, or
-                another process writes to the same run.
+            RunTakenOverError: The run belongs to a later claim.
+            JournalError: An event of this run was not written: the disk is full, the file is locked or gone.
         """
         await self._writing().sync(run_id)
 
@@ -108,14 +114,58 @@ class SqliteJournal:
         )
         return [event_of(row) for row in rows]
 
-    async def runs(self, *, limit: int, before: str = "", session_id: str = "") -> Sequence[RunSummary]:
+    async def runs(
+        self, *, limit: int, before: str = "", session_id: str = "", status: RunStatus | None = None
+    ) -> Sequence[RunSummary]:
         """The newest runs, newest first."""
-        rows = await self._read(RUNS, {"limit": limit, "before": before, "session_id": session_id})
+        rows = await self._read(*runs_query(limit=limit, before=before, session_id=session_id, status=status or ""))
         return [summary_of(row) for row in rows]
 
     async def unfinished(self) -> Sequence[str]:
         """The ids of runs without a final event."""
         return [row[0] for row in await self._read(UNFINISHED)]
+
+    @property
+    def owner(self) -> str:
+        """Tells this process from those before it."""
+        return self._owner
+
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[Claim]:
+        """Takes over the runs that are unfinished; who calls knows that nobody works on them here."""
+        rows = await self._writing().ask([(CLAIM, (self._owner, run_id)) for run_id in run_ids])
+        return [Claim(*row) for row in rows]
+
+    async def release(self, run_id: str, epoch: int) -> None:
+        """Lets go of a run that waits for a person."""
+        await self._writing().ask([(RELEASE, (run_id, self._owner, epoch))])
+
+    async def lapsed(self) -> Sequence[str]:
+        """Unfinished runs that do not wait for a person, at work or not."""
+        return [row[0] for row in await self._read(LAPSED)]
+
+    async def renew(self) -> None:
+        """Has nothing to say: the lock on the file ends with the process."""
+
+    async def resign(self) -> None:
+        """Has nothing to say."""
+
+    async def hand_on(self, order: Order) -> None:
+        """Has nobody to hand on to: the file has one planner."""
+
+    async def orders(self) -> Sequence[Order]:
+        """None: nobody else can leave any."""
+        return ()
+
+    async def wait_for_orders(self, timeout_s: float) -> None:
+        """Waits out the time."""
+        await asyncio.sleep(timeout_s)
+
+    async def turn(self, reader: str) -> None:
+        """Is always this planner's."""
+
+    def has_turn(self, reader: str) -> bool:
+        """Always."""
+        return True
 
     @property
     def last_position(self) -> int:
@@ -190,3 +240,10 @@ class SqliteJournal:
         for changed in self._waiting:
             if not changed.done():
                 changed.set_result(None)
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    """Makes what is missing; a file from before there were rows of runs is given them in the same transaction."""
+    is_old = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone()
+    # executescript commits first: the transaction is begun within.
+    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {REBUILD if is_old else ''}; COMMIT")

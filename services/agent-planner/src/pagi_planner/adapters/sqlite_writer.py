@@ -12,29 +12,48 @@ from dataclasses import dataclass
 from typing import Any
 
 from pagi_planner.adapters.sqlite_tables import INSERT
-from pagi_planner.domain.errors import JournalError
+from pagi_planner.domain.errors import JournalError, RunTakenOverError
 
 log = logging.getLogger(__name__)
 
 Waiter = tuple[str, asyncio.Future[None]]
+Statement = tuple[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One statement in line; `run_id` is empty where it belongs to no run, `seq` is the event's place in its run."""
+    """Statements in line that belong together.
 
-    sql: str
-    values: tuple[Any, ...]
+    Attributes:
+        run_id: Empty where they belong to no run.
+        seq: The event's place in its run.
+        epoch: Of the claim under which it is written.
+    """
+
+    statements: tuple[Statement, ...]
     run_id: str = ""
     seq: int = 0
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Statements in line of which somebody wants the rows; they have a transaction of their own."""
+
+    statements: Sequence[Statement]
+    answered: asyncio.Future[list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The first event that a run lost, and why. Only one that takes its place may follow."""
+    """The first event that a run lost, and why. Only one that takes its place, or a later claim's, may follow."""
 
     seq: int
-    fault: str
+    epoch: int
+    fault: JournalError
+
+
+Entry = Row | Waiter | Question | None
 
 
 class SqliteWriter:
@@ -49,7 +68,7 @@ class SqliteWriter:
         self._connection = connection
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
-        self._line: queue.SimpleQueue[Row | Waiter | None] = queue.SimpleQueue()
+        self._line: queue.SimpleQueue[Entry] = queue.SimpleQueue()
         # Runs that lost an event; they are ended, so there are few.
         self._broken: dict[str, Lost] = {}
         # A daemon: a process that ends without close() must end. What was synced is on the disk, and nobody was told
@@ -71,6 +90,17 @@ class SqliteWriter:
         self._line.put((run_id, done))
         await done
 
+    async def ask(self, statements: Sequence[Statement]) -> list[Any]:
+        """Runs the statements behind everything that is in line, in one transaction, and gives their rows.
+
+        Raises:
+            JournalError: They failed.
+        """
+        answered = self._loop.create_future()
+        self._line.put(Question(statements, answered))
+        rows: list[Any] = await answered
+        return rows
+
     async def close(self) -> None:
         """Writes what is in line, then ends."""
         self._line.put(None)
@@ -82,19 +112,24 @@ class SqliteWriter:
         while is_open:
             rows: list[Row] = []
             waiting: list[Waiter] = []
+            questions: list[Question] = []
             for entry in self._in_line():
                 if entry is None:
                     is_open = False
                 elif isinstance(entry, Row):
                     rows.append(entry)
+                elif isinstance(entry, Question):
+                    questions.append(entry)
                 else:
                     waiting.append(entry)
             last = self._store([row for row in rows if self._may_follow(row)])
             outcomes = [(done, self._broken.get(run_id)) for run_id, done in waiting]
             self._loop.call_soon_threadsafe(self._tell, outcomes, last)
+            for question in questions:
+                self._answer(question)
         self._connection.close()
 
-    def _in_line(self) -> Iterator[Row | Waiter | None]:
+    def _in_line(self) -> Iterator[Entry]:
         """Waits for the first entry and gives all that stand behind it."""
         yield self._line.get()
         while True:
@@ -106,7 +141,7 @@ class SqliteWriter:
     def _may_follow(self, row: Row) -> bool:
         """A run that lost an event gets none after it, unless somebody has looked and goes on where it broke off."""
         lost = self._broken.get(row.run_id)
-        if lost and lost.seq == row.seq:
+        if lost and (lost.seq == row.seq or lost.epoch < row.epoch):
             del self._broken[row.run_id]
             return True
         return lost is None
@@ -137,36 +172,61 @@ class SqliteWriter:
             return 0
 
     def _lose(self, rows: Sequence[Row], error: Exception) -> None:
-        fault = f"the journal cannot be written: {error}"
-        log.error("%s (%d rows)", fault, len(rows))
+        taken = isinstance(error, RunTakenOverError)
+        fault = error if isinstance(error, JournalError) else JournalError(f"the journal cannot be written: {error}")
+        log.log(logging.WARNING if taken else logging.ERROR, "%s (%d rows)", fault.message, len(rows))
         for row in rows:
             # A cursor that is not stored means a repeat, which readers bear.
             if row.run_id:
-                self._broken.setdefault(row.run_id, Lost(row.seq, fault))
+                self._broken.setdefault(row.run_id, Lost(row.seq, row.epoch, fault))
 
     def _commit(self, rows: Sequence[Row]) -> int:
         """Ends the transaction that was begun, with all of the rows or none."""
         last = 0
         try:
             for row in rows:
-                cursor = self._connection.execute(row.sql, row.values)
-                last = (cursor.lastrowid or 0) if row.sql is INSERT else last
+                for sql, values in row.statements:
+                    cursor = self._connection.execute(sql, values)
+                    if sql is INSERT:
+                        if not cursor.rowcount:
+                            raise RunTakenOverError(f"{row.run_id} belongs to another claim now, or has ended")
+                        last = cursor.lastrowid or 0
             self._connection.execute("COMMIT")
         except BaseException:
-            # A full disk may have rolled back already.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self._roll_back()
             raise
         return last
+
+    def _answer(self, question: Question) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            rows = [row for sql, values in question.statements for row in self._connection.execute(sql, values)]
+            self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - this thread must live; who asked is told
+            self._roll_back()
+            fault = JournalError(f"the journal cannot be written: {error}")
+            self._loop.call_soon_threadsafe(_settle, question.answered, fault)
+        else:
+            self._loop.call_soon_threadsafe(_settle, question.answered, rows)
+
+    def _roll_back(self) -> None:
+        # A full disk may have rolled back already.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     def _tell(self, outcomes: Sequence[tuple[asyncio.Future[None], Lost | None]], last: int) -> None:
         """Wakes those who wait for what was just committed."""
         if last:
             self._on_commit(last)
         for done, lost in outcomes:
-            if done.done():
-                continue
-            if lost:
-                done.set_exception(JournalError(lost.fault))
-            else:
-                done.set_result(None)
+            # An error of its own for each: one that is raised in two places has two tracebacks.
+            _settle(done, type(lost.fault)(lost.fault.message) if lost else None)
+
+
+def _settle(future: asyncio.Future[Any], outcome: Any) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

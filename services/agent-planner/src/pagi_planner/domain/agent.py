@@ -10,6 +10,7 @@ from pagi_chassis import correlation
 
 from pagi_planner.domain import records
 from pagi_planner.domain.model import RunRequest, RunResult
+from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.parts import Parts, Policy
 from pagi_planner.domain.ports import Clock, Journal, Memory, Model, Tools
 from pagi_planner.domain.run import Run
@@ -86,12 +87,16 @@ class Agent:
         trace_id = trace_id or correlation.current().trace_id or uuid.uuid4().hex
         return Run(Work(self.parts, request, RunState(run_id)), trace_id)
 
-    def reopen(self, state: RunState) -> Run:
+    def reopen(self, state: RunState, epoch: int = FIRST_EPOCH) -> Run:
         """A run that was begun before, to be driven on from where its journal ends.
 
         What is finished is not done again; what was under way is asked for under the same effect id.
+
+        Args:
+            state: Folded from the journal.
+            epoch: Of the claim under which it is worked on.
         """
-        return Run(Work(self.parts, records.request_of(state), state), state.trace_id)
+        return Run(Work(self.parts, records.request_of(state), state, epoch), state.trace_id)
 
     def request_of(self, state: RunState) -> RunRequest:
         """What the run was asked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from pagi_chassis import errors as chassis_errors
 from pagi_chassis.errors import CancelledByCallerError, InternalError, InvalidArgumentError, PagiError
 
 from pagi_planner.domain import errors, records
-from pagi_planner.domain.errors import RunSuspendedError
+from pagi_planner.domain.errors import RunSuspendedError, RunTakenOverError
 from pagi_planner.domain.model import RunRequest, RunResult, RunStatus
 from pagi_planner.domain.run import Run
 from pagi_planner.domain.state import RunState
@@ -25,11 +26,13 @@ class BegunRun:
         state: Where it stands: its end where nobody works on it.
         run: Where it is in progress.
         task: Drives the run.
+        follow: Waits for it where another planner is at it.
     """
 
     state: RunState
     run: Run | None = None
     task: asyncio.Task[RunResult] | None = None
+    follow: Callable[[], Awaitable[RunState]] | None = None
 
     @property
     def run_id(self) -> str:
@@ -47,14 +50,20 @@ class BegunRun:
             PagiError: The run failed, see `Agent.run`.
         """
         if self.run is None or self.task is None:
-            return _result_of(self.state)
+            return _result_of(await self.follow() if self.follow else self.state)
         try:
             return await asyncio.shield(self.task)
+        except RunTakenOverError:
+            if self.follow is None:
+                raise
+            return _result_of(await self.follow())
         except asyncio.CancelledError:
             # Either of the two was cancelled: the run, or who waits for it.
             waiting = asyncio.current_task()
             if not self.task.cancelled() or (waiting and waiting.cancelling()):
                 raise
+            if self.run.is_taken_over and self.follow:
+                return _result_of(await self.follow())
             if self.run.is_suspended:
                 raise RunSuspendedError(f"the planner stops; {self.run_id} goes on after its next start") from None
             raise CancelledByCallerError(self.run.cancelled_because) from None

@@ -60,3 +60,7 @@ class OverloadedError(UnavailableError):
 
 class JournalError(UnavailableError):
     """The journal cannot be written or read; without it a run may not go on."""
+
+
+class RunTakenOverError(JournalError):
+    """Another planner works on the run now, or it has ended: nothing further may be done for it here."""

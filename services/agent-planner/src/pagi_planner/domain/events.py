@@ -12,6 +12,7 @@ class EventType(StrEnum):
     """The kinds of events. A run begins with `PLAN_START` and ends in exactly one of `FINAL`."""
 
     PLAN_START = "PLAN_START"
+    RUN_RESUMED = "RUN_RESUMED"
     CONTEXT_LOADED = "CONTEXT_LOADED"
     PLAN_MODEL_REQUEST = "PLAN_MODEL_REQUEST"
     PLAN_MODEL_RESPONSE = "PLAN_MODEL_RESPONSE"

@@ -307,7 +307,7 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One line of a list of runs."""
+    """One line of a list of runs; of the prompt, how it begins."""
 
     run_id: str
     session_id: str
@@ -316,3 +316,4 @@ class RunSummary:
     prompt: str
     started_at: datetime
     ended_at: datetime | None
+    parent_run_id: str = ""

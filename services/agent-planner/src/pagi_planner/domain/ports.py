@@ -16,12 +16,14 @@ from pagi_planner.domain.model import (
     ModelAnswer,
     ModelRequest,
     RunRequest,
+    RunStatus,
     RunSummary,
     ToolCall,
     ToolOutcome,
     ToolSpec,
     WorkspaceFile,
 )
+from pagi_planner.domain.ownership import FIRST_EPOCH, Claim, Order
 
 
 class Model(Protocol):
@@ -178,13 +180,19 @@ class SessionFiles(Protocol):
 class Journal(Protocol):
     """The append-only record of every run: audit trail, checkpoint and stream in one."""
 
-    def append(self, event: Event) -> None:
-        """Puts the event in line; the order is kept. It is durable after the next `sync`."""
+    def append(self, event: Event, epoch: int = FIRST_EPOCH) -> None:
+        """Puts the event in line; the order is kept. It is durable after the next `sync`.
+
+        Args:
+            event: The first one of a run makes the run this planner's.
+            epoch: Of the claim under which the run is worked on; a later claim of somebody else voids it.
+        """
 
     async def sync(self, run_id: str) -> None:
         """Waits until everything appended so far is durable.
 
         Raises:
+            RunTakenOverError: Another planner has the run now; nothing further may be done for it here.
             JournalError: An event of this run could not be written; the run may not go on.
         """
 
@@ -220,6 +228,64 @@ class RunIndex(Protocol):
         """The ids of runs that began and have no final event."""
 
 
+class RunLeases(Protocol):
+    """Who works on which run. A claim is one atomic step; what an older one writes after it is refused."""
+
+    @property
+    def owner(self) -> str:
+        """This planner's name among all that share the store."""
+
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[Claim]:
+        """Takes over those of the runs that are unfinished and that no other living planner works on.
+
+        A run of this planner is claimed, too: who calls knows that nothing works on it here.
+
+        Raises:
+            JournalError: The store cannot be reached.
+        """
+
+    async def release(self, run_id: str, epoch: int) -> None:
+        """Lets go of a run that waits for a person: whichever planner hears the word claims it.
+
+        Raises:
+            JournalError: The store cannot be reached.
+        """
+
+    async def lapsed(self) -> Sequence[str]:
+        """Unfinished runs whose planner is dead, and those of this one, at work or not.
+
+        Raises:
+            JournalError: The store cannot be reached.
+        """
+
+    async def renew(self) -> None:
+        """Says that this planner lives: one statement for all of its runs.
+
+        Raises:
+            JournalError: The store cannot be reached.
+        """
+
+    async def resign(self) -> None:
+        """Says that this planner stops, so that others need not wait to be sure."""
+
+    async def hand_on(self, order: Order) -> None:
+        """Leaves word for the planner that has the run; the same word twice is one.
+
+        Raises:
+            JournalError: The store cannot be reached.
+        """
+
+    async def orders(self) -> Sequence[Order]:
+        """Takes what others have left for the runs of this planner.
+
+        Raises:
+            JournalError: The store cannot be reached.
+        """
+
+    async def wait_for_orders(self, timeout_s: float) -> None:
+        """Returns when somebody has left word, and after the time at the latest."""
+
+
 class JournalTail(Protocol):
     """The journal as a queue for those who must hear of certain events, each with a cursor of its own."""
 
@@ -250,9 +316,19 @@ class Notifier(Protocol):
             UnavailableError: It was not published.
         """
 
+    async def turn(self, reader: str) -> None:
+        """Returns when this planner is the one that reads for the reader: of several it is one at a time."""
+
+    def has_turn(self, reader: str) -> bool:
+        """Whether it still is."""
+
 
 class Clock(Protocol):
     """Time of day."""
 
     def now(self) -> datetime:
         """The current time, with its zone (UTC)."""
+
+
+class RunStore(RunIndex, RunLeases, JournalTail, Protocol):
+    """What one database knows of runs beside their events."""

@@ -150,6 +150,11 @@ def decision(call_id: str, decided: Decision) -> dict[str, Any]:
     }
 
 
+def resumption(owner: str, epoch: int, downtime_s: float) -> dict[str, Any]:
+    """RUN_RESUMED: who goes on with a run that another process had left, and how long nobody worked on it."""
+    return {"owner": owner, "epoch": epoch, "downtime_s": round(downtime_s, 3)}
+
+
 def request_of(state: RunState) -> RunRequest:
     """The request that a run was begun with."""
     asked = state.request

@@ -152,6 +152,9 @@ def _in_order(events: Sequence[Event]) -> list[Event]:
     ordered: list[Event] = []
     outcomes: list[Event] = []
     for event in events:
+        # Who worked on the run is not what it did.
+        if event.type is EventType.RUN_RESUMED:
+            continue
         if event.type in _OUTCOMES:
             outcomes.append(event)
             continue

@@ -38,6 +38,8 @@ class Run:
         self._trace_id = trace_id
         # Where its task is cancelled so that another process may go on with it.
         self.is_suspended = False
+        # Where that other process is at it already.
+        self.is_taken_over = False
         self.cancelled_because = "the run was cancelled"
 
     @property
@@ -66,6 +68,18 @@ class Run:
         """Notes a person's word on a call that waits for it; `Work.sync` makes it durable."""
         with correlation.bind(trace_id=self._trace_id):
             self._work.note(EventType.APPROVAL_DECIDED, records.decision(call_id, decision))
+
+    @property
+    def epoch(self) -> int:
+        """Of the claim under which it is worked on."""
+        return self._work.epoch
+
+    def resume(self, owner: str) -> None:
+        """Notes that the run, cut off before, is taken up; `drive` makes it durable before anything else."""
+        state = self.state
+        down_s = (self._work.parts.clock.now() - state.last_at).total_seconds() if state.last_at else 0.0
+        with correlation.bind(trace_id=self._trace_id):
+            self._work.note(EventType.RUN_RESUMED, records.resumption(owner, self.epoch, max(0.0, down_s)))
 
     async def sync(self) -> None:
         """Waits until what was noted is durable."""
@@ -99,7 +113,7 @@ class Run:
         try:
             if self.state.seq == 0:
                 work.note(EventType.PLAN_START, records.start(work.request))
-                await work.sync()
+            await work.sync()
             await self._within_its_time()
         except RunLimitError as limit:
             await self._end_at_limit(limit)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from pagi_chassis import correlation
-from pagi_chassis.errors import InvalidArgumentError, PagiError
+from pagi_chassis.errors import InvalidArgumentError
 
 from pagi_planner.domain.agent import Agent, new_run_id, session_id_of
 from pagi_planner.domain.begun_run import BegunRun, is_of, run_id_of
+from pagi_planner.domain.custody import Custody
 from pagi_planner.domain.errors import (
     IdempotencyConflictError,
-    JournalError,
     NotWaitingError,
     OverloadedError,
     RunEndedError,
@@ -23,22 +23,21 @@ from pagi_planner.domain.errors import (
 )
 from pagi_planner.domain.events import FINAL
 from pagi_planner.domain.fork import Change, fork
-from pagi_planner.domain.model import Decision, RunRequest, RunResult, RunSummary
-from pagi_planner.domain.ports import RunIndex
-from pagi_planner.domain.recent import RecentIds
+from pagi_planner.domain.model import Decision, RunRequest, RunResult, RunStatus, RunSummary
+from pagi_planner.domain.ownership import Order, OrderKind
+from pagi_planner.domain.ports import RunStore
+from pagi_planner.domain.reach import Reach
 from pagi_planner.domain.run import Run
 from pagi_planner.domain.state import Phase, RunState
 from pagi_planner.domain.stream import Position
 from pagi_planner.domain.timeline import Span, timeline
 from pagi_planner.domain.watcher import Watcher
+from pagi_planner.domain.workshop import Workshop
 
 log = logging.getLogger(__name__)
 
 # A client that is turned away may try again after about the time of a short run.
 RETRY_AFTER_S = 1.0
-# A run whose journal could not be written is closed when it can be; the first try comes after this.
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +48,27 @@ class RunPage:
     next: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Active:
-    request: RunRequest
-    run: Run
-    task: asyncio.Task[RunResult]
-
-
 class Runs:
     """Starts runs and answers for them.
 
     Args:
         agent: Does the work.
-        index: Finds runs of the past.
+        store: Finds runs of the past, and says which planner has which.
         max_concurrent: Runs in progress at once; more are refused, not queued. Runs that wait for a person are not in
             progress.
     """
 
-    def __init__(self, agent: Agent, index: RunIndex, *, max_concurrent: int) -> None:
+    def __init__(self, agent: Agent, store: RunStore, *, max_concurrent: int) -> None:
         self._agent = agent
-        self._index = index
+        self._store = store
+        self._custody = Custody(agent, store)
         self._max_concurrent = max_concurrent
-        self._active: dict[str, _Active] = {}
-        self._ended = RecentIds()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._workshop = Workshop(agent, self._custody, room=max_concurrent)
 
     @property
     def active(self) -> int:
         """How many runs are in progress."""
-        return len(self._active)
+        return len(self._workshop.at_work)
 
     async def begin(self, request: RunRequest, *, idempotency_key: str = "") -> BegunRun:
         """Begins a run, or finds the one that the same key has begun.
@@ -97,7 +88,7 @@ class Runs:
             return known
         self._admit()
         run = self._agent.open(request, run_id=run_id)
-        return BegunRun(run.state, run, self._drive(request, run))
+        return BegunRun(run.state, run, self._workshop.drive(request, run), self._following(run_id, request))
 
     async def get(self, run_id: str) -> RunResult:
         """A run, finished or not.
@@ -107,18 +98,21 @@ class Runs:
         """
         return (await self._existing(run_id)).result()
 
-    async def find(self, *, limit: int, before: str = "", session_id: str = "") -> RunPage:
+    async def find(
+        self, *, limit: int, before: str = "", session_id: str = "", status: RunStatus | None = None
+    ) -> RunPage:
         """The newest runs, newest first.
 
         Args:
             limit: At most this many.
             before: `next` of the page before; empty: the first page.
             session_id: Only of this session; empty: of all.
+            status: Only those that stand there; None: all.
 
         Raises:
             InvalidArgumentError: There is no run `before`.
         """
-        found = await self._index.runs(limit=limit + 1, before=before, session_id=session_id)
+        found = await self._store.runs(limit=limit + 1, before=before, session_id=session_id, status=status)
         if before and not found and not await self._agent.journal.events(before):
             raise InvalidArgumentError(f"before: there is no run {before!r}", field="before")
         page = found[:limit]
@@ -133,18 +127,25 @@ class Runs:
         Raises:
             RunNotFoundError: There is none.
         """
-        if active := self._active.get(run_id):
-            active.run.cancelled_because = reason
-            active.task.cancel()
-            await asyncio.wait([active.task])
-            return active.run.state.result()
-        state = await self._existing(run_id)
-        if active := self._active.get(run_id):
-            # It was taken up during the look.
-            return await self.cancel(run_id, reason)
-        run = self._agent.reopen(state)
-        await run.cancel(reason)
-        return run.state.result()
+        reached = Reach(self._custody)
+        while True:
+            if active := self._workshop.at_work.get(run_id):
+                if not active.is_leaving:
+                    active.run.cancelled_because = reason
+                    active.task.cancel()
+                await asyncio.wait([active.task])
+                if active.run.state.is_final and not active.run.is_taken_over:
+                    return active.run.state.result()
+            async with self._custody.alone(run_id):
+                if run_id in self._workshop.at_work:
+                    continue
+                if run := await self._custody.take(run_id):
+                    await run.cancel(reason)
+                    return run.state.result()
+            state = await self._existing(run_id)
+            if state.is_final:
+                return state.result()
+            await reached.ask(Order(run_id, OrderKind.CANCEL, {"reason": reason}))
 
     async def decide(self, run_id: str, call_id: str, decision: Decision) -> RunResult:
         """Takes a person's word on a tool call; the run goes on with what it allows.
@@ -153,22 +154,49 @@ class Runs:
             RunNotFoundError: There is no such run.
             RunEndedError: The run has ended.
             NotWaitingError: The call does not wait for a decision, or has been decided on.
+            UnavailableError: The planner that has the run does not answer.
         """
-        if not (active := self._active.get(run_id)):
+        reached = Reach(self._custody)
+        while True:
+            if active := self._workshop.at_work.get(run_id):
+                if not active.is_leaving:
+                    check_waits(active.run.state, call_id)
+                    active.run.decide(call_id, decision)
+                    await active.run.sync()
+                    return active.run.state.result()
+                await asyncio.wait([active.task])
+            async with self._custody.alone(run_id):
+                if run_id in self._workshop.at_work:
+                    continue
+                if run := await self._custody.take(run_id):
+                    return await self._decide(run, call_id, decision)
             state = await self._existing(run_id)
-            # It may have been taken up during the look.
-            active = self._active.get(run_id)
-        run = active.run if active else self._agent.reopen(state)
-        if run.state.is_final:
-            raise RunEndedError(f"the run has ended: it is {run.state.status}")
-        if call_id not in run.state.waiting:
-            waiting = ", ".join(run.state.waiting) or "none"
-            raise NotWaitingError(f"the call {call_id!r} waits for no decision; those that wait: {waiting}")
-        run.decide(call_id, decision)
-        await run.sync()
-        if run_id not in self._active and run.state.phase not in (Phase.WAIT, Phase.ENDED):
-            self._drive(self._agent.request_of(run.state), run)
-        return run.state.result()
+            if reached.is_asked and not state.is_final and call_id not in state.waiting:
+                return state.result()
+            check_waits(state, call_id)
+            await reached.ask(Order(run_id, OrderKind.DECIDE, {"call_id": call_id, **asdict(decision)}))
+
+    async def carry_out(self, order: Order) -> None:
+        """Does what another planner was asked for and left to this one, which has the run."""
+        data = dict(order.data)
+        if order.run_id not in self._workshop.at_work:
+            # It has ended or been let go of: who asked looks again, and sees to it.
+            return
+        if order.kind is OrderKind.CANCEL:
+            await self.cancel(order.run_id, data["reason"])
+        else:
+            await self.decide(order.run_id, data.pop("call_id"), Decision(**data))
+
+    async def _decide(self, run: Run, call_id: str, decision: Decision) -> RunResult:
+        """Takes the word on a run that was just claimed."""
+        was_cut_off = run.state.phase is not Phase.WAIT
+        try:
+            check_waits(run.state, call_id)
+            run.decide(call_id, decision)
+            await run.sync()
+            return run.state.result()
+        finally:
+            await self._workshop.go_on(run, was_cut_off=was_cut_off)
 
     async def fork(self, run_id: str, step: int, change: Change) -> BegunRun:
         """Begins a run with the journal of another up to a step; see `fork`. What tools did until then is not undone.
@@ -186,7 +214,7 @@ class Runs:
         for event in kept:
             self._agent.journal.append(event)
         run = self._agent.reopen(RunState.of(kept))
-        return BegunRun(run.state, run, self._drive(self._agent.request_of(run.state), run))
+        return BegunRun(run.state, run, self._workshop.drive(self._agent.request_of(run.state), run))
 
     async def timeline(self, run_id: str) -> list[Span]:
         """What a run did, as spans of time.
@@ -215,7 +243,7 @@ class Runs:
             InvalidArgumentError: It has not come as far as `after` says.
         """
         newest = await self._agent.journal.events(run_id, after=max(after.seq, 1) - 1, limit=1)
-        if not newest and not (run_id in self._active and after.seq == 0):
+        if not newest and not (run_id in self._workshop.at_work and after.seq == 0):
             await self._existing(run_id)
             raise InvalidArgumentError(f"the run has no event {after.seq} yet", field="Last-Event-ID")
         watcher = self._agent.parts.feed.watch(run_id, after)
@@ -230,7 +258,7 @@ class Runs:
         Raises:
             RunNotFoundError: There is none.
         """
-        if active := self._active.get(run_id):
+        if active := self._workshop.at_work.get(run_id):
             await asyncio.wait([active.task])
             return active.run.state.result()
         return await self.get(run_id)
@@ -240,57 +268,53 @@ class Runs:
         self._agent.parts.feed.close(reason)
 
     async def recover(self) -> int:
-        """Takes up the runs that a dead process has left; they go on where they were cut off. Returns how many."""
-        recovered = 0
-        for run_id in await self._index.unfinished():
-            try:
-                state = await self._state(run_id)
-                if state and run_id not in self._active and state.phase not in (Phase.WAIT, Phase.ENDED):
-                    self._drive(self._agent.request_of(state), self._agent.reopen(state))
-                    recovered += 1
-            except Exception:
-                # One that cannot be read, written by a newer version say, must not keep the planner from its work.
-                log.exception("%s was interrupted and cannot be taken up", run_id)
-        return recovered
+        """Takes up the runs that dead planners have left, see `Workshop.recover`."""
+        return await self._workshop.recover()
 
     async def stop(self, grace_s: float) -> None:
         """Lets the runs in progress end; those that take longer go on after the next start."""
-        for closing in self._closing:
-            closing.cancel()
-        tasks = {active.task: active.run for active in self._active.values()}
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=grace_s)
-        for task in late:
-            tasks[task].is_suspended = True
-            task.cancel()
-        if late:
-            log.warning("%d runs are suspended because the planner stops; they go on after its next start", len(late))
-            await asyncio.wait(late)
+        await self._workshop.stop(grace_s)
 
     async def _known(self, run_id: str, request: RunRequest) -> BegunRun | None:
         """The run that a key has begun before; None where there is none."""
-        if run_id not in self._active:
+        if run_id not in self._workshop.at_work:
             state = await self._state(run_id)
-            if run_id in self._ended and not (state and state.is_final):
+            if run_id in self._workshop.left and not (state and state.is_final):
                 # It ended after the look at the journal; its end was durable before it left.
                 state = await self._state(run_id)
             # It may have begun during the look.
-            if run_id not in self._active:
-                return self._repeated(state, request) if state else None
-        active = self._active[run_id]
+            if run_id not in self._workshop.at_work:
+                return await self._repeated(state, request) if state else None
+        active = self._workshop.at_work[run_id]
         if active.request != request:
-            raise _conflict()
-        return BegunRun(active.run.state, active.run, active.task)
+            raise conflict()
+        return BegunRun(active.run.state, active.run, active.task, self._following(run_id, request))
 
-    def _repeated(self, state: RunState, request: RunRequest) -> BegunRun:
+    async def _repeated(self, state: RunState, request: RunRequest) -> BegunRun:
         """The run that is in the journal and not in progress here."""
         if not is_of(state, request):
-            raise _conflict()
+            raise conflict()
         if state.phase in (Phase.WAIT, Phase.ENDED):
             return BegunRun(state)
-        run = self._agent.reopen(state)
-        return BegunRun(state, run, self._drive(request, run))
+        run_id = state.run_id
+        async with self._custody.alone(run_id):
+            run = None if run_id in self._workshop.at_work else await self._custody.take(run_id)
+            if run:
+                await self._workshop.go_on(run, was_cut_off=True)
+        if active := self._workshop.at_work.get(run_id):
+            return BegunRun(active.run.state, active.run, active.task, self._following(run_id, request))
+        return BegunRun(run.state if run else state, follow=self._following(run_id, request))
+
+    def _following(self, run_id: str, request: RunRequest) -> Callable[[], Awaitable[RunState]]:
+        """What waits for a run at which another planner is."""
+
+        async def follow() -> RunState:
+            state = await self._custody.follow(run_id)
+            if not is_of(state, request):
+                raise conflict()
+            return state
+
+        return follow
 
     async def _existing(self, run_id: str) -> RunState:
         if (state := await self._state(run_id)) is None:
@@ -298,8 +322,7 @@ class Runs:
         return state
 
     async def _state(self, run_id: str) -> RunState | None:
-        events = await self._agent.journal.events(run_id)
-        return RunState.of(events) if events else None
+        return await self._custody.state(run_id)
 
     def _admit(self) -> None:
         if self.active >= self._max_concurrent:
@@ -308,52 +331,23 @@ class Runs:
                 retry_after_s=RETRY_AFTER_S,
             )
 
-    def _drive(self, request: RunRequest, run: Run) -> asyncio.Task[RunResult]:
-        run_id = run.state.run_id
-        task = asyncio.create_task(run.drive(), name=run_id)
-        self._active[run_id] = _Active(request, run, task)
-        task.add_done_callback(lambda _: self._left(run_id))
-        return task
 
-    def _left(self, run_id: str) -> None:
-        """A run has ended, waits for a person, or was ended by a fault."""
-        active = self._active.pop(run_id)
-        self._ended.add(run_id)
-        if active.task.cancelled():
-            return
-        if not (error := active.task.exception()):
-            # Decided on while it was on its way to wait.
-            if active.run.state.phase not in (Phase.WAIT, Phase.ENDED):
-                self._drive(active.request, active.run)
-            return
-        if not active.run.state.is_final:
-            self._agent.parts.feed.break_off(run_id, getattr(error, "message", "internal error"))
-        # Said here too, since the caller may have left.
-        if not isinstance(error, PagiError):
-            log.error("%s failed", run_id, exc_info=error)
-        if isinstance(error, JournalError):
-            log.error("%s was ended: %s", run_id, error.message)
-            closing = asyncio.create_task(self._close_lost(run_id), name=f"close {run_id}")
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+def check_waits(state: RunState, call_id: str) -> None:
+    """Raises what is wrong with a word on the call.
 
-    async def _close_lost(self, run_id: str) -> None:
-        """Ends a run whose journal could not be written, as soon as it can be: none stays `running`."""
-        pause = FIRST_PAUSE_S
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                state = await self._state(run_id)
-                if state and not state.is_final:
-                    lost = JournalError("the journal could not be written in the middle of this run")
-                    await self._agent.reopen(state).fail(lost)
-            except JournalError:
-                pause = min(pause * 2, LONGEST_PAUSE_S)
-            else:
-                return
+    Raises:
+        RunEndedError: The run has ended.
+        NotWaitingError: The call does not wait for a decision, or has been decided on.
+    """
+    if state.is_final:
+        raise RunEndedError(f"the run has ended: it is {state.status}")
+    if call_id not in state.waiting:
+        waiting = ", ".join(state.waiting) or "none"
+        raise NotWaitingError(f"the call {call_id!r} waits for no decision; those that wait: {waiting}")
 
 
-def _conflict() -> IdempotencyConflictError:
+def conflict() -> IdempotencyConflictError:
+    """The error of a key that belongs to another request."""
     return IdempotencyConflictError(
         "Idempotency-Key was used before with another request; use a new key", field="Idempotency-Key"
     )

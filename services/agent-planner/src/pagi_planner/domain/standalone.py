@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pagi_planner.domain.errors import UnknownToolError
 from pagi_planner.domain.events import Event
 from pagi_planner.domain.model import Context, Exchange, RunRequest, ToolCall, ToolOutcome, ToolSpec
+from pagi_planner.domain.ownership import FIRST_EPOCH
 
 
 class NoMemory:
@@ -42,7 +43,7 @@ class ListJournal:
     def __init__(self) -> None:
         self._events: dict[str, list[Event]] = defaultdict(list)
 
-    def append(self, event: Event) -> None:
+    def append(self, event: Event, epoch: int = FIRST_EPOCH) -> None:
         """Adds the event."""
         self._events[event.run_id].append(event)
 

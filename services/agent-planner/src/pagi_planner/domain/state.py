@@ -277,6 +277,10 @@ class RunState:
     def _tool_call(self, event: Event) -> None:
         self.intents[event.data["call_id"]] = event.data["effect_id"]
 
+    def _resumed(self, event: Event) -> None:
+        # What a dead planner cost is not the run's to pay.
+        self.paused_s += self._since_last(event)
+
     def _approval_requested(self, event: Event) -> None:
         call_id = event.data["call_id"]
         self.waiting[call_id] = self.open_calls[call_id]
@@ -287,8 +291,11 @@ class RunState:
         self.waiting.pop(data["call_id"], None)
         self.decisions[data["call_id"]] = Decision(data["approved"], data["reason"], data["arguments"])
         self.status = RunStatus.WAITING_APPROVAL if self.waiting else RunStatus.RUNNING
-        if self.last_at is not None:
-            self.paused_s += max(0.0, (event.timestamp - self.last_at).total_seconds())
+        self.paused_s += self._since_last(event)
+
+    def _since_last(self, event: Event) -> float:
+        """Seconds since the event before."""
+        return max(0.0, (event.timestamp - self.last_at).total_seconds()) if self.last_at else 0.0
 
     def _close_turn(self) -> None:
         """Puts the results of the turn behind its calls."""
@@ -304,6 +311,7 @@ class RunState:
 
 _APPLY: dict[EventType, Callable[[RunState, Event], None]] = {
     EventType.PLAN_START: RunState._start,
+    EventType.RUN_RESUMED: RunState._resumed,
     EventType.CONTEXT_LOADED: RunState._context,
     EventType.PLAN_MODEL_REQUEST: RunState._model_request,
     EventType.PLAN_MODEL_RESPONSE: RunState._model_response,

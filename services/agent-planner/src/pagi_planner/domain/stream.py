@@ -102,7 +102,7 @@ _PHASES = {
 
 
 def phase_of(event: Event) -> str:
-    """The part of the loop that the event belongs to: understand, plan, execute or evaluate; empty at a run's end."""
+    """The part of the loop that the event belongs to: understand, plan, execute or evaluate; empty where it is none."""
     return _PHASES.get(event.type, "")
 
 

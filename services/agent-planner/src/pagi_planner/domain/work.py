@@ -8,6 +8,7 @@ from pagi_chassis import correlation
 
 from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.model import RunRequest, RunStatus, ToolSpec
+from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.parts import Parts
 from pagi_planner.domain.state import RunState
 
@@ -33,12 +34,14 @@ class Work:
         parts: The world.
         request: What was asked for.
         state: Where the run stands: empty at first, folded from the journal where an earlier process began it.
+        epoch: Of the claim under which it is worked on.
     """
 
-    def __init__(self, parts: Parts, request: RunRequest, state: RunState) -> None:
+    def __init__(self, parts: Parts, request: RunRequest, state: RunState, epoch: int = FIRST_EPOCH) -> None:
         self.parts = parts
         self.request = request
         self.state = state
+        self.epoch = epoch
         # The tools that this run may use; None until they are looked up, which a process does for itself.
         self.specs: dict[str, ToolSpec] | None = None
         # Intents that an earlier process wrote: what they name may have happened.
@@ -58,7 +61,7 @@ class Work:
             session_id=self.request.session_id,
             data=data,
         )
-        self.parts.journal.append(event)
+        self.parts.journal.append(event, self.epoch)
         state.apply(event)
         self.parts.feed.noted(event)
 
@@ -66,6 +69,7 @@ class Work:
         """Waits until everything noted is durable.
 
         Raises:
+            RunTakenOverError: Another planner has the run now.
             JournalError: It was not written; the run may not go on.
         """
         await self.parts.journal.sync(self.state.run_id)
