@@ -445,7 +445,7 @@ class TestTheForkServerDies:
         runner = real.runner
         assert isinstance(runner, ForkRunner)
         task = asyncio.create_task(
-            real.python("import time\nopen('ready', 'w').close()\ntime.sleep(60)", Limits(400, 512, 1000))
+            real.python("import time\nopen('ready', 'w').close()\ntime.sleep(60)", Limits(800, 512, 1000))
         )
         await eventually((real.workspace / "ready").exists, "the tool runs")
         there = below(runner.pid)

@@ -10,6 +10,33 @@ from dataclasses import dataclass
 from pagi_sandbox.domain.model import Limits, Verdict
 from pagi_sandbox.zygote import wire
 
+# What a jailer ends a call for.
+_EXCESS = {
+    wire.TIME: (
+        Verdict.TIMEOUT,
+        "the tool's processes used {used} ms of the {limits.cpu_ms} ms of processor time that they may have together, "
+        "and were stopped",
+    ),
+    wire.MEMORY: (
+        Verdict.MEMORY,
+        "the tool's processes held {used} MiB, of the {limits.memory_mb} MiB of memory that they may have together, "
+        "and were stopped",
+    ),
+    wire.PROCESSES: (
+        Verdict.PROCESSES,
+        "the tool had {used} processes and threads, where it may have {limits.processes}, and was stopped",
+    ),
+    wire.DISK: (
+        Verdict.DISK,
+        "the tool had {used} MiB in its folder for temporary files, where it may have {limits.disk_mb}, "
+        "and was stopped",
+    ),
+    wire.UNNAMED: (
+        Verdict.DISK,
+        "the tool held {used} MiB in files that it had deleted, where it may add {limits.disk_mb}, and was stopped",
+    ),
+}
+_OF_BYTES = {wire.MEMORY, wire.DISK, wire.UNNAMED}
 _LIMITED = {wire.MEMORY: Verdict.MEMORY, wire.DISK: Verdict.DISK, wire.PROCESSES: Verdict.PROCESSES}
 
 
@@ -30,13 +57,15 @@ class Ending:
         status: as wait(2) gives it.
         memory_kills: how many processes of the call the control group ended for memory.
         refused: how many processes or threads the control group refused.
-        overspent_ms: processor time of the whole call, where its jailer ended it for that; else 0.
+        excess: what all of the call used too much of, where its jailer ended it for that (a letter of wire.py).
+        amount: how much of it.
     """
 
     status: int
     memory_kills: int = 0
     refused: int = 0
-    overspent_ms: int = 0
+    excess: bytes = b""
+    amount: int = 0
 
 
 def read_answer(told: bytes, memory_mb: int) -> Answer | None:
@@ -59,8 +88,11 @@ def read_ending(ending: Ending, told: bytes, limits: Limits) -> Answer:
     answer = read_answer(told, limits.memory_mb) if code == 0 else None
     if answer is not None:
         return _with_totals(answer, ending, limits)
-    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and ending.overspent_ms):
-        return Answer(Verdict.TIMEOUT, "", _out_of_processor_time(ending, limits))
+    if code == -signal.SIGKILL and ending.excess in _EXCESS:
+        verdict, words = _EXCESS[ending.excess]
+        return Answer(verdict, "", words.format(used=_amount(ending), limits=limits))
+    if code == -signal.SIGXCPU:
+        return Answer(Verdict.TIMEOUT, "", "one of the tool's processes used more processor time than it may have")
     if code == wire.EXIT_MEMORY or (ending.memory_kills and code == -signal.SIGKILL):
         return Answer(Verdict.MEMORY, "", _reason(Verdict.MEMORY, limits.memory_mb))
     if code == -signal.SIGKILL and ending.refused:
@@ -82,10 +114,8 @@ def _with_totals(answer: Answer, ending: Ending, limits: Limits) -> Answer:
     return Answer(verdict, "", f"{_reason(verdict, limits.memory_mb)}\n{answer.error}")
 
 
-def _out_of_processor_time(ending: Ending, limits: Limits) -> str:
-    used = f"{ending.overspent_ms} ms" if ending.overspent_ms else "more"
-    allowed = f"of the {limits.cpu_ms} ms" if limits.cpu_ms else "than the time"
-    return f"the tool's processes used {used} {allowed} of processor time that they may have together, and were stopped"
+def _amount(ending: Ending) -> str:
+    return f"{ending.amount / 2**20:.1f}" if ending.excess in _OF_BYTES else str(ending.amount)
 
 
 def _reason(verdict: Verdict, memory_mb: int) -> str:

@@ -14,13 +14,12 @@ from pagi_sandbox.adapters.fork_answer import Ending, read_ending
 from pagi_sandbox.adapters.fork_orders import request_of
 from pagi_sandbox.domain.model import Isolation, Stream, ToolCall, ToolOutcome, Verdict
 from pagi_sandbox.domain.ports import CallWatcher
-from pagi_sandbox.zygote import wire
 
 # The largest answer that a tool may give; with the largest output it stays below the 16 MiB of a gRPC message.
 MAX_ANSWER_BYTES = 4 * 2**20
 _CHUNK = 65_536
 # What ends sooner is not watched: nobody is waked up for it.
-_LASTS_S = 0.05
+_LASTS_S = 0.025
 
 
 class ForkCall:
@@ -68,6 +67,7 @@ class ForkCall:
         self.over = False
         self.truncated = False
         self._begun = False
+        self._refused = False
         self.done: asyncio.Future[ToolOutcome] = self._loop.create_future()
 
     @property
@@ -97,10 +97,14 @@ class ForkCall:
             self._stopped = verdict, why
             self._kill()
 
+    def refused(self) -> None:
+        """The child could not put on its isolation; its end will be told."""
+        self._refused = True
+
     def exited(self, ending: Ending) -> None:
         """The child ended, and everything it started is gone."""
         self._drain()
-        if self._stopped is None and os.waitstatus_to_exitcode(ending.status) == wire.EXIT_NOT_JAILED:
+        if self._stopped is None and self._refused:
             self._finish(UnavailableError("the tool's isolation could not be put on; the tool was not started"))
             return
         self._finish(self._outcome(ending))

@@ -50,6 +50,13 @@ def orders_of(call: ToolCall, spec: ToolSpec, users: Users | None, max_file_byte
     return json.dumps(orders).encode("ascii")
 
 
+def budget_of(call: ToolCall, max_file_bytes: int) -> bytes:
+    """What all processes of the call may use together."""
+    limits = call.limits
+    disk_bytes = limits.disk_mb * 2**20 or max_file_bytes
+    return wire.BUDGET.pack(limits.cpu_ms, limits.memory_mb * 2**20, disk_bytes, limits.processes or _PROCESSES)
+
+
 def request_of(call: ToolCall) -> bytes:
     """Which tool, with which arguments."""
     request = {

@@ -14,7 +14,7 @@ from pagi_chassis.errors import UnavailableError
 from pagi_chassis.lifecycle import StartError
 
 from pagi_sandbox.adapters.fork_call import ForkCall
-from pagi_sandbox.adapters.fork_orders import orders_of
+from pagi_sandbox.adapters.fork_orders import budget_of, orders_of
 from pagi_sandbox.adapters.fork_process import ForkServerOptions, ForkServerProcess, Hello
 from pagi_sandbox.adapters.fork_pure import ForkPure, pure_orders
 from pagi_sandbox.adapters.fork_slot import ForkSlot
@@ -151,7 +151,7 @@ class ForkRunner:
             self._hello.isolation,
             lambda: self._kill(slot, forked),
             watcher,
-            lasts=lambda: slot.watch(call.limits.cpu_ms) if call.limits.cpu_ms else None,
+            lasts=lambda: slot.watch(budget_of(call, self._options.max_file_bytes)),
         )
         try:
             slot.begin(forked, orders_of(call, spec, users, self._options.max_file_bytes))

@@ -71,12 +71,12 @@ class ForkSlot:
         self._call = call
         self.waits = False
 
-    def watch(self, cpu_ms: int) -> None:
-        """Lets the jailer end the child that is there now, once all of its call has used so much processor time."""
+    def watch(self, budget: bytes) -> None:
+        """Lets the jailer end the child that is there now, once all of its call uses more than that (wire.BUDGET)."""
         if not self.closed:
             # One that is gone is noticed by the next read.
             with suppress(OSError):
-                self.control.send(wire.HEADER.pack(wire.WATCH, self._generation) + wire.BUDGET.pack(cpu_ms))
+                self.control.send(wire.HEADER.pack(wire.WATCH, self._generation) + budget)
 
     def kill(self) -> None:
         """Ends the child that is there now, with everything it started. A slot that is gone has done so already."""
@@ -121,6 +121,9 @@ class ForkSlot:
             self._generation = generation
             self.waits = True
             self._ready(self)
+        elif kind == wire.REFUSED:
+            if self._call is not None:
+                self._call.refused()
         elif kind == wire.EXITED:
             call = self.forget_call()
             if call is None:

@@ -15,13 +15,13 @@ import json
 import os
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pagi_sandbox.domain.tool import Tool
-from pagi_sandbox.zygote import child, kernel, namespaces, seccomp, sight, wire
+from pagi_sandbox.zygote import child, kernel, namespaces, seccomp, sight
 from pagi_sandbox.zygote.cgroups import Group
 from pagi_sandbox.zygote.jail import PURE_BYTES, Bubblewrap, Plan, own_workspace
 
@@ -30,15 +30,18 @@ JAILED, ENDED = b"J", struct.Struct("<i")
 # Descriptors of the program inside: the call's socket, its output, its errors, and the way to the jailer.
 CALL, STDOUT, STDERR, REPORT = 3, 4, 5, 6
 _ARGUMENTS, _FILTER, _FREE = 7, 8, 16
-# bwrap itself, twice, and the process 1 inside, which are not the call's; and what they take.
-_KEEPERS, _KEEPERS_BYTES = 3, 32 * 2**20
+# What bwrap and the process 1 inside take.
+_KEEPERS_BYTES = 32 * 2**20
 _NEW_MOUNTS = 0x20000
 _BIND, _RECURSIVE, _PRIVATE = 4096, 16384, 1 << 18
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 class BubblewrapJail:
-    """The layers of one slot; see Jail for what each method is for."""
+    """The layers of one slot; see Jail for what each attribute and method is for."""
+
+    folder = ""
+    keepers = 3  # bwrap itself, twice, and the process 1 inside
 
     def __init__(self, plan: Plan, *, network: bool, group: Group | None) -> None:
         """Built in the fork server."""
@@ -51,6 +54,7 @@ class BubblewrapJail:
         self._program = seccomp.build(seccomp.FilterOptions(network=network, own_files=True, to_be_closed=True))
         taken = any(path.startswith("/tmp/") for path in self._visible)  # noqa: S108
         self._tmp = "/private-tmp" if taken else "/tmp"  # noqa: S108
+        self.refuse: Callable[[], None] = lambda: None
         self._staged: dict[str, str] = {}
         self._report, self._their_report = -1, -1
 
@@ -85,21 +89,21 @@ class BubblewrapJail:
         """The end of bwrap ends its process 1, and so all of its process namespace; there is nothing else to reach."""
         return False
 
-    def ending(self, status: int) -> int:
+    def ending(self, status: int) -> tuple[int, bool]:
         """The wait status of the tool's process, of which that of bwrap tells only a number."""
         try:
             told = os.read(self._report, 64)
         except BlockingIOError:
             told = b""
         if len(told) >= len(JAILED) + ENDED.size:
-            return int(ENDED.unpack_from(told, len(JAILED))[0])
+            return int(ENDED.unpack_from(told, len(JAILED))[0]), True
         if os.WIFSIGNALED(status):
-            return status
+            return status, True
         if not told:
-            return wire.EXIT_NOT_JAILED << 8
+            return status, False
         # The process 1 inside was ended by somebody; bwrap says by which signal.
         code = os.WEXITSTATUS(status)
-        return code - 128 if code > 128 else status
+        return (code - 128 if code > 128 else status), True
 
     # In the child.
 
@@ -117,7 +121,7 @@ class BubblewrapJail:
         workspace, user = orders["workspace"], orders["user"] if self.plan.own_user else 0
         if self.group is not None:
             memory = orders["memory_bytes"] or PURE_BYTES
-            processes = orders["processes"] and orders["processes"] + _KEEPERS
+            processes = orders["processes"] and orders["processes"] + self.keepers
             self.group.limit(memory + _KEEPERS_BYTES, processes)
         if workspace is not None and user:
             own_workspace(workspace, user)

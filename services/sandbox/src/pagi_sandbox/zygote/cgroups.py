@@ -14,7 +14,7 @@ from pathlib import Path
 
 _PREFIX = "pagi-sandbox-"
 # What the jailer and the child need before any code of a tool runs.
-_OWN_BYTES = 24 * 2**20
+OWN_BYTES = 24 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Group:
 
     def limit(self, memory_bytes: int, processes: int) -> None:
         """Sets the totals for the call that begins."""
-        os.pwrite(self._memory, str(memory_bytes + _OWN_BYTES).encode(), 0)
+        os.pwrite(self._memory, str(memory_bytes + OWN_BYTES).encode(), 0)
         os.pwrite(self._processes, str(processes + 1).encode() if processes else b"max", 0)
 
     def events(self) -> tuple[int, int]:

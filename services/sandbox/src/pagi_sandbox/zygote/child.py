@@ -51,7 +51,7 @@ def _serve_one(work: int, generation: int, jail: Jail, tools: Mapping[str, Tool]
         return 0  # the service went away
     call, stdout, stderr = descriptors
     if not _jailed(jail, orders):
-        return wire.EXIT_NOT_JAILED
+        return 1
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     channel = _only(call)
@@ -94,7 +94,7 @@ def _serve_pure(work: int, jail: Jail, tools: Mapping[str, Tool], orders: dict[s
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     if not _jailed(jail, orders):
-        os._exit(wire.EXIT_NOT_JAILED)
+        os._exit(1)
     answer_all(_only(work), tools)
 
 
@@ -123,6 +123,7 @@ def _jailed(jail: Jail, orders: dict[str, Any]) -> bool:
     except OSError:
         # Said on the service's own error output; nothing of the tool has run.
         sys.excepthook(*sys.exc_info())
+        jail.refuse()
         return False
     return True
 

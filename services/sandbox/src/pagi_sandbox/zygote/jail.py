@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,18 @@ class Bubblewrap:
 
 
 class Jail:
-    """The layers of one slot."""
+    """The layers of one slot.
+
+    Attributes:
+        plan: which there are.
+        group: the slot's control group.
+        folder: its folder for temporary files, where that lies on a disk; known in the jailer.
+        keepers: tasks below the jailer that are not the call's.
+        refuse: in a child, what tells the service that it could not put them on.
+    """
+
+    folder = ""
+    keepers = 0
 
     def __init__(self, plan: Plan, *, network: bool, group: Group | None, tasks: int) -> None:
         """Built in the fork server.
@@ -79,6 +91,7 @@ class Jail:
         # Hidden under a private /tmp, an interpreter that lives there would be out of reach.
         taken = any(path.startswith("/tmp/") for path in self._visible)  # noqa: S108
         self._tmp = "/private-tmp" if taken else "/tmp"  # noqa: S108
+        self.refuse: Callable[[], None] = lambda: None
         self._places: list[bytes] = []
         self._rules: landlock.Ruleset | None = None
         self._mounts = -1
@@ -93,6 +106,7 @@ class Jail:
         """
         self._pid = os.getpid()
         self._scratch = str(Path(self.plan.scratch) / f"slot-{slot}")
+        self.folder = "" if self.plan.namespaces else self._scratch
         if self.group is not None:
             self.group.join()
         if self.plan.namespaces:
@@ -134,9 +148,9 @@ class Jail:
             return True
         return False
 
-    def ending(self, status: int) -> int:
-        """What the child's wait status says of the tool's end."""
-        return status
+    def ending(self, status: int) -> tuple[int, bool]:
+        """What the child's wait status says of the tool's end, and whether its layers were on, as far as seen here."""
+        return status, True
 
     def _open(self, paths: list[str] | tuple[str, ...], access: int) -> None:
         for path in paths:

@@ -20,13 +20,12 @@ from pagi_sandbox.domain.tool import Tool
 from pagi_sandbox.zygote import kernel, wire
 from pagi_sandbox.zygote.bubblewrap import BubblewrapJail
 from pagi_sandbox.zygote.jail import Jail
-from pagi_sandbox.zygote.processor_time import ProcessorTime
 from pagi_sandbox.zygote.scratch import empty
+from pagi_sandbox.zygote.usage import Budget, Excess, Usage, Watch
 
 # Reaps children that announce their end by another signal than SIGCHLD too (wait(2), __WALL).
 _WALL = 0x40000000
-# How often a call that lasts is looked at.
-_EVERY_MS = 50
+_NOTHING = Excess(bytes(1), 0)
 # What a child does: with its work socket, its generation, its jail, the tools, and orders of a pure one.
 Run = Callable[[int, int, Any, Mapping[str, Tool], dict[str, Any] | None], NoReturn]
 
@@ -56,7 +55,7 @@ class Jailer:
         self._lifeline = lifeline
         self._jail = jail
         self._generation = 0
-        self._overspent_ms = 0
+        self._excess = _NOTHING
 
     def serve(self, tools: Mapping[str, Tool]) -> NoReturn:
         """Runs until it is not needed any more, and ends the process."""
@@ -77,31 +76,35 @@ class Jailer:
         """One child from its fork to its end; False where there shall be no next one."""
         self._generation += 1
         self._jail.new_mounts()
-        before, spent = self._events(), ProcessorTime(self._jail.group)
-        self._overspent_ms = 0
+        before, usage = self._events(), Usage(self._jail.group, self._jail.folder, self._jail.keepers)
+        self._excess = _NOTHING
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _own_input()
+            self._jail.refuse = lambda: self._say(wire.REFUSED)
             self._run(self._work.detach(), self._generation, self._jail, tools, self._pure_orders)
         self._say(wire.READY)
-        status = self._watch(poller, pid, spent)
+        status = self._watch(poller, pid, usage)
         self._end_all()
         if status is None:
             return False
-        status = self._jail.ending(status)
+        status, was_jailed = self._jail.ending(status)
+        if not was_jailed:
+            self._say(wire.REFUSED)
         memory, processes = (now - then for now, then in zip(self._events(), before, strict=True))
-        self._say(wire.EXITED, wire.ENDING.pack(status, memory, processes, self._overspent_ms))
+        self._say(wire.EXITED, wire.ENDING.pack(status, memory, processes, *self._excess))
         return True
 
     def _events(self) -> tuple[int, int]:
         return self._jail.group.events() if self._jail.group is not None else (0, 0)
 
-    def _watch(self, poller: select.poll, pid: int, spent: ProcessorTime) -> int | None:
+    def _watch(self, poller: select.poll, pid: int, usage: Usage) -> int | None:
         """Its wait status, killed if so ordered or out of budget; None where the service or the fork server is gone."""
-        budget_ms = 0
+        watch = Watch(usage)
         while True:
-            ready = [descriptor for descriptor, _ in poller.poll(_EVERY_MS if budget_ms else None)]
+            ready = [descriptor for descriptor, _ in poller.poll(watch.pause_ms)]
             if self._wakeup in ready:
                 with suppress(BlockingIOError):
                     os.read(self._wakeup, 4096)
@@ -117,9 +120,9 @@ class Jailer:
                 if kind == wire.KILL:
                     os.kill(pid, signal.SIGKILL)
                 elif kind == wire.WATCH:
-                    (budget_ms,) = wire.BUDGET.unpack(body)
-            if budget_ms and (now_ms := spent.spent_ms()) > budget_ms:
-                self._overspent_ms, budget_ms = min(now_ms, 2**32 - 1), 0
+                    watch.begin(Budget(*wire.BUDGET.unpack(body)))
+            if excess := watch.look():
+                self._excess = excess
                 os.kill(pid, signal.SIGKILL)
 
     def _order(self) -> tuple[bytes, bytes]:
@@ -177,6 +180,13 @@ class Jailer:
         # A service that is gone is noticed by the next poll.
         with suppress(BrokenPipeError, ConnectionResetError):
             self._control.send(wire.HEADER.pack(kind, self._generation) + body)
+
+
+def _own_input() -> None:
+    """An empty input that is the child's alone: what is shared has flags and locks by which calls could speak."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
 
 
 def end_children(spared: Mapping[int, object] | None = None) -> None:

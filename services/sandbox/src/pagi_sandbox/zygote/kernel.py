@@ -52,6 +52,11 @@ def repeat(name: str, first: int, second: int, buffers: Sequence[bytes]) -> None
             _checked(-1, name)
 
 
+def buffer(size: int) -> ctypes.Array[ctypes.c_char]:
+    """Room for a system call's answer, of so many bytes."""
+    return ctypes.create_string_buffer(size)
+
+
 def prctl(option: int, *arguments: int) -> int:
     """Makes a prctl call, with the unused arguments zero as newer options demand.
 

@@ -10,8 +10,10 @@ Three sockets of packets (SOCK_SEQPACKET), every packet beginning with HEADER:
         GONE    ->service   the jailer of a slot ended
     service and jailer, the control socket; the number is the generation of the child that is meant
         READY   ->service   a child is jailed and waits
-        WATCH   ->jailer    its call lasts: look how much processor time all of it uses; the body is BUDGET
+        WATCH   ->jailer    its call lasts: look from time to time what all of it uses; the body is BUDGET
         KILL    ->jailer    end it, with everything it started
+        REFUSED ->service   the child could not put on its isolation: nothing of the tool has run. Not an exit status,
+                            for every tool can end with any
         EXITED  ->service   it is gone, with everything it started; the body is ENDING
     service and child, the work socket
         RUN     ->child     the body is JSON, the orders: where and with how much. With three descriptors: the call's
@@ -28,23 +30,25 @@ from __future__ import annotations
 import struct
 
 HEADER = struct.Struct("<cQ")
-# The wait status, how many times a process was ended for memory, how many times one more was refused, and the processor
-# time of the whole call in milliseconds where it was ended for that, else 0.
-ENDING = struct.Struct("<iIII")
-# Processor time that the call may use, in milliseconds.
-BUDGET = struct.Struct("<Q")
+# The wait status, how many times a process was ended for memory, how many times one more was refused; and where the
+# jailer ended it for what all of it used: what that was (a letter of those below, else zero), and how much of it.
+ENDING = struct.Struct("<iIIcQ")
+# What all of the call may use: processor time in milliseconds, bytes of memory and of disk, tasks; 0: no bound.
+BUDGET = struct.Struct("<QQQQ")
 PID = struct.Struct("<q")
 LENGTH = struct.Struct("<I")
 
 HELLO, SLOT, FORKED, GONE = b"H", b"S", b"F", b"G"
-READY, WATCH, KILL, EXITED = b"Y", b"W", b"K", b"X"
+READY, WATCH, KILL, REFUSED, EXITED = b"Y", b"W", b"K", b"N", b"X"
 RUN = b"R"
 # Kinds of slots: one child a call without and with network; one child for many calls of pure tools.
 JAIL, NETWORK, PURE = b"J", b"N", b"P"
 
 # A child's answer: OK and a JSON object, the others a text.
 OK, FAILED, MEMORY, DISK, PROCESSES = b"O", b"F", b"M", b"D", b"P"
-# The exit status of a child that had no memory left to say so, and of one that could not put on its isolation.
-EXIT_MEMORY, EXIT_NOT_JAILED = 86, 87
+# What a jailer ends a call for, besides the last three: processor time (milliseconds), deleted files that it holds.
+TIME, UNNAMED = b"T", b"U"
+# The exit status of a child that had no memory left to say so.
+EXIT_MEMORY = 86
 
 MAX_PACKET = 196_608

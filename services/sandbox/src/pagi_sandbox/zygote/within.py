@@ -54,7 +54,7 @@ def _work(told: dict[str, Any]) -> NoReturn:
             _confine(told)
         except (OSError, ValueError):
             sys.excepthook(*sys.exc_info())
-            os._exit(wire.EXIT_NOT_JAILED)
+            os._exit(1)
         os.write(REPORT, JAILED)
         os.dup2(STDOUT, 1)
         os.dup2(STDERR, 2)

@@ -35,4 +35,5 @@ while time.monotonic() < deadline and count < 6:
         count += len(news)
         if not news:
             break
+time.sleep(0.2)
 (got if count * 60 > 300 else held)("memory of all children, MiB", count * 60)
