@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 
-async def tried(*arguments: str, **environment: str) -> tuple[int | None, str]:
+async def tried(*arguments: str, cwd: Path | None = None, **environment: str) -> tuple[int | None, str]:
     clean = {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_PROVIDER"))}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -19,6 +20,7 @@ async def tried(*arguments: str, **environment: str) -> tuple[int | None, str]:
         "test-model",
         *arguments,
         env={**clean, **environment},
+        cwd=cwd,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -73,3 +75,26 @@ async def test_a_failure_is_told(unused_tcp_port: int) -> None:
     assert code == 1
     assert "ProviderDownError" in told
     assert "cannot be reached" in told
+
+
+async def test_aliases_and_targets_are_known(tmp_path: Path, raw_server: Any) -> None:
+    failing = await raw_server(lambda exchange: exchange.reply("{}", status="503 X"))
+    (tmp_path / "models.yaml").write_text(f"""\
+targets:
+  away: {{provider: openai, model: m-1, base_url: "{failing.base_url}"}}
+  house: {{provider: mock, model: mock}}
+aliases: {{default: [away, house], judge: away}}
+""")
+    code, told = await tried("--prompt", "My name is Ada.", cwd=tmp_path)
+    assert code == 0, told
+    lines = told.splitlines()
+    assert lines[0] == "asked for     default"
+    assert lines[1].startswith("attempt       away (m-1 of openai): ProviderDown after ")
+    assert lines[2].startswith("attempt       house (mock of mock): ok after ")
+    code, told = await tried("--all-targets", cwd=tmp_path)
+    assert code == 1, told
+    assert [line.split()[-1] for line in told.splitlines() if line.startswith("asked for")] == ["away", "house"]
+    assert "failed        ProviderDownError: openai" in told
+    (tmp_path / "models.yaml").write_text("targets: {}\nalias: {}\n")
+    code, told = await tried(cwd=tmp_path)
+    assert (code, "models.yaml, line 2: alias: there is no such member" in told) == (78, True), told

@@ -244,7 +244,7 @@ async def test_the_shortest_wait_is_told_where_all_rest(how: str) -> None:
     with pytest.raises(TargetsBusyError):
         await it.ask(how)
     it.clock.time += 1
-    with pytest.raises(TargetsBusyError, match="nobody can be asked for 'default' within the next 8 s") as caught:
+    with pytest.raises(TargetsBusyError, match=r"nobody can be asked .* the next 8.0 s") as caught:
         await it.ask(how)
     assert caught.value.retry_after_s == pytest.approx(8)
     assert caught.value.attempts == ()
@@ -320,7 +320,7 @@ async def test_all_breakers_open() -> None:
     with pytest.raises(ProviderDownError):
         await it.ask()
     it.clock.time += 4
-    with pytest.raises(TargetsDownError, match=r"within the next 6 s .a: rests for 6 s after: it is down") as caught:
+    with pytest.raises(TargetsDownError, match=r"next 6.0 s .a: rests for 6.0 s after: it is down") as caught:
         await it.ask()
     assert caught.value.retry_after_s == pytest.approx(6)
     assert it.asked("a") == 1

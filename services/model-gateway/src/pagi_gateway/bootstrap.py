@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagi.gateway.v1 import gateway_pb2_grpc
 from pagi_chassis.grpc_server import GrpcServer
 from pagi_chassis.health import Health
 from pagi_chassis.http_server import HttpServer, health_app
-from pagi_chassis.lifecycle import StartError
 
+from pagi_gateway.adapters.models_in_force import models_path, read_from
 from pagi_gateway.adapters.models_watch import ModelsWatch
 from pagi_gateway.adapters.routing_targets import RoutingTargets
 from pagi_gateway.adapters.telemetry_provider import TelemetryProvider
@@ -20,14 +19,13 @@ from pagi_gateway.settings import variable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from pagi_chassis.lifecycle import Component
 
     from pagi_gateway.domain.models_config import ModelsConfig
     from pagi_gateway.domain.ports import ModelSource, Provider
     from pagi_gateway.settings import GatewaySettings
-
-MODELS_FILE = Path("models.yaml")
 
 
 async def build(settings: GatewaySettings, *, provider: ModelSource | None = None) -> Sequence[Component]:
@@ -68,22 +66,16 @@ def _routed(settings: GatewaySettings) -> tuple[Health, Provider, list[Component
     """Who answers by models.yaml, or else by the environment, and what lives with it."""
 
     def read(path: Path) -> ModelsConfig:
-        # Imported here: 10 ms and 4 MB that a gateway without such a file does without.
-        from pagi_gateway.adapters.models_file import read_models
-        from pagi_gateway.adapters.target_sources import lacking
-
         # From the first file on: without one there is nothing that could be wrong.
         health.depends_on("models.yaml", watch.check)
-        return read_models(path, lambda target: lacking(target, settings, variable))
+        return read_from(path, settings, variable)
 
     async def apply(config: ModelsConfig) -> None:
         await routing.apply(config)
 
     health = Health("model-gateway", detail=lambda: routing.detail())
-    watch = ModelsWatch(settings.models_path or MODELS_FILE, read, apply)
+    watch = ModelsWatch(models_path(settings), read, apply)
     config = watch.first()
-    if config is None and settings.models_path:
-        raise StartError(f"MODELS_PATH: no such file: {settings.models_path}")
     routing = RoutingTargets(settings, config, variable)
     by_environment = config is None or config.routes is None
     health.depends_on(settings.llm_provider if by_environment else "targets", routing.pool.check)

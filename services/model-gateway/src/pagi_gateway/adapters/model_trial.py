@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import time
 from contextlib import aclosing
@@ -13,26 +14,37 @@ from pagi_chassis.component import StartError
 from pagi_chassis.errors import PagiError
 from pagi_chassis.settings import SettingsError, load
 
+from pagi_gateway.adapters.models_in_force import models_of
 from pagi_gateway.adapters.provider_catalogue import RemoteProvider, provider_of
+from pagi_gateway.adapters.routing_targets import RoutingTargets
 from pagi_gateway.domain.fitting import FittingProvider
 from pagi_gateway.domain.model import Message, Plan, PlanRequest, ReasoningDelta, Role, TextDelta
-from pagi_gateway.settings import GatewaySettings, ProviderName, with_provider
+from pagi_gateway.settings import GatewaySettings, ProviderName, variable, with_provider
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pagi_gateway.domain.ports import ModelSource
+    from pagi_gateway.domain.model import Attempt
+    from pagi_gateway.domain.ports import Answerer, ModelSource
 
 _PROMPT = "Say in one short sentence that you can be heard."
+_TOKENS = 200
 _WRONG_CONFIGURATION = 78
 
 
 def main(arguments: Sequence[str]) -> int:
     """Asks and tells; 0 where an answer came, 1 where none did, 78 where the configuration is wrong."""
     asked = _parser().parse_args(arguments)
-
     try:
         settings = load(with_provider(asked.provider) if asked.provider else GatewaySettings)
+        # A provider that is named is asked whatever models.yaml says.
+        config = None if asked.provider else models_of(settings, variable)
+        if config is not None and config.routes is not None:
+            # What went wrong is told with the attempts.
+            logging.disable(logging.WARNING)
+            routing = RoutingTargets(settings, config, variable)
+            names = list(config.routes.targets) if asked.all_targets else [asked.model or config.routes.default]
+            return asyncio.run(_try_routes(routing, names, asked))
         source = provider_of(settings.llm_provider, settings)
     except (SettingsError, StartError) as error:
         _tell("configuration", str(error))
@@ -42,15 +54,38 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pagi-gateway test-model", description="Makes one real call of a model.")
-    parser.add_argument("--provider", choices=get_args(ProviderName), help="else LLM_PROVIDER")
-    parser.add_argument("--model", default="", help="else the provider's default")
+    parser.add_argument("--provider", choices=get_args(ProviderName), help="else models.yaml, or else LLM_PROVIDER")
+    parser.add_argument("--model", default="", help="or an alias or a target of models.yaml; else the default")
+    parser.add_argument("--all-targets", action="store_true", help="one call of each target of models.yaml")
     parser.add_argument("--prompt", default=_PROMPT)
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
     return parser
 
 
+async def _try_routes(routing: RoutingTargets, names: Sequence[str], asked: argparse.Namespace) -> int:
+    """Asks for each of the names as the gateway would; 0 where all were answered."""
+    failed = 0
+    try:
+        await routing.start()
+        for name in names:
+            _tell("asked for", name)
+            request = PlanRequest((Message(Role.USER, asked.prompt),), model=name, max_output_tokens=_TOKENS)
+            try:
+                await _ask(routing.router, request, asked.timeout)
+            except PagiError as error:
+                failed = 1
+                _tell_attempts(getattr(error, "attempts", ()))
+                _tell("failed", f"{type(error).__name__}: {error}")
+    except PagiError as error:
+        _tell("failed", f"{type(error).__name__}: {error}")
+        return 1
+    finally:
+        await routing.stop()
+    return failed
+
+
 async def _try(source: ModelSource, model: str, prompt: str, timeout_s: float) -> int:
-    request = PlanRequest((Message(Role.USER, prompt),), model=model or source.default_model, max_output_tokens=200)
+    request = PlanRequest((Message(Role.USER, prompt),), model=model or source.default_model, max_output_tokens=_TOKENS)
     _tell("provider", source.name)
     _tell("model", request.model)
     try:
@@ -59,7 +94,7 @@ async def _try(source: ModelSource, model: str, prompt: str, timeout_s: float) -
             began = time.perf_counter()
             await asyncio.wait_for(source.check(), timeout_s)
             _tell("connection", f"taken in {_ms(began)}")
-        await _ask(source, request, timeout_s)
+        await _ask(FittingProvider(source), request, timeout_s)
     except (PagiError, TimeoutError) as error:
         _tell("failed", f"{type(error).__name__}: {error}")
         return 1
@@ -69,15 +104,22 @@ async def _try(source: ModelSource, model: str, prompt: str, timeout_s: float) -
     return 0
 
 
-async def _ask(source: ModelSource, request: PlanRequest, timeout_s: float) -> None:
+async def _ask(answerer: Answerer, request: PlanRequest, timeout_s: float) -> None:
     began, first, deltas = time.perf_counter(), "", 0
-    async with aclosing(FittingProvider(source).stream(request, timeout_s=timeout_s)) as events:
+    async with aclosing(answerer.stream(request, timeout_s=timeout_s)) as events:
         async for event in events:
             if isinstance(event, Plan):
+                _tell_attempts(event.attempts)
                 _tell("stream", f"first piece after {first or _ms(began)}, {deltas} pieces, {_ms(began)} in all")
                 _tell_plan(event)
             elif isinstance(event, TextDelta | ReasoningDelta):
                 first, deltas = first or _ms(began), deltas + 1
+
+
+def _tell_attempts(attempts: Sequence[Attempt]) -> None:
+    for each in attempts:
+        ended = f"{each.outcome} after {each.latency_ms:.0f} ms" + (f": {each.message}" if each.message else "")
+        _tell("attempt", f"{each.target} ({each.model} of {each.provider}): {ended}")
 
 
 def _tell_plan(plan: Plan) -> None:

@@ -123,7 +123,7 @@ class Trip:
             return self.ended(self._errors[-1][1], now)
         wait = self._shortest_s(now)
         told = ", ".join(f"{target.name}: {_why(target, now)}" for target in self.route.members)
-        message = f"nobody can be asked for {self.route.route.name!r} within the next {wait:.3g} s ({told})"
+        message = f"nobody can be asked for {self.route.route.name!r} within the next {wait:.1f} s ({told})"
         limited = all(target.is_limited(now) for target in self.route.members)
         kind = TargetsBusyError if limited else TargetsDownError
         return self._with_attempts(kind(message, retry_after_s=wait))
@@ -174,7 +174,7 @@ def _why(target: LiveTarget, now: float) -> str:
         return f"{target.in_flight} calls are under way, as many as it may have"
     wait = target.wait_s(now, 0.0)
     last = f" after: {target.last_error.message}" if target.last_error else ""
-    return f"rests for {wait:.3g} s{last}" if wait else "its limits leave no room for this request now"
+    return f"rests for {wait:.1f} s{last}" if wait else "its limits leave no room for this request now"
 
 
 def _is_object(text: str) -> bool:
