@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -39,6 +40,49 @@ def write_file(path: str) -> str:
 def environment() -> str:
     """Show the environment."""
     return "\n".join(f"{name}={value}" for name, value in sorted(os.environ.items()))
+
+
+@server.tool()
+def who() -> dict[str, object]:
+    """Tell what it runs as."""
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {
+        "uid": os.getuid(),
+        "groups": os.getgroups(),
+        "capabilities": status["CapEff"],
+        "no_new_privs": status["NoNewPrivs"],
+        "filter": status["Seccomp"],
+        "processes": sorted(int(one) for one in os.listdir("/proc") if one.isdigit()),
+        "namespaces": {one: os.readlink(f"/proc/self/ns/{one}") for one in ("pid", "mnt", "ipc", "net")},
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "tasks": resource.getrlimit(resource.RLIMIT_NPROC)[0],
+    }
+
+
+@server.tool(structured_output=False)
+def change_mode(mode: int) -> str:
+    """Change the mode of a file of its own."""
+    mine = Path.home() / "mine"
+    mine.touch()
+    mine.chmod(mode)
+    return oct(mine.stat().st_mode)
+
+
+@server.tool(structured_output=False)
+def fill(mebibytes: int) -> str:
+    """Fill its private directory, by small files."""
+    for number in range(mebibytes):
+        (Path.home() / f"full-{number}").write_bytes(bytes(2**20))
+    return "full"
+
+
+@server.tool(structured_output=False)
+def hold(mebibytes: int) -> str:
+    """Use memory in processes that each use little."""
+    code = "import time; held = b'x' * (16 * 2**20); print(len(held), flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code]
+    held = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(mebibytes // 16)]
+    return str(sum(one.stdout is not None and bool(one.stdout.read(1)) for one in held))
 
 
 @server.tool(structured_output=False)
@@ -99,12 +143,11 @@ def chatter(seconds: float) -> str:
 
 
 @server.tool(structured_output=False)
-def daemons() -> str:
+def daemons(seconds: str) -> str:
     """Leave processes behind, in sessions of their own."""
-    return " ".join(
-        str(subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL).pid)
-        for _ in range(3)
-    )
+    for _ in range(3):
+        subprocess.Popen(["/bin/sleep", seconds], start_new_session=True, stdout=subprocess.DEVNULL)
+    return "begun"
 
 
 @server.tool(structured_output=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
 from pagi_sandbox.adapters.mcp_connection import Patience
 from pagi_sandbox.adapters.mcp_runner import McpRunner
-from pagi_sandbox.domain.mcp import McpServer, ServerJail
+from pagi_sandbox.domain.mcp import McpServer, ServerJail, ServerPlace
 from pagi_sandbox.domain.model import Limits, ToolCall, ToolOutcome, Verdict
 from pagi_sandbox.domain.registry import ToolRegistry
 from pagi_sandbox.domain.tool import Effects
 from pagi_sandbox.zygote import landlock
+from pagi_sandbox.zygote.server_jail import profile_of
 
 HERE = Path(__file__).parent
+USERS = (2_100_000_000, 2_139_999_999)
 QUICK = Patience(start=30.0, first_pause=0.05, longest_pause=0.2, absent=25.0)
 
 
@@ -64,9 +67,14 @@ class Servers:
 
 @asynccontextmanager
 async def running(
-    tmp_path: Path, *servers: McpServer, patience: Patience = QUICK, write: Any = None
+    tmp_path: Path,
+    *servers: McpServer,
+    patience: Patience = QUICK,
+    write: Any = None,
+    place: ServerPlace | None = None,
 ) -> AsyncIterator[Servers]:
-    runner = McpRunner(servers, tmp_path / "homes", write=write or refuse, patience=patience)
+    place = place or ServerPlace(tmp_path / "homes", USERS)
+    runner = McpRunner(servers, place, write=write or refuse, patience=patience)
     await runner.start()
     workspace = tmp_path / "workspace"
     workspace.mkdir(exist_ok=True)
@@ -82,11 +90,15 @@ async def until(fact: Callable[[], bool], seconds: float = 20) -> None:
             await asyncio.sleep(0.02)
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+def asleep(seconds: str) -> int:
+    """How many processes of the machine sleep for so long; a server's own numbers say nothing out here."""
+    found = 0
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            found += (
+                process.name.isdigit() and (process / "cmdline").read_bytes() == f"/bin/sleep\0{seconds}\0".encode()
+            )
+    return found
 
 
 class TestTools:
@@ -100,6 +112,15 @@ class TestTools:
         add = specs["test.add"]
         assert (add.description, add.version, add.permissions) == ("Add two numbers.", "3.1", ("service", "network"))
         assert add.parameters["required"] == ["a", "b"]
+
+    async def test_the_operator_names_those_that_need_approval(self, tmp_path: Path) -> None:
+        async with running(
+            tmp_path, replace(by_hand("good"), approval=("Goo?",)), program(approval=["Read-*"])
+        ) as servers:
+            specs = servers.runner.tools()
+        asked = {spec.name for spec in specs if spec.requires_approval}
+        # The name as the server has it, or as it is shown; and the one that calls itself destructive.
+        assert asked == {"test.read_file", "test.write_file"}
 
     async def test_answers_errors_and_pictures(self, tmp_path: Path, fork_runner: ForkRunner) -> None:
         async with running(tmp_path, program(), write=fork_runner.run) as servers:
@@ -177,17 +198,94 @@ class TestJail:
                 assert (await servers.call("closed.connect", port=port)).verdict is Verdict.FAILED
                 assert "network" not in next(s for s in servers.runner.tools() if s.name == "closed.add").permissions
 
+    async def test_each_server_is_somebody_else_and_alone(self, tmp_path: Path) -> None:
+        async with running(tmp_path, program(), replace(program("shut"), jail=ServerJail(network=False))) as servers:
+            seen = {
+                name: json.loads((await servers.call(f"{name}.who")).output_json)["structured"]
+                for name in ("test", "shut")
+            }
+            told = {one.server: one for one in servers.runner.isolation()}
+        for name, who in seen.items():
+            active = {layer.name for layer in told[name].layers if layer.active}
+            assert told[name].running
+            assert {"process", "no_new_privs"} <= active
+            assert (int(who["capabilities"], 16), who["no_new_privs"], who["files"]) == (0, "1", 1024)
+            assert ("seccomp" in active) == (who["filter"] == "2")
+            own = {kind for kind, link in who["namespaces"].items() if link != os.readlink(f"/proc/self/ns/{kind}")}
+            if "namespaces" in active:
+                # Process 1, which reaps, the server, and what that has started: nothing.
+                assert len(who["processes"]) == 2
+                assert own == ({"pid", "mnt", "ipc", "net"} if name == "shut" else {"pid", "mnt", "ipc"})
+            if "user per server" in active:
+                assert USERS[0] <= who["uid"] <= USERS[1]
+                assert (who["groups"], who["tasks"]) == ([], 256)
+        if os.geteuid() == 0:
+            assert "user per server" in active
+            assert seen["test"]["uid"] != seen["shut"]["uid"]
+            assert (tmp_path / "homes" / "test").stat().st_uid == seen["test"]["uid"]
+
+    async def test_results_say_what_it_ran_under(self, tmp_path: Path) -> None:
+        async with running(tmp_path, program()) as servers:
+            outcome = await servers.call("test.add", a=1, b=1)
+            [told] = servers.runner.isolation()
+        assert outcome.layers == tuple(layer.name for layer in told.layers if layer.active)
+        assert (outcome.backend, outcome.profile) == ("native", profile_of(set(outcome.layers)))
+        assert not servers.runner.isolation()[0].running
+
+    async def test_below_the_profile_that_is_asked_for_it_is_not_started(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # No number for it and nowhere to count: at most L2.
+        place = ServerPlace(tmp_path / "homes", None, str(tmp_path), "L3")
+        async with running(tmp_path, by_hand("good"), place=place) as servers:
+            await until(lambda: "SANDBOX_MINIMUM_PROFILE asks for L3" in caplog.text)
+            assert servers.names() == set()
+        assert "missing: " in caplog.text
+        assert "cgroups (" in caplog.text
+
+    async def test_modes_of_its_own_files_are_its_own(self, tmp_path: Path) -> None:
+        async with running(tmp_path, program()) as servers:
+            [told] = servers.runner.isolation()
+            if not {"namespaces", "user per server"} & {layer.name for layer in told.layers if layer.active}:
+                pytest.skip(
+                    "neither namespaces nor a user of its own: modes are everybody's here, and cannot be changed"
+                )
+            assert await servers.text("test.change_mode", mode=0o700) == oct(0o100700)
+
+    async def test_a_full_directory_ends_it_and_keeps_it_away(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pagi_sandbox.adapters.mcp_disk._EVERY_S", 0.05)
+        async with running(tmp_path, replace(program(), jail=ServerJail(disk_mb=8)), program("other")) as servers:
+            await servers.call("test.fill", mebibytes=20)
+            await until(lambda: "holds more than 8 MiB" in caplog.text)
+            assert (await servers.call("other.add", a=1, b=1)).verdict is Verdict.OK
+            away = await servers.call("test.add", a=1, b=1, timeout_ms=1000)
+            assert away.verdict in {Verdict.FAILED, Verdict.TIMEOUT}
+
+    async def test_memory_is_a_total_where_it_is_counted(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with running(tmp_path, replace(program(), jail=ServerJail(memory_mb=192))) as servers:
+            [told] = servers.runner.isolation()
+            if "cgroups" not in {layer.name for layer in told.layers if layer.active}:
+                pytest.skip("no control group is granted here, which alone counts all processes of a server together")
+            outcome = await servers.call("test.hold", mebibytes=400)
+            assert outcome.verdict is Verdict.OUTCOME_UNKNOWN or int(json.loads(outcome.output_json)["text"]) < 25
+            assert asleep("60") == 0
+
     async def test_everything_that_it_started_ends_with_it(self, tmp_path: Path) -> None:
         async with running(tmp_path, program()) as servers:
-            left = [int(pid) for pid in (await servers.text("test.daemons")).split()]
-            assert all(map(alive, left))
-        assert not any(map(alive, left))
+            await servers.text("test.daemons", seconds="600.25")
+            await until(lambda: asleep("600.25") == 3)
+        assert asleep("600.25") == 0
 
     async def test_also_when_it_crashes(self, tmp_path: Path) -> None:
         async with running(tmp_path, program()) as servers:
-            left = [int(pid) for pid in (await servers.text("test.daemons")).split()]
+            await servers.text("test.daemons", seconds="600.5")
+            await until(lambda: asleep("600.5") == 3)
             await servers.call("test.crash")
-            await until(lambda: not any(map(alive, left)))
+            await until(lambda: asleep("600.5") == 0)
 
 
 class TestMisbehaviour:

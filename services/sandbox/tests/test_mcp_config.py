@@ -27,7 +27,8 @@ def test_both_kinds_are_read(tmp_path: Path) -> None:
                     "args": ["-y", "files"],
                     "env": {"KEY": "v"},
                     "cwd": str(tmp_path),
-                    "jail": {"network": False, "read": ["/srv"], "write": ["/srv/out"], "memory_mb": 64},
+                    "jail": {"network": False, "read": ["/srv"], "write": ["/srv/out"], "memory_mb": 64, "disk_mb": 9},
+                    "requires_approval": ["write_*", "Delete"],
                     "alwaysAllow": ["other clients' fields are passed over"],
                 },
                 "web": {"type": "streamable-http", "url": "https://x.example/mcp", "headers": {"Authorization": "B"}},
@@ -36,7 +37,7 @@ def test_both_kinds_are_read(tmp_path: Path) -> None:
         },
     )
     files = McpServer("my_files", "npx", ("-y", "files"), {"KEY": "v"}, str(tmp_path))
-    jail = ServerJail(network=False, read=("/srv",), write=("/srv/out",), memory_mb=64)
+    jail = ServerJail(network=False, read=("/srv",), write=("/srv/out",), memory_mb=64, disk_mb=9)
     assert [server.name for server in found] == ["my_files", "web"]
     assert (found[0].command, found[0].args, found[0].env, found[0].cwd) == (
         files.command,
@@ -44,7 +45,7 @@ def test_both_kinds_are_read(tmp_path: Path) -> None:
         files.env,
         files.cwd,
     )
-    assert found[0].jail == jail
+    assert (found[0].jail, found[0].approval) == (jail, ("write_*", "Delete"))
     assert (found[1].url, found[1].headers) == ("https://x.example/mcp", {"Authorization": "B"})
 
 
@@ -72,6 +73,9 @@ def test_both_kinds_are_read(tmp_path: Path) -> None:
         ({"command": "x", "jail": {"read": ["a"]}}, "jail.read[0]: 'a' is no absolute path"),
         ({"command": "x", "jail": {"memory_mb": True}}, "jail.memory_mb: int is needed"),
         ({"command": "x", "jail": {"memory_mb": 1}}, "jail.memory_mb: 1 is not 32"),
+        ({"command": "x", "jail": {"disk_mb": 0}}, "jail.disk_mb: 0 is not 1 to"),
+        ({"command": "x", "requires_approval": "all"}, "requires_approval: true, false or a list of names is needed"),
+        ({"command": "x", "requires_approval": ["a", 5]}, "requires_approval[1]: str is needed"),
     ],
 )
 def test_a_fault_costs_its_server_only_and_is_named(
@@ -111,6 +115,22 @@ def test_two_names_that_fall_together(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_a_file_that_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str) -> None:
     assert servers(tmp_path, content) == []
     assert "there are no MCP servers" in caplog.text
+
+
+def test_what_is_not_used_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(servers(tmp_path, {"mcpServers": {"x": {"command": "x", "arg": [], "timeout": 5}}})) == 1
+    assert "mcpServers.x: nothing is done with arg, timeout" in caplog.text
+
+
+def test_a_name_that_stands_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert servers(tmp_path, '{"mcpServers": {"a": {"command": "x"}, "a": {"command": "y"}}}') == []
+    assert "the name 'a' stands twice in one object; there are no MCP servers" in caplog.text
+
+
+@pytest.mark.parametrize(("value", "approval"), [(True, ("*",)), (False, ()), (None, ()), ([], ())])
+def test_all_tools_of_a_server_or_none(tmp_path: Path, value: Any, approval: tuple[str, ...]) -> None:
+    [server] = servers(tmp_path, {"mcpServers": {"a": {"command": "x", "requires_approval": value}}})
+    assert server.approval == approval
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,16 +14,10 @@ from pagi.sandbox.v1 import sandbox_pb2 as pb
 from pagi.sandbox.v1 import sandbox_pb2_grpc
 from pagi_chassis.grpc_client import GrpcClient
 
+from .test_mcp import asleep
 from .test_service import Service
 
 HERE = Path(__file__).parent
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.fixture
@@ -74,12 +68,14 @@ async def test_their_tools_stand_beside_ours_and_die_with_the_service(
             async with asyncio.timeout(10):
                 while "demo.grown" not in await tools_of(client):
                     await asyncio.sleep(0.05)
-            left = [int(pid) for pid in json.loads((await call(client, "demo.daemons")).output_json)["text"].split()]
-            assert all(map(alive, left))
+            await call(client, "demo.daemons", '{"seconds": "600.75"}')
+            async with asyncio.timeout(5):
+                while asleep("600.75") < 3:
+                    await asyncio.sleep(0.02)
         finally:
             await client.close()
         os.kill(service.process.pid, signal.SIGKILL)
         async with asyncio.timeout(5):
-            while any(map(alive, left)):
+            while asleep("600.75"):
                 await asyncio.sleep(0.02)
     assert "mcpServers.bad is left out: command: str is needed" in capfd.readouterr().out

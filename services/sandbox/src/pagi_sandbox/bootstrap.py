@@ -32,6 +32,7 @@ from pagi_sandbox.domain.admission import Admission
 from pagi_sandbox.domain.disk import DiskGuard, DiskPolicy
 from pagi_sandbox.domain.errors import DuplicateToolError
 from pagi_sandbox.domain.execution import Sandbox
+from pagi_sandbox.domain.mcp import ServerPlace
 from pagi_sandbox.domain.model import ToolCall, ToolOutcome
 from pagi_sandbox.domain.once import OnceByEffect
 from pagi_sandbox.domain.registry import ToolRegistry
@@ -73,12 +74,13 @@ async def build(
         isolates=fork_runner,
     )
     mcp = _mcp(settings, lambda call: disk.run(fork_runner, call, None))
+    sandbox.servers = mcp.isolation
     files = SessionFiles(workspaces, reader, census, policy)
     grpc_server = GrpcServer(
         settings.bind_host, settings.sandbox_grpc_port, tls=settings.server_tls, port_variable="SANDBOX_GRPC_PORT"
     )
     grpc_server.add(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, ToolServicer(sandbox, files), SERVICE)
-    health = _health(fork_runner)
+    health = _health(fork_runner, sandbox)
     http_server = HttpServer(
         health_app(health), settings.bind_host, settings.sandbox_port, port_variable="SANDBOX_PORT"
     )
@@ -90,7 +92,7 @@ async def build(
 
 
 def _fork_runner(settings: SandboxSettings) -> ForkRunner:
-    path = settings.sandbox_tools_path
+    path, users = settings.sandbox_tools_path, _range(settings.sandbox_uids)
     options = ForkServerOptions(
         references=find_tools(path),
         path=path,
@@ -103,7 +105,7 @@ def _fork_runner(settings: SandboxSettings) -> ForkRunner:
         profile=settings.sandbox_profile,
         minimum_profile=settings.sandbox_minimum_profile,
         spares=settings.sandbox_spares,
-        users=_users(settings.sandbox_uids),
+        users=Users(*users) if users else None,
         cgroup=settings.sandbox_cgroup,
         backend=settings.sandbox_backend,
     )
@@ -112,11 +114,18 @@ def _fork_runner(settings: SandboxSettings) -> ForkRunner:
 
 def _mcp(settings: SandboxSettings, write: Callable[[ToolCall], Awaitable[ToolOutcome]]) -> McpRunner:
     servers = read_servers(settings.sandbox_mcp_config) if settings.sandbox_mcp_config else []
-    return McpRunner(servers, settings.sandbox_mcp_homes_dir, write=write)
+    place = ServerPlace(
+        settings.sandbox_mcp_homes_dir,
+        users=_range(settings.sandbox_mcp_uids),
+        cgroup=settings.sandbox_cgroup,
+        minimum_profile=settings.sandbox_minimum_profile,
+    )
+    return McpRunner(servers, place, write=write)
 
 
-def _users(uids: str) -> Users | None:
-    return Users(*map(int, uids.split("-"))) if uids else None
+def _range(uids: str) -> tuple[int, int] | None:
+    first, _, last = uids.partition("-")
+    return (int(first), int(last)) if uids else None
 
 
 def _ledger(settings: SandboxSettings) -> SqliteEffectLedger:
@@ -127,9 +136,9 @@ def _ledger(settings: SandboxSettings) -> SqliteEffectLedger:
     )
 
 
-def _health(fork_runner: ForkRunner) -> Health:
+def _health(fork_runner: ForkRunner, sandbox: Sandbox) -> Health:
     def detail() -> dict[str, Any]:
-        return {"isolation": asdict(fork_runner.isolation())}
+        return {"isolation": asdict(sandbox.isolation())}
 
     health = Health("sandbox", detail=detail)
     health.depends_on("fork-server", fork_runner.check)

@@ -13,6 +13,7 @@ from pagi_sandbox.domain.model import (
     Artifact,
     FileList,
     Isolation,
+    Layer,
     Limits,
     Stream,
     ToolOutcome,
@@ -129,12 +130,20 @@ def spec_to_proto(spec: ToolSpec) -> pb.Tool:
     )
 
 
+def _layer_to_proto(layer: Layer) -> pb.Layer:
+    return pb.Layer(name=layer.name, active=layer.active, detail=layer.detail)
+
+
 def isolation_to_proto(isolation: Isolation) -> pb.GetIsolationResponse:
     """The isolation as it was found."""
     return pb.GetIsolationResponse(
         profile=isolation.profile,
         backend=isolation.backend,
-        layers=[pb.Layer(name=one.name, active=one.active, detail=one.detail) for one in isolation.layers],
+        mcp_servers=[
+            pb.McpServerIsolation(server=one.server, running=one.running, layers=map(_layer_to_proto, one.layers))
+            for one in isolation.servers
+        ],
+        layers=map(_layer_to_proto, isolation.layers),
         observations=[
             pb.Observation(attempt=one.attempt, held=one.held, detail=one.detail) for one in isolation.observations
         ],

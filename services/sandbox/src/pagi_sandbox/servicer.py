@@ -71,7 +71,7 @@ class ToolServicer(sandbox_pb2_grpc.ToolServiceServicer):
         context: grpc.aio.ServicerContext[pb.GetIsolationRequest, Awaitable[pb.GetIsolationResponse]],
     ) -> pb.GetIsolationResponse:
         """What stands between a tool and the machine, and what a canary saw of it."""
-        return isolation_to_proto(self._sandbox.isolates.isolation())
+        return isolation_to_proto(self._sandbox.isolation())
 
     async def ListFiles(  # noqa: N802 the name on the wire
         self,

@@ -140,6 +140,12 @@ class SandboxSettings(ServiceSettings):
     sandbox_mcp_homes_dir: Path = Field(
         default=Path("data/mcp"), description="Where each MCP server that is started here has its private directory."
     )
+    sandbox_mcp_uids: str = Field(
+        default="2100000000-2139999999",
+        pattern=r"^(\d{4,10}-\d{4,10})?$",
+        description="Where the sandbox runs as root: the user numbers, first-last, that MCP servers get, each one of "
+        "its own, apart from SANDBOX_UIDS. Empty: they run as the service's user, without its capabilities.",
+    )
     sandbox_fetch_allow: tuple[str, ...] = Field(
         default=(),
         description="Hosts off the public Internet that fetch_url may read all the same, as host:port, separated by "
@@ -156,7 +162,7 @@ class SandboxSettings(ServiceSettings):
     def _split_at_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("sandbox_uids")
+    @field_validator("sandbox_uids", "sandbox_mcp_uids")
     @classmethod
     def _range(cls, value: str) -> str:
         if value:
@@ -185,6 +191,7 @@ class SandboxSettings(ServiceSettings):
                     f"SANDBOX_DEFAULT_{name.upper()} is {default}; allowed are {lowest} "
                     f"to SANDBOX_MAX_{name.upper()}, which is {highest}"
                 )
+        _check_users(self.sandbox_uids, self.sandbox_mcp_uids)
         if self.sandbox_backend == "bubblewrap" and self.sandbox_profile in {"L0", "L1"}:
             raise ValueError(
                 f"SANDBOX_PROFILE={self.sandbox_profile} goes with SANDBOX_BACKEND=native only; bubblewrap has "
@@ -212,3 +219,16 @@ class SandboxSettings(ServiceSettings):
 
     def _limit(self, kind: str, name: str) -> int:
         return int(getattr(self, f"sandbox_{kind}_{name}"))
+
+
+def _check_users(sessions: str, servers: str) -> None:
+    """What one session or server may reach, no other may by its number."""
+    if not servers:
+        return
+    first, last = map(int, servers.split("-"))
+    if last - first < 999:
+        raise ValueError("SANDBOX_MCP_UIDS has to hold 1000 numbers at least, so that servers keep theirs")
+    if sessions:
+        others = tuple(map(int, sessions.split("-")))
+        if first <= others[1] and others[0] <= last:
+            raise ValueError(f"SANDBOX_MCP_UIDS={servers} overlaps with SANDBOX_UIDS={sessions}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _KINDS = {"stdio": "command", "http": "url", "streamable-http": "url", "streamable_http": "url", "": ""}
 
 
+_FIELDS = {"command", "args", "env", "cwd", "url", "headers", "type", "jail", "disabled", "requires_approval"}
+
+
 class _FieldError(ValueError):
     """A field that is wrong: its path below the server, and why."""
 
@@ -24,14 +27,30 @@ class _FieldError(ValueError):
         super().__init__(f"{field}: {fault}" if field else fault)
 
 
+class _RepeatedError(ValueError):
+    """A name that stands twice in one object, of which JSON readers take the last in silence."""
+
+
+def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _RepeatedError(f"the name {name!r} stands twice in one object")
+        found[name] = value
+    return found
+
+
 def read_servers(path: Path) -> list[McpServer]:
     """The servers that can be used; each fault is logged with file, server and field."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
         servers = content["mcpServers"]
         entries = list(servers.items())
     except OSError as error:
         log.error("SANDBOX_MCP_CONFIG=%s cannot be read: %s; there are no MCP servers", path, error.strerror)
+        return []
+    except _RepeatedError as error:
+        log.error("%s: %s; there are no MCP servers", path, error)
         return []
     except (ValueError, RecursionError) as error:
         log.error("%s is no JSON: %s; there are no MCP servers", path, error)
@@ -48,6 +67,9 @@ def read_servers(path: Path) -> list[McpServer]:
             if server.name in found:
                 raise _FieldError("", f"another server is named {server.name!r} too")
             found[server.name] = server
+            unused = sorted(set(entry) - _FIELDS)
+            if unused:
+                log.warning("%s: mcpServers.%s: nothing is done with %s", path, name, ", ".join(unused))
         except _FieldError as error:
             log.error("%s: mcpServers.%s is left out: %s", path, name, error)
     return list(found.values())
@@ -76,24 +98,40 @@ def _server(name: str, entry: Any) -> McpServer:
         cwd=_directory(entry),
         url=url,
         headers=_variables(entry, "headers"),
+        approval=_approval(entry),
         jail=_jail(entry),
     )
 
 
+def _approval(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of which tools a person has to allow each call: of all, or of those that are named."""
+    value = entry.get("requires_approval")
+    if isinstance(value, list):
+        return _texts(entry, "requires_approval")
+    if value is not None and not isinstance(value, bool):
+        raise _FieldError("requires_approval", f"true, false or a list of names is needed, not {type(value).__name__}")
+    return ("*",) if value else ()
+
+
 def _jail(entry: Mapping[str, Any]) -> ServerJail:
     jail = _typed(entry, "jail", dict, default={})
-    unknown = set(jail) - {"network", "read", "write", "memory_mb"}
+    unknown = set(jail) - {"network", "read", "write", "memory_mb", "disk_mb"}
     if unknown:
-        raise _FieldError(f"jail.{min(unknown)}", "unknown; there are network, read, write and memory_mb")
-    memory = _typed(jail, "memory_mb", int, default=1024, above="jail.")
-    if not 32 <= memory <= 1_048_576:
-        raise _FieldError("jail.memory_mb", f"{memory} is not 32 to 1048576")
+        raise _FieldError(f"jail.{min(unknown)}", "unknown; there are network, read, write, memory_mb and disk_mb")
     return ServerJail(
         network=_typed(jail, "network", bool, default=True, above="jail."),
         read=_paths(jail, "read"),
         write=_paths(jail, "write"),
-        memory_mb=memory,
+        memory_mb=_size(jail, "memory_mb", 32),
+        disk_mb=_size(jail, "disk_mb", 1),
     )
+
+
+def _size(jail: Mapping[str, Any], field: str, least: int) -> int:
+    size: int = _typed(jail, field, int, default=1024, above="jail.")
+    if not least <= size <= 1_048_576:
+        raise _FieldError(f"jail.{field}", f"{size} is not {least} to 1048576")
+    return size
 
 
 def _typed(entry: Mapping[str, Any], field: str, kind: type, *, default: Any = None, above: str = "") -> Any:

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pagi_sandbox.adapters.mcp_http import bounded_http
 from pagi_sandbox.adapters.mcp_results import RemoteTool, remote_tool
 from pagi_sandbox.adapters.mcp_stdio import Failing, jailed_stdio
-from pagi_sandbox.domain.mcp import McpServer
+from pagi_sandbox.domain.mcp import McpServer, ServerPlace
+from pagi_sandbox.domain.model import Layer
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -61,12 +61,17 @@ class RemoteError(Exception):
 class McpConnection:
     """Keeps a server; what it says it can stays known while it is away."""
 
-    def __init__(self, server: McpServer, home: Path, patience: Patience, on_tools: Callable[[], None]) -> None:
-        """`on_tools` is called whenever its tools may have changed."""
+    def __init__(
+        self, server: McpServer, place: ServerPlace, user: int, patience: Patience, on_tools: Callable[[], None]
+    ) -> None:
+        """`user` is the server's own number, see ServerPlace; `on_tools` hears whenever its tools may have changed."""
         self.server = server
+        # Under which it runs, or did when it was started last; none where it is reached over the network.
+        self.layers: tuple[Layer, ...] = ()
         self.tools: Mapping[str, RemoteTool] = {}
         self.tried = asyncio.Event()
-        self._home = home
+        self._place = place
+        self._user = user
         self._patience = patience
         self._on_tools = on_tools
         self._client: Client | None = None
@@ -93,6 +98,17 @@ class McpConnection:
             log.error("MCP server %r failed, next start in %g s: %s", self.server.name, pause, self._failing)
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._patience.longest_pause)
+
+    @property
+    def running(self) -> bool:
+        """Whether it answers now."""
+        return self._client is not None and not self._failing.lost.is_set()
+
+    def _jailed(self, layers: tuple[Layer, ...]) -> None:
+        missing = [f"{one.name} ({one.detail})" for one in layers if not one.active]
+        if missing and [one.active for one in layers] != [one.active for one in self.layers]:
+            log.warning("MCP server %r runs without %s", self.server.name, "; ".join(missing))
+        self.layers = layers
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> CallToolResult:
         """Calls a tool by the name that the server gives it.
@@ -165,7 +181,9 @@ class McpConnection:
         from mcp import Client, Implementation
 
         transport = (
-            bounded_http(self.server) if self.server.url else jailed_stdio(self.server, self._home, self._failing)
+            bounded_http(self.server)
+            if self.server.url
+            else jailed_stdio(self.server, self._place, self._user, self._failing, self._jailed)
         )
         name = Implementation(name="pagi-sandbox", version=metadata.version("pagi-sandbox"))
         client = Client(transport, client_info=name, message_handler=self._hear, cache=None)
@@ -223,7 +241,7 @@ class McpConnection:
             page = await client.list_tools(cursor=cursor)
             for tool in page.tools:
                 try:
-                    known = remote_tool(self.server.name, tool, network=network, version=version)
+                    known = remote_tool(self.server, tool, network=network, version=version)
                     if known.spec.name in tools:
                         raise ValueError(f"another of its tools is named {known.spec.name!r} too")
                     if len(tools) >= _MOST_TOOLS:

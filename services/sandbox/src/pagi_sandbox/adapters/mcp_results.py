@@ -10,8 +10,10 @@ import mimetypes
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from pagi_sandbox.domain.mcp import McpServer
 from pagi_sandbox.domain.model import ToolSpec
 from pagi_sandbox.domain.tool import Effects, Permission
 
@@ -43,13 +45,14 @@ class Attachment:
     size: int
 
 
-def remote_tool(server: str, tool: Tool, *, network: bool, version: str) -> RemoteTool:
+def remote_tool(server: McpServer, tool: Tool, *, network: bool, version: str) -> RemoteTool:
     """A server's tool.
 
     Raises:
         ValueError: it cannot be shown; says why.
     """
-    name = f"{server}.{re.sub(r'[^a-z0-9_.]', '_', tool.name.lower())}"
+    plain = re.sub(r"[^a-z0-9_.]", "_", tool.name.lower())
+    name = f"{server.name}.{plain}"
     if len(name) > _LONGEST_NAME:
         raise ValueError(f"its name would have more than {_LONGEST_NAME} characters")
     hints = tool.annotations
@@ -59,10 +62,11 @@ def remote_tool(server: str, tool: Tool, *, network: bool, version: str) -> Remo
         description=description[:_LONGEST_DESCRIPTION],
         parameters=tool.input_schema,
         effects=_effects(tool),
-        origin=f"MCP server {server!r}",
+        origin=f"MCP server {server.name!r}",
         permissions=(Permission.SERVICE.value, *((Permission.NETWORK.value,) if network else ())),
         # What calls itself destructive is asked about; that it is not, a server's word is not enough to say.
-        requires_approval=bool(hints and hints.destructive_hint and not hints.read_only_hint),
+        requires_approval=bool(hints and hints.destructive_hint and not hints.read_only_hint)
+        or any(fnmatchcase(one, pattern) for pattern in server.approval for one in (plain, tool.name)),
         minimum_profile="L0",
         version=version,
     )

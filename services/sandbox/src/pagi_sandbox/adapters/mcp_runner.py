@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from pagi_sandbox.adapters.mcp_connection import (
@@ -19,9 +19,10 @@ from pagi_sandbox.adapters.mcp_connection import (
     ServerLostError,
 )
 from pagi_sandbox.adapters.mcp_results import Attachment, answer_of, keepable
-from pagi_sandbox.domain.mcp import McpServer
-from pagi_sandbox.domain.model import Artifact, ToolCall, ToolOutcome, ToolSpec, Verdict
+from pagi_sandbox.domain.mcp import McpServer, ServerPlace
+from pagi_sandbox.domain.model import Artifact, ServerIsolation, ToolCall, ToolOutcome, ToolSpec, Verdict
 from pagi_sandbox.domain.ports import CallWatcher
+from pagi_sandbox.zygote.server_jail import profile_of
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class McpRunner:
     def __init__(
         self,
         servers: Sequence[McpServer],
-        homes: Path,
+        place: ServerPlace,
         *,
         write: Callable[[ToolCall], Awaitable[ToolOutcome]],
         patience: Patience | None = None,
@@ -46,14 +47,15 @@ class McpRunner:
 
         Args:
             servers: each with a name of its own.
-            homes: where each server that is started here has its private directory.
+            place: where and as whom those run that are started here.
             write: runs a call of write_file, within the quota; so what servers answer besides text is kept.
             patience: how long is waited for servers.
         """
         self._patience = patience or Patience()
         self._write_file = write
+        users = place.users_of([server.name for server in servers])
         self._connections = [
-            McpConnection(server, homes.absolute() / server.name, self._patience, lambda: self.on_change())
+            McpConnection(server, place, users[server.name], self._patience, lambda: self.on_change())
             for server in servers
         ]
         self._tasks: list[asyncio.Task[None]] = []
@@ -82,6 +84,14 @@ class McpRunner:
         """What the servers said last."""
         return [tool.spec for connection in self._connections for tool in connection.tools.values()]
 
+    def isolation(self) -> Sequence[ServerIsolation]:
+        """What those run under that are started here."""
+        return [
+            ServerIsolation(connection.server.name, connection.running, connection.layers)
+            for connection in self._connections
+            if not connection.server.url
+        ]
+
     async def run(self, call: ToolCall, watcher: CallWatcher | None = None) -> ToolOutcome:
         """Runs one call; see ToolRunner. A server that is away or fails is an outcome, for the model to work around."""
         began = time.perf_counter()
@@ -101,7 +111,16 @@ class McpRunner:
         except RemoteError as fault:
             verdict, error = Verdict.FAILED, str(fault)[:20_000] or "the MCP server answered with an error"
         duration_ms = (time.perf_counter() - began) * 1000
-        return ToolOutcome(verdict, output, error=error, duration_ms=duration_ms, artifacts=artifacts)
+        outcome = ToolOutcome(verdict, output, error=error, duration_ms=duration_ms, artifacts=artifacts)
+        return self._with_layers(outcome, call.tool)
+
+    def _with_layers(self, outcome: ToolOutcome, tool: str) -> ToolOutcome:
+        """What the server runs under; nothing is known of one that is elsewhere."""
+        connection = next((one for one in self._connections if tool in one.tools), None)
+        active = tuple(one.name for one in connection.layers if one.active) if connection is not None else ()
+        if not active:
+            return outcome
+        return replace(outcome, profile=profile_of(set(active)), backend="native", layers=active)
 
     async def _call(self, call: ToolCall) -> tuple[Verdict, str, str, tuple[Artifact, ...]]:
         connection, name = self._find(call.tool)

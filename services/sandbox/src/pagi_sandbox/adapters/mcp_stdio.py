@@ -12,12 +12,14 @@ import os
 import shutil
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pagi_sandbox.domain.mcp import McpServer
+from pagi_sandbox.adapters.mcp_disk import over_limit, watch_disk
+from pagi_sandbox.domain.mcp import McpServer, ServerPlace
+from pagi_sandbox.domain.model import Layer
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -54,8 +56,17 @@ class Failing:
 
 
 @asynccontextmanager
-async def jailed_stdio(server: McpServer, home: Path, failing: Failing) -> AsyncIterator[Any]:
+async def jailed_stdio(
+    server: McpServer, place: ServerPlace, user: int, failing: Failing, on_layers: Callable[[tuple[Layer, ...]], None]
+) -> AsyncIterator[Any]:
     """The streams of a server that runs while the block does.
+
+    Args:
+        server: to be started.
+        place: where.
+        user: the number that it gets where the service is root; 0: it keeps the service's.
+        failing: hears why it ended.
+        on_layers: hears which layers it runs under, once they are on.
 
     Raises:
         OSError: it cannot be started.
@@ -63,13 +74,23 @@ async def jailed_stdio(server: McpServer, home: Path, failing: Failing) -> Async
     import anyio
     from mcp.shared.message import SessionMessage
 
-    process = await _start(server, home)
+    home = place.homes.absolute() / server.name
+    reading, report = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        process = await _start(server, place, home, user, report)
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(report)
     into_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
     tasks = [
         asyncio.create_task(_read(process, into_session, failing)),
         asyncio.create_task(_write(process, from_session)),
         asyncio.create_task(_listen(process, failing)),
+        asyncio.create_task(_hear_layers(reading, on_layers)),
+        asyncio.create_task(watch_disk(home, server.jail.disk_mb, failing.lose)),
     ]
     try:
         yield incoming, outgoing
@@ -82,10 +103,13 @@ async def jailed_stdio(server: McpServer, home: Path, failing: Failing) -> Async
         await _end(process)
 
 
-async def _start(server: McpServer, home: Path) -> asyncio.subprocess.Process:
+async def _start(
+    server: McpServer, place: ServerPlace, home: Path, user: int, report: int
+) -> asyncio.subprocess.Process:
     path = server.env.get("PATH", _PATH)
     environment = {"PATH": path, "HOME": str(home), "TMPDIR": str(home / "tmp"), "LANG": "C.UTF-8", **server.env}
     options = await asyncio.to_thread(_options, server, home, path)
+    options |= {"user": user, "cgroup": place.cgroup, "minimum": place.minimum_profile, "report": report}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",
@@ -96,6 +120,7 @@ async def _start(server: McpServer, home: Path) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=environment,
+        pass_fds=(report,),
         cwd="/",
         start_new_session=True,
         limit=MAX_LINE,
@@ -106,9 +131,12 @@ def _options(server: McpServer, home: Path, path: str) -> dict[str, Any]:
     """How the jail is made.
 
     Raises:
-        OSError: there is no such program, or its private directory cannot be made.
+        OSError: there is no such program, or its private directory cannot be made or is full.
     """
     (home / "tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
+    fault = over_limit(home, server.jail.disk_mb)
+    if fault:
+        raise OSError(fault)
     program = shutil.which(server.command, path=path)
     if program is None:
         raise FileNotFoundError(f"there is no program {server.command!r} on {path}")
@@ -119,6 +147,7 @@ def _options(server: McpServer, home: Path, path: str) -> dict[str, Any]:
         "parent": os.getpid(),
         "argv": [program, *server.args],
         "cwd": cwd,
+        "home": str(home),
         "network": server.jail.network,
         "read": [program, str(Path(program).resolve()), cwd, *named, *server.jail.read],
         "write": [str(home), *server.jail.write],
@@ -177,6 +206,29 @@ async def _listen(process: asyncio.subprocess.Process, failing: Failing) -> None
             if line.strip():
                 failing.lines.append(line.strip()[:300])
         await asyncio.sleep(0.01)
+
+
+async def _hear_layers(reading: int, on_layers: Callable[[tuple[Layer, ...]], None]) -> None:
+    """Reads what the jail tells of itself; nothing where the server was not started after all."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    told = b""
+    loop.add_reader(reading, ready.set)
+    try:
+        while True:
+            await ready.wait()
+            ready.clear()
+            try:
+                data = os.read(reading, 65_536)
+            except BlockingIOError:
+                continue
+            if not data:
+                break
+            told += data
+    finally:
+        loop.remove_reader(reading)
+        os.close(reading)
+    if told:
+        on_layers(tuple(Layer(*layer) for layer in json.loads(told)))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

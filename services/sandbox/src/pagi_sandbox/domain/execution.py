@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pagi_sandbox.domain.admission import Admission
 from pagi_sandbox.domain.disk import DiskGuard
 from pagi_sandbox.domain.limits import LimitPolicy
-from pagi_sandbox.domain.model import ToolCall, ToolOutcome, ToolRequest, ToolSpec, Verdict
+from pagi_sandbox.domain.model import Isolation, ServerIsolation, ToolCall, ToolOutcome, ToolRequest, ToolSpec, Verdict
 from pagi_sandbox.domain.once import OnceByEffect
 from pagi_sandbox.domain.ports import ArgumentSchemas, CallMeter, CallWatcher, Isolates, ToolRunner, Workspaces
 from pagi_sandbox.domain.registry import RegisteredTool, ToolRegistry
@@ -31,6 +31,11 @@ class Sandbox:
     once: OnceByEffect
     disk: DiskGuard
     isolates: Isolates
+    servers: Callable[[], Sequence[ServerIsolation]] = tuple
+
+    def isolation(self) -> Isolation:
+        """What stands between tools and the machine now, of MCP servers too."""
+        return replace(self.isolates.isolation(), servers=tuple(self.servers()))
 
     def register(self) -> None:
         """Registers the tools, once the runners have started.

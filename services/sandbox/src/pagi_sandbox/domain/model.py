@@ -238,6 +238,15 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerIsolation:
+    """What an MCP server runs under that is started here; `running` is false while it is away."""
+
+    server: str
+    running: bool
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Isolation:
     """What stands between a tool and the machine at this moment: L0 to L3, see docs/sandbox.md.
 
@@ -248,6 +257,7 @@ class Isolation:
     layers: tuple[Layer, ...]
     observations: tuple[Observation, ...]
     backend: str = "native"
+    servers: tuple[ServerIsolation, ...] = ()
 
     def active(self) -> tuple[str, ...]:
         """The names of the layers that are active."""
