@@ -5,13 +5,14 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pagi_chassis.errors import InvalidArgumentError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from pagi_planner.domain import json_text
 from pagi_planner.domain.model import (
-    FileList,
+    Approval,
     InputFile,
     Judging,
     Limits,
@@ -20,11 +21,8 @@ from pagi_planner.domain.model import (
     RunRequest,
     RunResult,
     RunStatus,
-    RunSummary,
 )
 
-# A list of runs shows how each prompt begins.
-PROMPT_SHOWN = 500
 # Which variable of the operator bounds which limit.
 LIMIT_VARIABLES = {
     "max_steps": "AGENT_MAX_TURNS",
@@ -152,10 +150,9 @@ class UnderstandBody(_Body):
     )
 
 
-class PlanRequest(_Body):
-    """What to do."""
+class WorkBody(_Body):
+    """How to do what is asked for."""
 
-    prompt: Prompt = Field(description="The request in words.")
     session_id: Name | None = Field(
         default=None,
         description="The conversation it belongs to; absent: a new one.",
@@ -176,6 +173,10 @@ class PlanRequest(_Body):
     files: list[InputFileBody] = Field(default_factory=list, max_length=20, description="For the agent to read.")
     evaluate: JudgingBody = Field(default_factory=JudgingBody)
     understand: UnderstandBody = Field(default_factory=UnderstandBody)
+    on_disconnect: Literal["continue", "cancel"] = Field(
+        default="continue",
+        description="What becomes of the run where this client leaves before its end: it goes on, or is cancelled.",
+    )
 
     @field_validator("session_id")
     @classmethod
@@ -185,16 +186,21 @@ class PlanRequest(_Body):
             raise ValueError("must not hold '/', '\\' or control characters, nor be '.' or '..'")
         return session_id
 
-    def to_domain(self, bounds: Bounds) -> RunRequest:
+    def request(self, prompt: str, bounds: Bounds, *, field: str = "prompt") -> RunRequest:
         """The request.
+
+        Args:
+            prompt: What is asked for.
+            bounds: What the operator allows.
+            field: What the caller calls the prompt.
 
         Raises:
             InvalidArgumentError: It asks for more than the operator allows.
         """
-        if len(self.prompt) > bounds.prompt_characters:
-            raise too_much("prompt", f"{bounds.prompt_characters} characters long (AGENT_MAX_PROMPT_CHARACTERS)")
+        if len(prompt) > bounds.prompt_characters:
+            raise too_much(field, f"{bounds.prompt_characters} characters long (AGENT_MAX_PROMPT_CHARACTERS)")
         return RunRequest(
-            prompt=self.prompt,
+            prompt=prompt,
             session_id=self.session_id or "",
             persona=self.persona or "",
             model=self.model or "",
@@ -206,6 +212,20 @@ class PlanRequest(_Body):
             evaluate=Judging(self.evaluate.judge, self.evaluate.threshold, self.evaluate.max_refinements),
             intent_by_model=self.understand.model,
         )
+
+
+class PlanRequest(WorkBody):
+    """What to do."""
+
+    prompt: Prompt = Field(description="The request in words.")
+
+    def to_domain(self, bounds: Bounds) -> RunRequest:
+        """The request.
+
+        Raises:
+            InvalidArgumentError: It asks for more than the operator allows.
+        """
+        return self.request(self.prompt, bounds)
 
 
 def _is_no_part_of_a_name(character: str) -> bool:
@@ -246,6 +266,35 @@ class UsageBody(BaseModel):
     cost_usd: float | None = Field(description="Null where a price is not known.")
 
 
+class ApprovalBody(BaseModel):
+    """A tool call that needs, or needed, a person's word."""
+
+    call_id: str
+    tool: str
+    input: Any = Field(description="The arguments, as the model gave them.")
+    since: datetime
+    decision: Literal["approve", "deny"] | None = Field(description="Null: it waits.")
+    reason: str | None = Field(description="What the person said of it.")
+    arguments: dict[str, Any] | None = Field(description="The person's, in place of the model's; null: as they were.")
+    decided_at: datetime | None
+
+    @classmethod
+    def from_domain(cls, asked: Approval) -> ApprovalBody:
+        """The call as JSON."""
+        decided = asked.decision
+        changed = decided.arguments_json if decided else None
+        return cls(
+            call_id=asked.call_id,
+            tool=asked.tool,
+            input=asked.input,
+            since=asked.since,
+            decision=None if decided is None else "approve" if decided.approved else "deny",
+            reason=decided.reason or None if decided else None,
+            arguments=None if changed is None else json_text.parse(changed),
+            decided_at=asked.decided_at,
+        )
+
+
 class RunBody(BaseModel):
     """A run, finished or not."""
 
@@ -259,6 +308,7 @@ class RunBody(BaseModel):
     sources: list[SourceBody]
     usage: UsageBody
     degraded: list[str] = Field(description="Services that the run had to do without.")
+    approvals: list[ApprovalBody] = Field(description="Calls that need a person's word, waiting or decided.")
     error: str | None = Field(description="Why the run failed or was cancelled; null otherwise.")
     started_at: datetime
     ended_at: datetime | None
@@ -300,112 +350,8 @@ class RunBody(BaseModel):
                 cost_usd=run.usage.cost_usd,
             ),
             degraded=list(run.degraded),
+            approvals=[ApprovalBody.from_domain(each) for each in run.approvals],
             error=run.error or None,
             started_at=run.started_at,
             ended_at=run.ended_at,
         )
-
-
-class RunSummaryBody(BaseModel):
-    """One line of the list of runs."""
-
-    run_id: str
-    session_id: str
-    trace_id: str
-    status: RunStatus
-    prompt: str = Field(description=f"How it begins: at most {PROMPT_SHOWN} characters.")
-    started_at: datetime
-    ended_at: datetime | None
-
-    @classmethod
-    def from_domain(cls, run: RunSummary) -> RunSummaryBody:
-        """The line as JSON."""
-        return cls(
-            run_id=run.run_id,
-            session_id=run.session_id,
-            trace_id=run.trace_id,
-            status=run.status,
-            prompt=run.prompt if len(run.prompt) <= PROMPT_SHOWN else f"{run.prompt[: PROMPT_SHOWN - 1]}…",
-            started_at=run.started_at,
-            ended_at=run.ended_at,
-        )
-
-
-class RunListBody(BaseModel):
-    """The newest runs, newest first."""
-
-    runs: list[RunSummaryBody]
-    next: str | None = Field(description="Give it as `before` for the next page; null at the end.")
-
-
-class FileBody(BaseModel):
-    """A file that tools left in a session's workspace."""
-
-    path: str = Field(description="Below the workspace.")
-    media_type: str
-    size_bytes: int
-
-
-class FileListBody(BaseModel):
-    """The files of a session."""
-
-    session_id: str
-    files: list[FileBody] = Field(description="By path.")
-    used_bytes: int = Field(description="Of the whole workspace, as the disk counts them.")
-    quota_bytes: int
-    truncated: bool = Field(description="Whether there are more files than are listed.")
-
-    @classmethod
-    def from_domain(cls, session_id: str, files: FileList) -> FileListBody:
-        """The list as JSON."""
-        return cls(
-            session_id=session_id,
-            files=[
-                FileBody(path=each.path, media_type=each.media_type, size_bytes=each.size_bytes) for each in files.files
-            ],
-            used_bytes=files.used_bytes,
-            quota_bytes=files.quota_bytes,
-            truncated=files.truncated,
-        )
-
-
-class FaultBody(BaseModel):
-    """What is wrong with one part of a request."""
-
-    field: str
-    message: str
-
-
-class Problem(BaseModel):
-    """An RFC 9457 problem document; `error` says the same for readers of the founding documents."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    trace_id: str
-    error: str
-    errors: list[FaultBody] | None = Field(default=None, description="Where parts of the request are wrong.")
-    run_id: str | None = Field(default=None, description="The run, where one was begun; it is recorded under this id.")
-
-
-class StateBody(BaseModel):
-    """Whether it is so."""
-
-    status: str = Field(description="ok or unavailable.")
-
-
-class DependencyBody(BaseModel):
-    """One thing that the service depends on."""
-
-    status: str
-    detail: str | None = None
-
-
-class HealthBody(BaseModel):
-    """The service and its dependencies."""
-
-    service: str
-    version: str
-    status: str = Field(description="ok, degraded or unavailable.")
-    dependencies: dict[str, DependencyBody]

@@ -103,6 +103,28 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """A tool call that a person was asked about.
+
+    Attributes:
+        input: The arguments, as the model gave them.
+        since: When it was asked.
+        decision: None: it waits.
+    """
+
+    call_id: str
+    tool: str
+    input: Any
+    since: datetime
+    decision: Decision | None = None
+    decided_at: datetime | None = None
+
+    def waits_as(self, call_id: str) -> bool:
+        """Whether it is this call, and waits."""
+        return self.call_id == call_id and self.decision is None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkspaceFile:
     """A file that tools left in a session's workspace: its path below it with "/", media type and size."""
 
@@ -303,6 +325,7 @@ class RunResult:
     error: str
     started_at: datetime
     ended_at: datetime | None
+    approvals: tuple[Approval, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from pagi_planner.schemas import LIMIT_VARIABLES, Bounds, HealthBody, Problem, StateBody
+from pagi_planner.routes.operations_bodies import HealthBody, Problem, StateBody
+from pagi_planner.schemas import LIMIT_VARIABLES, Bounds
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pagi_planner.schemas import Problem
+from pagi_planner.routes.operations_bodies import Problem
 
 _DESCRIPTIONS = {
     401: "The API key is absent or wrong",

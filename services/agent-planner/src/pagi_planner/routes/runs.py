@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query
 
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.problem_responses import problems
-from pagi_planner.schemas import RunBody, RunListBody, RunSummaryBody
+from pagi_planner.routes.run_bodies import RunListBody, RunSummaryBody
+from pagi_planner.schemas import RunBody
 
 
 def router(runs: Runs) -> APIRouter:

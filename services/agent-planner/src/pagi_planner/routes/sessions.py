@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from pagi_planner.domain.ports import SessionFiles
+from pagi_planner.routes.file_bodies import FileListBody
 from pagi_planner.routes.problem_responses import problems
-from pagi_planner.schemas import FileListBody
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
