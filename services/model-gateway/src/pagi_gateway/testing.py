@@ -105,8 +105,8 @@ class InMemoryAnswerLedger:
         """What was kept."""
         return self.answers.get(name)
 
-    def keep(self, name: EffectName, fingerprint: str, plan: Plan) -> None:
-        """Keeps it."""
+    def keep(self, name: EffectName, fingerprint: str, plan: Plan, *, lifetime_s: float | None = None) -> None:
+        """Keeps it, however long that is."""
         self.answers[name] = KnownAnswer(fingerprint, plan)
 
 
@@ -118,6 +118,11 @@ class RecordingFigures:
     spent: list[tuple[str, Amounts]] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     store_failures: int = 0
+    cached: list[str] = field(default_factory=list)
+
+    def cache(self, outcome: str) -> None:
+        """Of a request that may be answered from memory."""
+        self.cached.append(outcome)
 
     def effect(self, outcome: str) -> None:
         """Of a call with an effect id."""

@@ -67,7 +67,7 @@ class Bounds(NamedTuple):
 
 
 class SqliteAnswers:
-    """An AnswerLedger and a component.
+    """An AnswerLedger or an AnswerCache, and a component.
 
     Which answers are known is held in memory as a set of hashes, so that a new request costs no read. What cannot be
     read counts as not known: the model is then asked again.
@@ -106,6 +106,10 @@ class SqliteAnswers:
 
     async def stop(self) -> None:
         """Nothing: the file writes what is in line."""
+
+    def bound(self, bounds: Bounds) -> None:
+        """Sets other bounds; they are kept from the next clean-up on."""
+        self._bounds = bounds
 
     async def find(self, name: EffectName) -> KnownAnswer | None:
         """What is known; see AnswerLedger."""

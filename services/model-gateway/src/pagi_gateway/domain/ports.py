@@ -155,3 +155,20 @@ class BudgetFigures(Protocol):
 
     def budget_store_failed(self) -> None:
         """The counters could not be reached."""
+
+
+class AnswerCache(Protocol):
+    """Remembers answers to equal requests; fails as little as an AnswerLedger."""
+
+    async def find(self, name: EffectName) -> KnownAnswer | None:
+        """What was kept, unless it has become too old or had to go."""
+
+    def keep(self, name: EffectName, fingerprint: str, plan: Plan, *, lifetime_s: float) -> None:
+        """Keeps an answer for so many seconds."""
+
+
+class CacheFigures(Protocol):
+    """Counts what the cache does."""
+
+    def cache(self, outcome: str) -> None:
+        """`hit` or `miss`."""
