@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pagi_planner.domain.asides import Asides
-from pagi_planner.domain.compaction import Compacted, Conversation
 from pagi_planner.domain.events import Event, EventType
-from pagi_planner.domain.exchange import turns_of
-from pagi_planner.domain.explicit_plan import ExplicitPlan
-from pagi_planner.domain.files import ReadFile
 from pagi_planner.domain.model import (
     Approval,
     Decision,
     Exchange,
     Message,
-    Mode,
     Role,
     RunResult,
     RunStatus,
     Source,
     Step,
     ToolCall,
+    Turn,
     Usage,
 )
-from pagi_planner.domain.progress import Progress
 
-# How often a plan is made anew after its first making.
-MOST_REVISIONS = 2
-# The provider's count may be so far from our estimate; what is beyond is no count of the same thing.
-LEAST_SCALE, MOST_SCALE = 0.5, 3.0
-# Why a conversation was compacted: the provider would not have it.
-TOO_LONG = "too_long"
-# What a model reads of a call whose result was lost: every call must have one.
-ORPHAN = '{"error": "the result of this call was lost; it may or may not have run"}'
+# What one exchange may bring: memory takes 1,000 turns of a million characters, and a message has 16 MiB.
+MOST_STEPS_REMEMBERED = 100
+MOST_TOOL_CHARACTERS = 8_000
+MOST_CHARACTERS = 1_000_000
 
 
 class Phase(StrEnum):
     """What a run does next."""
 
     UNDERSTAND = "understand"
-    PLAN = "plan"
     ASK = "ask"
     ACT = "act"
     EVALUATE = "evaluate"
@@ -64,14 +55,7 @@ class RunState:
         waiting: The calls of the turn that a person has to decide on.
         decisions: A person's word, by id of the call.
         approvals: Every call of the run that a person was asked about.
-        progress: Whether the calls bring anything new.
-        plan: The explicit plan; None where there is none (yet).
-        asides: What models were asked beside the conversation.
-        files: Those of the request, as they were read.
-        outputs: The place of each call's step, by what its effect id adds to the run's: `1/0`.
-        token_scale: How many tokens the provider counted for one of our estimate, in the last call.
-        is_too_long: The provider refused the conversation for its length, and it was compacted for that.
-        best: The best answer so far and its score; of equals the last.
+        repeats: How often the model has called for the same thing.
         paused_s: Time spent waiting for people, and for a planner to take the run up again.
     """
 
@@ -91,7 +75,7 @@ class RunState:
     usage: Usage = field(default_factory=Usage)
     model_calls: int = 0
     refinements: int = 0
-    talk: Conversation = field(default_factory=Conversation)
+    messages: list[Message] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     tools: list[str] = field(default_factory=list)
@@ -104,18 +88,7 @@ class RunState:
     waiting: dict[str, ToolCall] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
     approvals: list[Approval] = field(default_factory=list)
-    progress: Progress = field(default_factory=Progress)
-    mode: Mode = Mode.REACT
-    intent: str = ""
-    plan: ExplicitPlan | None = None
-    asides: Asides = field(default_factory=Asides)
-    files: list[ReadFile] = field(default_factory=list)
-    outputs: dict[str, int] = field(default_factory=dict)
-    estimated_tokens: int = 0
-    token_scale: float = 1.0
-    compactions: int = 0
-    is_too_long: bool = False
-    best: tuple[float, str] = (-1.0, "")
+    repeats: Counter[tuple[str, str]] = field(default_factory=Counter)
     is_understood: bool = False
     is_answered: bool = False
     is_judged: bool = False
@@ -158,14 +131,7 @@ class RunState:
             return Phase.WAIT if all(call.id in self.waiting for call in unanswered) else Phase.ACT
         if self.is_answered:
             return Phase.ANSWER if self.is_judged else Phase.EVALUATE
-        return Phase.PLAN if self.needs_plan else Phase.ASK
-
-    @property
-    def needs_plan(self) -> bool:
-        """Whether a plan has to be made, or made anew, before the model is asked for the next step."""
-        if self.mode is not Mode.PLAN:
-            return False
-        return self.plan is None or (self.plan.has_failed and self.plan.revision <= MOST_REVISIONS)
+        return Phase.ASK
 
     @property
     def used_s(self) -> float:
@@ -184,12 +150,11 @@ class RunState:
 
         The results of one turn follow in the order of its calls, whichever came first.
         """
-        results = (
+        return tuple(self.messages) + tuple(
             Message(Role.TOOL, text=self.observations[call_id], tool_call_id=call_id)
             for call_id in self.open_calls
             if call_id in self.observations
         )
-        return (*self.talk.to_send(self.plan.rendered if self.plan else ""), *results)
 
     def result(self) -> RunResult:
         """The run as a caller reads it."""
@@ -213,9 +178,19 @@ class RunState:
         )
 
     def exchange(self) -> Exchange:
-        """What the run adds to its session's history."""
+        """What the run adds to its session's history: of the tool calls the last, each cut to what a reader needs."""
         assert self.started_at is not None
-        turns = turns_of(self.prompt, self.steps, self.answer, self.started_at, self.ended_at or self.started_at)
+        end = self.ended_at or self.started_at
+        tools = [
+            Turn(role, _cut(text, MOST_TOOL_CHARACTERS), step.timestamp)
+            for step in self.steps[-MOST_STEPS_REMEMBERED:]
+            for role, text in (
+                ("tool-plan", f"{step.tool} {_text(step.input)}"),
+                ("tool-output", step.error or _text(step.output)),
+            )
+        ]
+        asked = Turn("user", _cut(self.prompt, MOST_CHARACTERS), self.started_at)
+        turns = (asked, *tools, Turn("assistant", _cut(self.answer, MOST_CHARACTERS), end))
         return Exchange(self.session_id, self.run_id, self.persona, turns)
 
     def _start(self, event: Event) -> None:
@@ -230,76 +205,39 @@ class RunState:
     def _context(self, event: Event) -> None:
         self.is_understood = True
         self.tools = event.data["tools"]
-        self.talk = Conversation([self._first(each) for each in event.data["messages"]])
+        self.messages = [Message(Role(each["role"]), each["text"]) for each in event.data["messages"]]
         self.sources = [
             Source(each["source"], each["knowledge_base"], tuple(each["headings"]), each["score"], cited=False)
             for each in event.data["passages"]
         ]
         # Absent in the first rows that were ever written.
         self.tool_versions = event.data.get("tool_versions", {})
-        self.mode = Mode(event.data.get("mode", Mode.REACT))
-        self.intent = event.data.get("intent", {}).get("kind", "")
         self._note_degraded(event)
-
-    def _first(self, data: dict[str, Any]) -> Message:
-        """One of the first messages, with the images of the request where it shows them."""
-        images = tuple(image for place in data.get("images", ()) if (image := self.files[place].image))
-        return Message(Role(data["role"]), data["text"], images=images)
-
-    def _file_read(self, event: Event) -> None:
-        self.files.append(ReadFile.of(event.data, self.request["files"]))
-
-    def _plan_made(self, event: Event) -> None:
-        self.plan = ExplicitPlan.of(event.data)
-
-    def _model_call(self, event: Event) -> None:
-        self.asides.note_call(event.data)
-
-    def _model_result(self, event: Event) -> None:
-        self.asides.note_result(event.data)
-        self._use(event.data)
-
-    def _compacted(self, event: Event) -> None:
-        self._close_turn()
-        self.talk.compact(Compacted.of(event.data))
-        self.compactions += 1
-        if event.data["because"] == TOO_LONG:
-            # What was refused is asked again in another way, so under another effect id.
-            self.is_too_long = True
-            self.asked = ""
 
     def _model_request(self, event: Event) -> None:
         self._close_turn()
         self.asked = event.data["effect_id"]
         self.model_calls += 1
-        self.estimated_tokens = event.data.get("tokens", 0)
         self._note_degraded(event)
 
     def _model_response(self, event: Event) -> None:
         data = event.data
         calls = tuple(ToolCall(each["id"], each["name"], each["arguments"]) for each in data["tool_calls"])
-        self.talk.add(Message(Role.ASSISTANT, data["text"], calls))
+        self.messages.append(Message(Role.ASSISTANT, data["text"], calls))
         self.asked = ""
-        self.is_too_long = False
         self.open_calls = {call.id: call for call in calls}
+        self.repeats.update((call.name, call.arguments_json) for call in calls)
         self.is_answered = not calls
         self.is_judged = False
         self.model = data["model"]
         # What was taken over from the run that this one is forked from was paid for there.
         if data["effect_id"].startswith(self.run_id):
-            self._use(data)
-        if self.estimated_tokens and data["input_tokens"]:
-            self.token_scale = min(max(data["input_tokens"] / self.estimated_tokens, LEAST_SCALE), MOST_SCALE)
+            self.usage = self.usage + Usage(data["input_tokens"], data["output_tokens"], data["cost_usd"])
         self.answer = data["text"] or self.answer
 
     def _tool_result(self, event: Event) -> None:
         data = event.data
         self.observations[data["call_id"]] = data["observation"]
-        if call := self.open_calls.get(data["call_id"]):
-            self.progress.note(call, data["observation"], data["error"])
-        if self.plan:
-            self.plan = self.plan.after(data["tool"], failed=bool(data["error"]))
-        self.outputs[data["effect_id"].partition("/")[2]] = len(self.steps)
         self.steps.append(
             Step(
                 step=len(self.steps) + 1,
@@ -314,12 +252,10 @@ class RunState:
 
     def _evaluation(self, event: Event) -> None:
         self.is_judged = True
-        if event.data["score"] >= self.best[0]:
-            self.best = (event.data["score"], self.answer)
         if feedback := event.data["feedback"]:
             self.refinements += 1
             self._close_turn()
-            self.talk.add(Message(Role.USER, feedback))
+            self.messages.append(Message(Role.USER, feedback))
             self.is_answered = False
 
     def _end(self, event: Event) -> None:
@@ -372,16 +308,12 @@ class RunState:
         return max(0.0, (event.timestamp - self.last_at).total_seconds()) if self.last_at else 0.0
 
     def _close_turn(self) -> None:
-        """Puts the results of the turn behind its calls, each of which has one from then on."""
-        for call_id in self.open_calls:
-            self.talk.add(Message(Role.TOOL, self.observations.get(call_id, ORPHAN), tool_call_id=call_id))
+        """Puts the results of the turn behind its calls."""
+        self.messages = list(self.conversation())
         self.open_calls = {}
         self.observations = {}
         self.intents = {}
         self.decisions = {}
-
-    def _use(self, data: dict[str, Any]) -> None:
-        self.usage = self.usage + Usage(data["input_tokens"], data["output_tokens"], data["cost_usd"])
 
     def _note_degraded(self, event: Event) -> None:
         self.degraded += [name for name in event.data.get("degraded", ()) if name not in self.degraded]
@@ -391,11 +323,6 @@ _APPLY: dict[EventType, Callable[[RunState, Event], None]] = {
     EventType.PLAN_START: RunState._start,
     EventType.RUN_RESUMED: RunState._resumed,
     EventType.CONTEXT_LOADED: RunState._context,
-    EventType.FILE_READ: RunState._file_read,
-    EventType.PLAN_MADE: RunState._plan_made,
-    EventType.MODEL_CALL: RunState._model_call,
-    EventType.MODEL_RESULT: RunState._model_result,
-    EventType.CONTEXT_COMPACTED: RunState._compacted,
     EventType.PLAN_MODEL_REQUEST: RunState._model_request,
     EventType.PLAN_MODEL_RESPONSE: RunState._model_response,
     EventType.TOOL_CALL: RunState._tool_call,
@@ -409,3 +336,10 @@ _APPLY: dict[EventType, Callable[[RunState, Event], None]] = {
     EventType.PLAN_CANCELLED: RunState._cancel,
 }
 
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
