@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pagi_gateway.domain.models_config import ModelsConfig
     from pagi_gateway.domain.ports import ModelSource
+    from pagi_gateway.domain.prices import Prices
     from pagi_gateway.domain.rate_limits import RateReport
     from pagi_gateway.domain.routes import Routes
     from pagi_gateway.settings import GatewaySettings
@@ -28,17 +29,24 @@ class RoutingTargets:
         settings: For all that the file does not say.
         config: What the file says; None where there is none.
         variable: The text of an environment variable.
+        prices: What answers cost.
 
     Raises:
         StartError: A target cannot be made.
     """
 
-    def __init__(self, settings: GatewaySettings, config: ModelsConfig | None, variable: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        config: ModelsConfig | None,
+        variable: Callable[[str], str],
+        prices: Prices | None = None,
+    ) -> None:
         self._clock = SystemClock()
-        self.pool = TargetPool(settings, variable, self._learn)
+        self.pool = TargetPool(settings, variable, self._learn, prices)
         routes = self._routes(config)
         board = self._board(routes, self.pool.make(routes.targets.values()))
-        self.router = Router(board, clock=self._clock, random=random.random, watch=PrometheusRouting())
+        self.router = Router(board, clock=self._clock, random=random.random, watch=PrometheusRouting(), prices=prices)
 
     async def start(self) -> None:
         """Starts the targets."""

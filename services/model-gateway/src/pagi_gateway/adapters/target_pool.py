@@ -12,6 +12,7 @@ from pagi_gateway.adapters.target_sources import routes_of_environment, source_o
 from pagi_gateway.adapters.telemetry_provider import TelemetryProvider
 from pagi_gateway.domain.errors import ProviderDownError
 from pagi_gateway.domain.fitting import FittingProvider
+from pagi_gateway.domain.priced_source import PricedSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pagi_gateway.adapters.http_road import Heard
     from pagi_gateway.domain.live_target import LiveTarget
     from pagi_gateway.domain.ports import ModelSource
+    from pagi_gateway.domain.prices import Prices
     from pagi_gateway.domain.rate_limits import RateReport
     from pagi_gateway.domain.routes import Routes, Target
     from pagi_gateway.settings import GatewaySettings
@@ -37,14 +39,20 @@ class TargetPool:
         settings: For all that targets do not say.
         variable: The text of an environment variable.
         learn: Is told what the provider of a target says of its limits.
+        prices: What answers cost.
     """
 
     def __init__(
-        self, settings: GatewaySettings, variable: Callable[[str], str], learn: Callable[[str, RateReport], None]
+        self,
+        settings: GatewaySettings,
+        variable: Callable[[str], str],
+        learn: Callable[[str, RateReport], None],
+        prices: Prices | None = None,
     ) -> None:
         self._settings = settings
         self._variable = variable
         self._learn = learn
+        self._prices = prices
         self._made: dict[Target, tuple[ModelSource, TelemetryProvider]] = {}
         self._environment: Routes | None = None
         self._goodbyes: set[asyncio.Task[None]] = set()
@@ -60,7 +68,7 @@ class TargetPool:
             source = provider_of(name, self._settings, heard=self._heard(name))
             self._environment = routes_of_environment(self._settings, source.default_model)
             (target,) = self._environment.targets.values()
-            self._made[target] = source, self._measured(source, name)
+            self._made[target] = source, self._measured(source, target)
         return self._environment
 
     def make(self, targets: Iterable[Target]) -> dict[str, ModelSource]:
@@ -135,12 +143,15 @@ class TargetPool:
     def _of(self, target: Target) -> tuple[ModelSource, TelemetryProvider]:
         if target not in self._made:
             source = source_of(target, self._settings, self._variable, self._heard(target.name))
-            self._made[target] = source, self._measured(source, target.name)
+            self._made[target] = source, self._measured(source, target)
         return self._made[target]
 
-    def _measured(self, source: ModelSource, name: str) -> TelemetryProvider:
+    def _measured(self, source: ModelSource, target: Target) -> TelemetryProvider:
+        answers: ModelSource = FittingProvider(source)
+        if self._prices is not None:
+            answers = PricedSource(answers, self._prices, base_url=target.base_url, target=target.name)
         contents = self._settings.otel_instrumentation_genai_capture_message_content
-        return TelemetryProvider(FittingProvider(source), contents=contents, target=name)
+        return TelemetryProvider(answers, contents=contents, target=target.name)
 
     def _heard(self, name: str) -> Heard:
         def heard(headers: Mapping[str, str]) -> None:

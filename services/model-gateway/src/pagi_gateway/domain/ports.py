@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pagi_gateway.domain.capabilities import Capabilities
     from pagi_gateway.domain.effects import EffectName, KnownAnswer
     from pagi_gateway.domain.model import Attempt, Circuit, Delta, ModelInfo, Plan, PlanRequest
-    from pagi_gateway.domain.prices import ModelPrice, PricedModel
+    from pagi_gateway.domain.model_price import ModelPrice, PricedModel
 
 
 class Answerer(Protocol):

@@ -11,6 +11,7 @@ from pagi_chassis.errors import PagiError
 
 from pagi_gateway.domain.errors import ProviderFaultError, outcome_of
 from pagi_gateway.domain.model import Attempt, Plan
+from pagi_gateway.domain.model_price import PricedModel
 from pagi_gateway.domain.received import plan_of
 from pagi_gateway.domain.trip import Trip
 from pagi_gateway.domain.verdicts import verdict_of
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pagi_gateway.domain.live_target import LiveTarget, Passage
     from pagi_gateway.domain.model import Delta, ModelInfo, PlanRequest, Usage
     from pagi_gateway.domain.ports import Clock, RoutingWatch
+    from pagi_gateway.domain.prices import Prices
+    from pagi_gateway.domain.routes import Target
 
 
 class Router:
@@ -34,13 +37,17 @@ class Router:
         clock: Time.
         random: Chance.
         watch: Is told of every attempt.
+        prices: What models cost, for the list of models.
     """
 
-    def __init__(self, board: Board, *, clock: Clock, random: Random, watch: RoutingWatch) -> None:
+    def __init__(
+        self, board: Board, *, clock: Clock, random: Random, watch: RoutingWatch, prices: Prices | None = None
+    ) -> None:
         self.board = board
         self._clock = clock
         self._random = random
         self._watch = watch
+        self._prices = prices
 
     @property
     def name(self) -> str:
@@ -55,6 +62,18 @@ class Router:
     def use(self, board: Board) -> None:
         """From now on requests go this way."""
         self.board = board
+
+    def reach(self, model: str) -> Sequence[PricedModel]:
+        """Whose prices hold where this model is asked: those of all who may answer.
+
+        Raises:
+            ModelNotFoundError: The name leads nowhere.
+        """
+        route = self.board.route_of(model)
+        if route is self.board.anything:
+            (target,) = route.members
+            return [_priced(target.target, model or target.model)]
+        return [_priced(target.target, target.model) for target in route.members]
 
     async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
         """Answers, by as many calls as it takes and as are allowed.
@@ -111,12 +130,26 @@ class Router:
 
     async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
         """Lists the aliases and models that can be asked for, with the state of their targets."""
-        known = self.board.infos(self._clock.now())
+        known = await self._with_prices(self.board.infos(self._clock.now()))
         if self.board.anything is None:
             return known
         states = {info.name: info.targets for info in known}
         listed = await self.board.anything.members[0].source.models(timeout_s=timeout_s)
         return [replace(info, targets=states.get(info.name, ())) for info in listed]
+
+    async def _with_prices(self, infos: Sequence[ModelInfo]) -> Sequence[ModelInfo]:
+        if self._prices is None:
+            return infos
+        targets = self.board.routes.targets
+        models = {name: _priced(target, target.model) for name, target in targets.items()}
+        await self._prices.learn(list(models.values()))
+        known = {name: price.listed() for name, model in models.items() if (price := self._prices.known(model))}
+
+        def priced(info: ModelInfo) -> ModelInfo:
+            states = tuple(replace(state, price=known.get(state.name)) for state in info.targets)
+            return replace(info, targets=states, price=states[0].price)
+
+        return [priced(info) for info in infos]
 
     async def _next(self, trip: Trip) -> LiveTarget | None:
         """Who is asked next; None where nobody is and an answer was set aside.
@@ -162,6 +195,10 @@ class Router:
             for target in full:
                 if room in target.waiting:
                     target.waiting.remove(room)
+
+
+def _priced(target: Target, model: str) -> PricedModel:
+    return PricedModel(target.provider, model, target.base_url, target.name)
 
 
 class _Call:
