@@ -11,7 +11,7 @@ COMPOSE ?= docker compose
 CODE := scripts services tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help run-dev stop-dev status-dev ingest test check format bench bench-leaks bench-gateway bench-retrieval bench-memory proto lock env certs up down clean setup setup-dev
+.PHONY: help run-dev stop-dev status-dev ingest test chaos check format bench bench-leaks bench-gateway bench-retrieval bench-memory proto lock env certs up down clean setup setup-dev
 
 help: ## List the targets
 	@echo "PAGI Mesh: make <target>"
@@ -33,6 +33,9 @@ ingest: setup ## Bring memory in step with the knowledge bases, with a bar (REBU
 test: setup-dev ## Set up what is missing, run every check and every test
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+
+chaos: setup-dev ## Try every fault at every point of a run (minutes); prints what was tried and survived
+	@CHAOS_ALL=1 $(BIN)/python -m pytest -q -s tests/chaos
 
 check: setup-dev ## Format, lint, types, import contract; protos, locks and .env.example fresh
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "Run: make format"; exit 1; }
