@@ -16,7 +16,7 @@ def texts(found: list) -> list[str]:
 def test_fusion_scales_each_kind_and_weighs_them() -> None:
     dense = [Hit("a", 0.9), Hit("b", 0.5), Hit("c", 0.1)]
     lexical = [Hit("b", 7.0), Hit("d", 3.0)]
-    fused = fuse(dense, lexical, lexical_weight=0.6)
+    fused = list(fuse(dense, lexical, lexical_weight=0.6))
     assert [(hit.passage_id, round(hit.score, 6)) for hit in fused] == [("b", 0.8), ("a", 0.4), ("c", 0.0), ("d", 0.0)]
     assert (fused[0].dense, fused[0].lexical) == (pytest.approx(0.5), 1.0)
 

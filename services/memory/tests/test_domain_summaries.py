@@ -10,7 +10,7 @@ from pagi_memory.domain.history import History
 from pagi_memory.domain.limits import Defaults
 from pagi_memory.domain.model import SessionKey, Turn, TurnRole
 from pagi_memory.domain.retention import Forgetting
-from pagi_memory.domain.session import Digest, Retention
+from pagi_memory.domain.session import Digest, Retention, Window
 from pagi_memory.domain.summaries import Summaries
 from pagi_memory.testing import InMemorySessionStore
 
@@ -73,6 +73,45 @@ async def test_what_no_longer_fits_is_summed_up_once():
     await heart.summaries.roll(KEY)
     assert len(heart.summarizer.asked) == 2
     assert len(set(heart.summarizer.effects)) == 2
+
+
+class LookedAtStore(InMemorySessionStore):
+    """Counts how often somebody looked at what there is to sum up."""
+
+    looks = 0
+
+    async def window(self, key: SessionKey, limit: int) -> Window:
+        self.looks += 1
+        return await super().window(key, limit)
+
+
+async def test_nobody_looks_while_what_is_added_fits():
+    heart = Heart(max_turns=10)
+    heart.store = LookedAtStore()
+    heart.summaries = Summaries(heart.store, heart.summarizer, defaults=Defaults(max_turns=10, max_history_tokens=100))
+    heart.history = History(heart.store, defaults=Defaults(max_turns=10), summaries=heart.summaries)
+    await heart.say(0)
+    assert heart.store.looks == 1, "at first nothing is known"
+    await heart.say(1, 2, 3, 4)
+    assert heart.store.looks == 1
+    await heart.say(5)
+    assert heart.summarizer.asked == [("", ["asked0", "said0"])]
+    looks = heart.store.looks
+    # By size, too: the next exchange does not fit beside the others.
+    await heart.history.append("", "s", persona="", turns=exchange(6, "x" * 300))
+    await heart.summaries.settle()
+    assert heart.store.looks > looks
+    assert heart.summarizer.asked[-1][1][-1] == "said4"
+
+
+async def test_what_was_changed_is_summed_up_with_the_next_turns():
+    heart = Heart(RecordingSummarizer(least_turns=2), max_turns=2)
+    await heart.say(0, 1)
+    await heart.told()
+    assert await heart.store.edit_turn(KEY, "r0", 0, "changed", NOON)
+    assert "changed" in (await heart.told())[0]
+    await heart.say(2)
+    assert heart.summarizer.asked[-1] == ("", ["changed", "said0", "asked1", "said1"])
 
 
 async def test_a_session_that_fits_has_no_summary():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from pagi.memory.v1 import memory_pb2 as pb
 from pagi_chassis.errors import InvalidArgumentError
 
@@ -43,6 +44,7 @@ _KNOWLEDGE_BASES: dict[int, KnowledgeBase] = {
 }
 _KNOWLEDGE_BASES_TO_PROTO = {base: pb.KnowledgeBase.ValueType(number) for number, base in _KNOWLEDGE_BASES.items()}
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROLES = {
     pb.TURN_ROLE_USER: TurnRole.USER,
     pb.TURN_ROLE_ASSISTANT: TurnRole.ASSISTANT,
@@ -93,11 +95,20 @@ def _turn_from_proto(turn: pb.Turn, position: int, run_id: str, now: datetime) -
 
 def turn_to_proto(turn: Turn) -> pb.Turn:
     """A turn."""
-    message = pb.Turn(role=_ROLES_TO_PROTO[turn.role], text=turn.text, run_id=turn.run_id, position=turn.position)
-    message.created_at.FromDatetime(turn.created_at)
-    if turn.edited_at:
-        message.edited_at.FromDatetime(turn.edited_at)
-    return message
+    return pb.Turn(
+        role=_ROLES_TO_PROTO[turn.role],
+        text=turn.text,
+        run_id=turn.run_id,
+        position=turn.position,
+        created_at=_timestamp(turn.created_at),
+        edited_at=_timestamp(turn.edited_at) if turn.edited_at else None,
+    )
+
+
+def _timestamp(time: datetime) -> Timestamp:
+    """The same as `Timestamp.FromDatetime`, in less than half of its time: a context holds dozens."""
+    since = time - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def passage_to_proto(scored: ScoredPassage) -> pb.Passage:
@@ -106,16 +117,10 @@ def passage_to_proto(scored: ScoredPassage) -> pb.Passage:
     message = stored_passage_to_proto(scored.passage)
     message.score = scored.score
     message.merged = scored.merged
-    message.score_parts.CopyFrom(
-        pb.ScoreParts(
-            dense=hit.dense,
-            lexical=hit.lexical,
-            cosine=hit.cosine,
-            bm25=hit.bm25,
-            dense_rank=hit.dense_rank,
-            lexical_rank=hit.lexical_rank,
-        )
-    )
+    parts = message.score_parts
+    parts.dense, parts.lexical = hit.dense, hit.lexical
+    parts.cosine, parts.bm25 = hit.cosine, hit.bm25
+    parts.dense_rank, parts.lexical_rank = hit.dense_rank, hit.lexical_rank
     return message
 
 
@@ -358,15 +363,16 @@ def playbook_to_proto(playbook: Playbook) -> pb.Playbook:
 def playbook_to_passage(scored: ScoredPlaybook) -> pb.Passage:
     """A playbook as a run is given it; the score parts say how near the task is."""
     playbook = scored.playbook
+    text = playbook.text()
     return pb.Passage(
         id=playbook.id,
-        text=playbook.text(),
+        text=text,
         score=scored.score,
         knowledge_base=pb.KNOWLEDGE_BASE_MIND,
         source=f"playbook:{playbook.id}",
         headings=["How a task like this was done"],
         score_parts=pb.ScoreParts(dense=scored.relevance, cosine=scored.relevance),
         metadata={"wins": str(playbook.wins), "losses": str(playbook.losses), "worth": f"{playbook.worth:.3f}"},
-        tokens=estimate_tokens(playbook.text()),
+        tokens=estimate_tokens(text),
         merged=1,
     )

@@ -33,8 +33,14 @@ SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION}
 ORDER BY created_at_us DESC, run_id DESC, position DESC LIMIT ?
 """
 ALL = f"SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} ORDER BY created_at_us, run_id, position"
+WINDOW = f"""
+SELECT {TURN_COLUMNS}, summarized FROM turns WHERE {OF_SESSION}
+ORDER BY created_at_us DESC, run_id DESC, position DESC LIMIT ?
+"""
+# Those before the window.
 PENDING = f"""
-SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} AND summarized = 0
+SELECT {TURN_COLUMNS} FROM turns
+WHERE {OF_SESSION} AND summarized = 0 AND (created_at_us, run_id, position) < (?, ?, ?)
 ORDER BY created_at_us, run_id, position LIMIT ?
 """
 SAID_BEFORE = f"""

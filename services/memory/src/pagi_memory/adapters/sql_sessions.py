@@ -67,11 +67,18 @@ class SqlSessionStore:
         """See `SessionStore.window`."""
 
         def script() -> Script[Window]:
-            newest = yield Statement(sql.NEWEST, (*_of(key), limit))
-            # A session that has no more turns than these has nothing to sum up.
-            pending = (yield Statement(sql.PENDING, (*_of(key), MOST_PENDING))) if newest else []
-            summary = yield from _summary(key)
-            return Window(summary, [stored_turn(r) for r in reversed(newest)], [stored_turn(r) for r in pending])
+            rows = yield Statement(sql.WINDOW, (*_of(key), limit))
+            if not rows:
+                return Window(Summary(), [], [])
+            newest = [stored_turn(row[:-1]) for row in reversed(rows)]
+            pending = [each for each, row in zip(newest, reversed(rows), strict=True) if not row[-1]]
+            # A session that has no more turns than these has nothing before them.
+            if len(rows) == limit:
+                first = newest[0].turn
+                place = (microseconds(first.created_at), first.run_id, first.position)
+                older = yield Statement(sql.PENDING, (*_of(key), *place, MOST_PENDING))
+                pending = [*map(stored_turn, older), *pending]
+            return Window((yield from _summary(key)), newest, pending[:MOST_PENDING])
 
         return await self._database.read(script)
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pagi_memory.domain.errors import StoreUnavailableError
 
 R = TypeVar("R")
 
-_BUSY_TIMEOUT_S = 5.0
+BUSY_TIMEOUT_S = 5.0
+# So many changes are committed together: a large one must not make many small ones wait.
+_MOST_TOGETHER = 64
+
+
+class _Change(NamedTuple):
+    change: Callable[[sqlite3.Connection], Any]
+    done: asyncio.Future[Any]
 
 
 class SqliteDatabase:
@@ -22,16 +29,19 @@ class SqliteDatabase:
 
     WAL lets readers go on while one writes. `synchronous=NORMAL` keeps every commit over the death of the
     process; the death of the machine may cost the last ones, never the file. One writer thread, so that no
-    writer waits for a lock.
+    writer waits for a lock; what is asked for while it writes is committed together.
     """
 
-    def __init__(self, path: Path, schema: str, *, readers: int = 2) -> None:
+    def __init__(self, path: Path, schema: str, *, readers: int = 2, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self._path = path
         self._schema = schema
+        self._busy_timeout_s = busy_timeout_s
         self._writer = ThreadPoolExecutor(1, thread_name_prefix=f"{path.stem}-write")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix=f"{path.stem}-read")
         self._of_thread = threading.local()
         self._connections: list[sqlite3.Connection] = []
+        self._waiting: list[_Change] = []
+        self._committing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Opens the file, making it and its tables where they are not there.
@@ -44,6 +54,8 @@ class SqliteDatabase:
 
     async def stop(self) -> None:
         """Finishes what was asked for and closes the file."""
+        if self._committing:
+            await self._committing
         await asyncio.to_thread(self._close)
 
     async def read(self, query: Callable[[sqlite3.Connection], R]) -> R:
@@ -55,24 +67,71 @@ class SqliteDatabase:
         return await self._run(self._readers, query)
 
     async def write(self, change: Callable[[sqlite3.Connection], R]) -> R:
-        """Runs a function in one transaction: all that it does is kept, or nothing where it raises.
+        """Runs a function in a transaction: all that it does is kept, or nothing where it raises.
+
+        Others may be in the same transaction. Where one of them raises, it is undone and each is run again by itself,
+        so a function must bear that.
 
         Raises:
             StoreUnavailableError: The file cannot be written: locked by another process, disk full.
         """
+        done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Change(change, done))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit(), name=f"{self._path.stem} commits")
+        return await done
 
-        def in_transaction(connection: sqlite3.Connection) -> R:
+    async def _commit(self) -> None:
+        """Commits until nobody waits."""
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                changes, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
+                # Who has gone before it began wants nothing any more.
+                changes = [each for each in changes if not each.done.done()]
+                functions = [each.change for each in changes]
+                try:
+                    outcomes = await loop.run_in_executor(self._writer, self._written, functions)
+                except RuntimeError as error:
+                    # Asked for after the stop.
+                    outcomes = [error] * len(changes)
+                for each, outcome in zip(changes, outcomes, strict=True):
+                    self._tell(each.done, outcome)
+        finally:
+            self._committing = None
+
+    def _written(self, changes: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        """The result of each, or what it raised."""
+        try:
+            connection = self._connection()
             # IMMEDIATE: a read that turns into a write fails at once when another process writes.
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = change(connection)
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
+        except sqlite3.Error as error:
+            # Another process writes: none of them could.
+            return [error] * len(changes)
+        try:
+            results = [change(connection) for change in changes]
             connection.execute("COMMIT")
-            return result
+        except Exception as error:  # noqa: BLE001 - the one who asked for it gets it
+            # Some failures, such as a full disk, have undone it already.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if len(changes) == 1:
+                return [error]
+            return [outcome for change in changes for outcome in self._written([change])]
+        return results
 
-        return await self._run(self._writer, in_transaction)
+    def _tell(self, done: asyncio.Future[Any], outcome: Any) -> None:
+        if done.done():
+            return
+        if isinstance(outcome, sqlite3.Error):
+            error = StoreUnavailableError(f"The database {self._path.name} cannot be used: {outcome}")
+            error.__cause__ = outcome
+            done.set_exception(error)
+        elif isinstance(outcome, Exception):
+            done.set_exception(outcome)
+        else:
+            done.set_result(outcome)
 
     async def _run(self, threads: ThreadPoolExecutor, function: Callable[[sqlite3.Connection], R]) -> R:
         def on_connection() -> R:
@@ -88,7 +147,7 @@ class SqliteDatabase:
         if connection is None:
             # Closed by the thread that stops the service, hence check_same_thread.
             connection = sqlite3.connect(
-                self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+                self._path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
             )
             self._connections.append(connection)
             connection.execute("PRAGMA journal_mode=WAL")

@@ -46,4 +46,4 @@ def best_rows(ids: Sequence[str], matrix: Matrix, vector: Vector, limit: int) ->
     scores = np.vecdot(matrix, vector)
     best = np.argpartition(scores, -limit)[-limit:] if limit < len(ids) else np.arange(len(ids))
     best = best[np.argsort(-scores[best], kind="stable")]
-    return [Hit(ids[i], float(scores[i])) for i in best]
+    return [Hit(ids[i], score) for i, score in zip(best.tolist(), scores[best].tolist(), strict=True)]

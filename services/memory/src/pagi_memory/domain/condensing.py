@@ -83,8 +83,8 @@ def _by_worth(lines: Sequence[str]) -> list[int]:
 class Extract:
     """`Summarizer` that needs nobody."""
 
-    # It costs nothing to take in one run at a time.
-    least_turns = 1
+    # A look and a transaction for each run would cost more than condensing a few on the spot.
+    least_turns = 12
 
     async def summarize(self, previous: str, turns: Sequence[Turn], *, max_tokens: int, effect_id: str) -> Digest:
         """See `Summarizer.summarize`."""

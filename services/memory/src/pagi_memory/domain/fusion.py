@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pagi_memory.domain.model import FusedHit, Hit
 
 
-def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], *, lexical_weight: float) -> list[FusedHit]:
+def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], *, lexical_weight: float) -> Iterator[FusedHit]:
     """Min-max fusion: each list is scaled to 0..1, then summed by weight; what a list lacks counts 0.
 
     Better than reciprocal rank fusion on the three sets measured (nDCG@10: SciFact .722 to .718, Cranfield .433
@@ -19,27 +19,30 @@ def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], *, lexical_weight: float)
         lexical: Hits by words.
         lexical_weight: Share of the lexical part, 0 to 1.
 
-    Returns:
+    Yields:
         Best first; equal scores in the order of the ids, so that an answer is the same each time.
     """
     by_meaning, by_words = _scaled(dense), _scaled(lexical)
+    dense_weight = 1 - lexical_weight
+    scores = {name: dense_weight * score for name, score in by_meaning.items()}
+    for name, score in by_words.items():
+        scores[name] = scores.get(name, 0.0) + lexical_weight * score
     cosine, bm25 = _measured(dense), _measured(lexical)
     nothing = (0, 0.0)
-    fused = [
-        FusedHit(
-            passage_id=passage_id,
-            score=lexical_weight * by_words.get(passage_id, 0.0)
-            + (1 - lexical_weight) * by_meaning.get(passage_id, 0.0),
-            dense=by_meaning.get(passage_id, 0.0),
-            lexical=by_words.get(passage_id, 0.0),
-            cosine=cosine.get(passage_id, nothing)[1],
-            bm25=bm25.get(passage_id, nothing)[1],
-            dense_rank=cosine.get(passage_id, nothing)[0],
-            lexical_rank=bm25.get(passage_id, nothing)[0],
+    # One at a time: few of a hundred are looked at.
+    for name in sorted(scores, key=lambda name: (-scores[name], name)):
+        dense_rank, measured_cosine = cosine.get(name, nothing)
+        lexical_rank, measured_bm25 = bm25.get(name, nothing)
+        yield FusedHit(
+            passage_id=name,
+            score=scores[name],
+            dense=by_meaning.get(name, 0.0),
+            lexical=by_words.get(name, 0.0),
+            cosine=measured_cosine,
+            bm25=measured_bm25,
+            dense_rank=dense_rank,
+            lexical_rank=lexical_rank,
         )
-        for passage_id in by_meaning | by_words
-    ]
-    return sorted(fused, key=lambda hit: (-hit.score, hit.passage_id))
 
 
 def _scaled(hits: Sequence[Hit]) -> dict[str, float]:

@@ -97,7 +97,7 @@ class History:
         checked = [replace(t, text=checked_turn_text(t.text, f"turns[{t.position}].text")) for t in turns]
         stored = await self._store.append(key, name, _in_order(checked))
         if stored:
-            self._summaries.roll_soon(key)
+            self._summaries.added(key, checked)
         return stored
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pagi_chassis.errors import InvalidArgumentError
 
@@ -142,16 +143,12 @@ class Recall:
         worded = {hit.passage_id for hit in lexical}
         near = self._weighing.least_similarity
         unrelated = {hit.passage_id for hit in dense if hit.score < near and hit.passage_id not in worded}
-        fused = [
-            hit
-            for hit in fuse(dense, lexical, lexical_weight=self._weighing.lexical_weight)
-            if hit.passage_id not in unrelated
-        ]
+        ranked = fuse(dense, lexical, lexical_weight=self._weighing.lexical_weight)
+        related = (hit for hit in ranked if hit.passage_id not in unrelated)
         selection = Selection(bounds)
         # Few are loaded at first: what is left out is the exception.
         size = bounds.passages + 2
-        while fused and not selection.is_full:
-            some, fused = fused[:size], fused[size:]
+        while not selection.is_full and (some := list(islice(related, size))):
             # The store decides what exists: the index may still name a passage that was just removed.
             passages = await self._store.passages([hit.passage_id for hit in some])
             for hit in some:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ class Selection:
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._kept: list[ScoredPassage] = []
-        self._shingles: list[frozenset[tuple[str, ...]]] = []
+        self._shingles: list[frozenset[int]] = []
         self._tokens = 0
         self._of_base: Counter[KnowledgeBase] = Counter()
 
@@ -94,13 +95,15 @@ def _gap(characters: int) -> str:
     return "" if characters <= 0 else " " if characters == 1 else "\n\n"
 
 
-def _shingles(text: str) -> frozenset[tuple[str, ...]]:
+# The same passages are found again and again; a thousand of them take about 5 MB.
+@functools.lru_cache(maxsize=1_024)
+def _shingles(text: str) -> frozenset[int]:
     words = _WORD.findall(text.casefold())
     size = min(3, len(words)) or 1
-    return frozenset(tuple(words[i : i + size]) for i in range(len(words) - size + 1))
+    return frozenset(hash(tuple(words[i : i + size])) for i in range(len(words) - size + 1))
 
 
-def _resemblance(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
+def _resemblance(one: frozenset[int], other: frozenset[int]) -> float:
     if not one or not other:
         return 0.0
     return len(one & other) / len(one | other)

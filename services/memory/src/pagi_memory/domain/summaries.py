@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pagi_chassis import correlation
 from pagi_chassis.errors import PagiError
 
 from pagi_memory.domain.condensing import condensed, estimate_tokens
 from pagi_memory.domain.limits import Defaults
-from pagi_memory.domain.model import SessionKey
+from pagi_memory.domain.model import SessionKey, Turn
 from pagi_memory.domain.ports import SessionStore, Summarizer
-from pagi_memory.domain.session import Recollection, StoredTurn, Summary
+from pagi_memory.domain.session import Recollection, StoredTurn, Summary, Window
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,23 @@ log = logging.getLogger(__name__)
 _TURN_TOKENS = 4
 # So many sessions are summed up at once; the others wait.
 _AT_ONCE = 2
+# Of so many sessions it is known how much they can take before something is to be summed up; of others it is looked.
+_MOST_KNOWN = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """How much a session can take before there is something to sum up."""
+
+    turns: int
+    tokens: int
+
+    @property
+    def is_left(self) -> bool:
+        return self.turns > 0 and self.tokens >= 0
+
+    def less(self, turns: Sequence[Turn]) -> _Room:
+        return _Room(self.turns - len(turns), self.tokens - sum(map(_tokens_of, turns)))
 
 
 class Summaries:
@@ -37,6 +56,7 @@ class Summaries:
         self._defaults = defaults or Defaults()
         self._rolling: dict[SessionKey, asyncio.Task[None]] = {}
         self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._room: OrderedDict[SessionKey, _Room] = OrderedDict()
 
     async def start(self) -> None:
         """Begins with the first turns that are added."""
@@ -52,15 +72,23 @@ class Summaries:
         window = await self._store.window(key, max_turns)
         shown = fitting(window.newest, max_tokens)
         gap = _without(window.pending, shown)
+        if (max_turns, max_tokens) == (self._defaults.max_turns, self._defaults.max_history_tokens):
+            self._note_room(key, window, shown, len(gap))
         summary = window.summary.text
         if gap:
             rest = condensed("", [each.turn for each in gap], max_tokens=self._defaults.summary_tokens)
             summary = f"{summary}\n{rest}" if summary else rest
         return Recollection(summary, [each.turn for each in shown])
 
-    def roll_soon(self, key: SessionKey) -> None:
-        """Brings the summary of a session in step, in the background; does nothing while that is under way."""
-        if key not in self._rolling:
+    def added(self, key: SessionKey, turns: Sequence[Turn]) -> None:
+        """Turns were added: where others no longer fit beside them, the summary is brought in step, in the background.
+
+        Does nothing while that is under way.
+        """
+        room = self._room.pop(key, None)
+        if room and (rest := room.less(turns)).is_left:
+            self._room[key] = rest
+        elif key not in self._rolling:
             self._rolling[key] = task = asyncio.create_task(self._roll_in_background(key), name="summary")
             task.add_done_callback(lambda _: self._rolling.pop(key, None))
 
@@ -77,8 +105,10 @@ class Summaries:
         defaults = self._defaults
         while True:
             window = await self._store.window(key, defaults.max_turns)
-            older = _without(window.pending, fitting(window.newest, defaults.max_history_tokens))
+            shown = fitting(window.newest, defaults.max_history_tokens)
+            older = _without(window.pending, shown)
             if len(older) < self._summarizer.least_turns:
+                self._note_room(key, window, shown, len(older))
                 return
             digest = await self._summarizer.summarize(
                 window.summary.text,
@@ -90,6 +120,18 @@ class Summaries:
             made = Summary(digest.text, digest.made_by, turns, window.summary.version)
             # Where somebody has changed the turns meanwhile, the next look begins anew.
             await self._store.roll(key, made, [each.number for each in older])
+
+    def _note_room(self, key: SessionKey, window: Window, shown: Sequence[StoredTurn], older: int) -> None:
+        if (turns := self._summarizer.least_turns - older) <= 0:
+            # Others have changed it: the next turns that are added begin a look.
+            self._room.pop(key, None)
+            return
+        tokens = self._defaults.max_history_tokens - sum(_tokens_of(each.turn) for each in shown)
+        if len(shown) == len(window.newest):
+            turns += self._defaults.max_turns - len(shown)
+        self._room[key] = _Room(turns, tokens)
+        while len(self._room) > _MOST_KNOWN:
+            self._room.popitem(last=False)
 
     async def _roll_in_background(self, key: SessionKey) -> None:
         async with self._turn:
@@ -107,11 +149,15 @@ def fitting(newest: Sequence[StoredTurn], max_tokens: int) -> list[StoredTurn]:
     """As many of the last turns as fit, in their order. A turn is whole or out."""
     chosen: list[StoredTurn] = []
     for stored in reversed(newest):
-        max_tokens -= estimate_tokens(stored.turn.text) + _TURN_TOKENS
+        max_tokens -= _tokens_of(stored.turn)
         if max_tokens < 0:
             break
         chosen.append(stored)
     return chosen[::-1]
+
+
+def _tokens_of(turn: Turn) -> int:
+    return estimate_tokens(turn.text) + _TURN_TOKENS
 
 
 def _without(turns: Sequence[StoredTurn], shown: Sequence[StoredTurn]) -> list[StoredTurn]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # A shelf of this size is told to the index at most once in so long: what is small is searched without it.
-PAUSE_S = 2.0
+PAUSE_S = 5.0
 RETRY_S = 30.0
 # So many prompts are embedded and kept at once.
 _BATCH = 32
