@@ -1,7 +1,9 @@
 """What the model gateway adds to a call (`make bench-gateway`): its roads against a bare gRPC echo, in one run.
 
 Each road is a gateway process of its own with a loopback upstream that answers at once. Added p50 is the road's less
-the echo's and less the upstream's own; CPU is the gateway process's, by the kernel's count, over the whole load.
+the echo's; CPU is the gateway process's, by the kernel's count, over the whole load. "Grown" is what it holds after
+10,000 calls less what it held after 1,000. `routed` is models.yaml with OpenAI and Anthropic, the load shared by
+weight; `library` is Bedrock by Pydantic AI and boto3.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -17,6 +20,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
@@ -24,6 +28,8 @@ import uvloop
 from pagi.gateway.v1 import gateway_pb2 as pb
 from pagi.gateway.v1 import gateway_pb2_grpc
 
+from benchmarks import ROOT
+from benchmarks.gateway_import import import_ms
 from benchmarks.gateway_upstream import PIECES
 
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
@@ -45,7 +51,18 @@ _ROADS = {
     "mock": {"LLM_PROVIDER": "mock"},
     "openai": {"LLM_PROVIDER": "openai", "OPENAI_API_KEY": "k", "DEFAULT_MODEL": "gpt-x"},
     "anthropic": {"LLM_PROVIDER": "anthropic", "ANTHROPIC_API_KEY": "k"},
+    "routed": {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "MODELS_PATH": "routed.yaml"},
+    "library": {"LLM_PROVIDER": "bedrock", "AWS_REGION": "us-east-1", "DEFAULT_MODEL": "m"},
 }
+_MODELS = """\
+targets:
+  gpt: {provider: openai, model: gpt-x}
+  claude: {provider: anthropic, model: claude-x}
+aliases:
+  default: [{target: gpt, order: 1, weight: 3}, {target: claude, order: 1}]
+"""
+# Its answers are not streamed here: the upstream does not speak its binary stream.
+_WHOLE_ONLY = {"library"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +74,7 @@ class Measured:
     cpu_ms: float
     first_ms: float
     cpu_ms_a_piece: float
+    idle_mib: float
     memory_mib: float
     grown_mib: float
 
@@ -86,25 +104,30 @@ async def _serve_echo() -> None:
     await server.stop(0)
 
 
-async def _measured(port: int, pid: int, seconds: float, calls: int) -> Measured:
+async def _measured(port: int, pid: int, asked: argparse.Namespace, *, streams: bool = True) -> Measured:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=(("grpc.enable_http_proxy", 0),)) as channel:
         stub = gateway_pb2_grpc.ModelGatewayStub(channel)
-        await asyncio.wait_for(channel.channel_ready(), 30)
+        async with asyncio.timeout(30):
+            while channel.get_state(try_to_connect=True) is not grpc.ChannelConnectivity.READY:
+                await asyncio.sleep(0.02)
+        idle = _memory_mib(pid)
         await _until_ready(stub)
-        await _flood(stub, 32, 0.5)
-        took = sorted([await _timed(stub) for _ in range(calls)])
-        count, cpu_ms, elapsed = await _counted(pid, lambda: _flood(stub, 32, seconds))
-        grown = _memory_mib(pid)
-        await _flood(stub, 32, seconds)
-        grown = _memory_mib(pid) - grown
+        await _flood(stub, 32, asked.memory_calls // 10)
+        early = _memory_mib(pid)
+        took = sorted([await _timed(stub) for _ in range(asked.calls)])
+        count, cpu_ms, elapsed = await _counted(pid, lambda: _flood(stub, 32, asked.memory_calls - asked.calls))
+        grown = _memory_mib(pid) - early
         firsts: list[float] = []
-        streams, stream_cpu, _ = await _counted(pid, lambda: _stream(stub, seconds / 2, firsts))
+        streamed, stream_cpu = 1, math.nan
+        if streams:
+            streamed, stream_cpu, _ = await _counted(pid, lambda: _stream(stub, asked.seconds, firsts))
         return Measured(
             statistics.median(took) * 1000,
             count / elapsed,
             cpu_ms / count,
-            statistics.median(firsts) * 1000,
-            stream_cpu / streams / PIECES,
+            statistics.median(firsts) * 1000 if firsts else math.nan,
+            stream_cpu / streamed / PIECES,
+            idle,
             _memory_mib(pid),
             grown,
         )
@@ -127,18 +150,15 @@ async def _timed(stub: Any) -> float:
     return time.perf_counter() - began
 
 
-async def _flood(stub: Any, workers: int, seconds: float) -> int:
-    ends = time.perf_counter() + seconds
-    done = 0
+async def _flood(stub: Any, workers: int, calls: int) -> int:
+    left = iter(range(calls))
 
     async def work() -> None:
-        nonlocal done
-        while time.perf_counter() < ends:
-            await stub.GetPlan(_REQUEST, timeout=10)
-            done += 1
+        for _ in left:
+            await stub.GetPlan(_REQUEST, timeout=30)
 
     await asyncio.gather(*(work() for _ in range(workers)))
-    return done
+    return calls
 
 
 async def _stream(stub: Any, seconds: float, firsts: list[float]) -> int:
@@ -170,10 +190,12 @@ def _memory_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
 
 
-def _child(stack: ExitStack, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def _child(stack: ExitStack, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
+    paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
     process = subprocess.Popen(
         [sys.executable, *arguments],
-        env={**os.environ, **environment},
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -196,26 +218,34 @@ def _free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def _run(seconds: float, calls: int) -> dict[str, Measured]:
+def _run(asked: argparse.Namespace) -> dict[str, Measured]:
     results: dict[str, Measured] = {}
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        (folder / "routed.yaml").write_text(_MODELS, encoding="utf-8")
         echo = _child(stack, "-m", "benchmarks.gateway", "--echo")
-        results["bare echo"] = uvloop.run(_measured(_port_of(echo), echo.pid, seconds, calls))
-        upstream = f"http://127.0.0.1:{_port_of(_child(stack, '-m', 'benchmarks.gateway_upstream'))}/v1"
+        results["bare echo"] = uvloop.run(_measured(_port_of(echo), echo.pid, asked))
+        upstream = f"http://127.0.0.1:{_port_of(_child(stack, '-m', 'benchmarks.gateway_upstream'))}"
         for name, environment in _ROADS.items():
+            if asked.road and name not in asked.road:
+                continue
             port = _free_port()
             gateway = _child(
                 stack,
                 "-m",
                 "pagi_gateway",
+                cwd=folder,
                 **environment,
                 MODEL_GATEWAY_GRPC_PORT=port,
                 MODEL_GATEWAY_HTTP_PORT="0",
-                OPENAI_BASE_URL=upstream,
-                ANTHROPIC_BASE_URL=upstream,
+                OPENAI_BASE_URL=f"{upstream}/v1",
+                ANTHROPIC_BASE_URL=f"{upstream}/v1",
+                BEDROCK_BASE_URL=upstream,
+                AWS_ACCESS_KEY_ID="k",
+                AWS_SECRET_ACCESS_KEY="k",
                 LOG_LEVEL="warning",
             )
-            results[name] = uvloop.run(_measured(int(port), gateway.pid, seconds, calls))
+            results[name] = uvloop.run(_measured(int(port), gateway.pid, asked, streams=name not in _WHOLE_ONLY))
             gateway.terminate()
             gateway.wait(10)
     return results
@@ -224,24 +254,29 @@ def _run(seconds: float, calls: int) -> dict[str, Measured]:
 def main() -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of streams")
     parser.add_argument("--calls", type=int, default=500, help="one at a time, for the median")
+    parser.add_argument("--memory-calls", type=int, default=10_000, help="in all; a tenth of them come first")
+    parser.add_argument("--road", action="append", choices=_ROADS, help="only this one; may be repeated")
     parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.echo:
         uvloop.run(_serve_echo())
         return
-    results = _run(asked.seconds, asked.calls)
+    results = _run(asked)
     floor = results["bare echo"]
     print(
-        "| road | p50 ms | added ms | CPU ms a call | calls/s at 32 | first piece ms | CPU ms a piece | MiB | grown |"
+        "| road | p50 ms | added ms | CPU ms a call | calls/s at 32 | first piece ms | CPU ms a piece | idle MiB | MiB"
+        " | grown |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for name, got in results.items():
         print(
             f"| {name} | {got.p50_ms:.2f} | {got.p50_ms - floor.p50_ms:.2f} | {got.cpu_ms:.2f} | {got.a_second:.0f}"
-            f" | {got.first_ms:.2f} | {got.cpu_ms_a_piece:.4f} | {got.memory_mib:.0f} | {got.grown_mib:+.1f} |"
+            f" | {got.first_ms:.2f} | {got.cpu_ms_a_piece:.4f} | {got.idle_mib:.0f} | {got.memory_mib:.0f}"
+            f" | {got.grown_mib:+.1f} |".replace("nan", "")
         )
+    print(f"\nImport of the gateway: {import_ms():.0f} ms of CPU over the bare interpreter's.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The upstream of the gateway's bench: a provider that answers at once, by raw HTTP, over both dialects.
+"""The upstream of the gateway's bench: a provider that answers at once, by raw HTTP, over both dialects and Bedrock's.
 
 Says its port on standard output, and ends when its standard input does. A stream is a hundred pieces, sent all at
 once, so that what the gateway does for each can be told.
@@ -26,6 +26,13 @@ def _answer(path: str) -> bytes:
             "stop_reason": "end_turn",
             "usage": {"input_tokens": 900, "output_tokens": 40},
         }
+    elif "converse" in path:
+        answer = {
+            "output": {"message": {"role": "assistant", "content": [{"text": text}]}},
+            "stopReason": "end_turn",
+            "usage": {"inputTokens": 900, "outputTokens": 40, "totalTokens": 940},
+            "metrics": {"latencyMs": 1},
+        }
     else:
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 900, "completion_tokens": 40}
@@ -50,7 +57,7 @@ def _events(path: str) -> list[bytes]:
 
 
 _PATHS = ("/v1/chat/completions", "/v1/messages")
-_ANSWERS = {path: _answer(path) for path in _PATHS}
+_ANSWERS = {path: _answer(path) for path in (*_PATHS, "/model/m/converse")}
 _STREAMS = {path: _events(path) for path in _PATHS}
 
 
