@@ -82,7 +82,7 @@ def _look(process: str, number: str, files: dict[tuple[int, int], int]) -> int:
 
 
 def _mapped(pid: int) -> set[tuple[int, int]]:
-    """Device and inode of the deleted files that it has mapped."""
+    """Device and inode of the deleted files that it has mapped; semaphores, for example, are such, in memory."""
     found = set()
     for line in _read(f"/proc/{pid}/maps").splitlines():
         if line.endswith(b" (deleted)"):
@@ -90,7 +90,17 @@ def _mapped(pid: int) -> set[tuple[int, int]]:
             if not path.startswith(_NEVER_NAMED):
                 major, _, minor = device.partition(b":")
                 found.add((os.makedev(int(major, 16), int(minor, 16)), int(inode)))
-    return found
+    return {one for one in found if one[0] not in _in_memory(pid)} if found else found
+
+
+def _in_memory(pid: int) -> set[int]:
+    """The devices of the file systems in memory that it has."""
+    devices = set()
+    for line in _read(f"/proc/{pid}/mountinfo").splitlines():
+        if b" - tmpfs " in line:
+            major, _, minor = line.split()[2].partition(b":")
+            devices.add(os.makedev(int(major), int(minor)))
+    return devices
 
 
 def _is_over(pid: int) -> bool:

@@ -86,7 +86,7 @@ class Jailer:
             self._jail.refuse = lambda: self._say(wire.REFUSED)
             self._run(self._work.detach(), self._generation, self._jail, tools, self._pure_orders)
         self._say(wire.READY)
-        status = self._watch(poller, pid, usage)
+        status = self._watch(poller, pid, Watch(usage))
         self._end_all()
         if status is None:
             return False
@@ -100,9 +100,8 @@ class Jailer:
     def _events(self) -> tuple[int, int]:
         return self._jail.group.events() if self._jail.group is not None else (0, 0)
 
-    def _watch(self, poller: select.poll, pid: int, usage: Usage) -> int | None:
+    def _watch(self, poller: select.poll, pid: int, watch: Watch) -> int | None:
         """Its wait status, killed if so ordered or out of budget; None where the service or the fork server is gone."""
-        watch = Watch(usage)
         while True:
             ready = [descriptor for descriptor, _ in poller.poll(watch.pause_ms)]
             if self._wakeup in ready:
@@ -118,12 +117,17 @@ class Jailer:
                 if not kind:
                     return None
                 if kind == wire.KILL:
-                    os.kill(pid, signal.SIGKILL)
+                    self._kill(pid)
                 elif kind == wire.WATCH:
                     watch.begin(Budget(*wire.BUDGET.unpack(body)))
             if excess := watch.look():
                 self._excess = excess
-                os.kill(pid, signal.SIGKILL)
+                self._kill(pid)
+
+    def _kill(self, pid: int) -> None:
+        """The child, and where one act reaches just that, everything that it started: the less is left to outrun us."""
+        with suppress(ProcessLookupError):
+            os.kill(-1 if self._exact else pid, signal.SIGKILL)
 
     def _order(self) -> tuple[bytes, bytes]:
         """What the service wants of this child; kind READY where it is nothing, none where the service is gone."""

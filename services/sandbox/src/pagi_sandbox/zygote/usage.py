@@ -19,8 +19,8 @@ from pagi_sandbox.zygote.cgroups import OWN_BYTES, Group
 
 _TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 _PAGE = resource.getpagesize()
-# How often a call that lasts is looked at, and the part of the time that looking may take at most.
-_EVERY_MS, _LEAST_PAUSE = 50, 10
+# How often a call that lasts is looked at; more seldom, within bounds, where looking takes over a fifth of the time.
+_EVERY_MS, _LEAST_PAUSE, _SELDOM_MS = 50, 4, 250
 _OF_ITS_OWN = (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")
 
 
@@ -54,25 +54,28 @@ class Usage:
         self._group = group
         self._folder = folder
         self._keepers = keepers
-        self._before_ms = self._reaped_ms() + sum(one.cpu_ms for one in _below(os.getpid()))
+        self._before_ms = self._other_ms() + sum(one.cpu_ms for one in _below(os.getpid()))
 
     def excess(self, budget: Budget) -> Excess | None:
         """The first bound that is broken."""
-        spent_ms = self._reaped_ms() - self._before_ms
+        spent_ms = self._other_ms() - self._before_ms
         # From parents to children: one that is reaped meanwhile is missed until the next look, never counted twice.
-        processes = _below(os.getpid())
+        processes = _below(os.getpid(), budget.tasks + self._keepers)
+        if self._group is None:
+            tasks = sum(one.tasks for one in processes) - self._keepers
+            if 0 < budget.tasks < tasks:
+                return Excess(wire.PROCESSES, tasks)
         if not self._counted():
             spent_ms += sum(one.cpu_ms for one in processes)
         if 0 < budget.cpu_ms < spent_ms:
             return Excess(wire.TIME, int(spent_ms))
         if self._group is None:
-            tasks = sum(one.tasks for one in processes) - self._keepers
-            if 0 < budget.tasks < tasks:
-                return Excess(wire.PROCESSES, tasks)
             most = budget.memory_bytes + OWN_BYTES
             if budget.memory_bytes and (held := _memory(processes, most)) > most:
                 return Excess(wire.MEMORY, held)
-        return self._on_disk(budget.disk_bytes, [one.pid for one in processes]) if budget.disk_bytes else None
+        # Above the call's own, so found before them; and closed to others, as process 1 inside bubblewrap is.
+        own = [one.pid for one in processes[self._keepers :]]
+        return self._on_disk(budget.disk_bytes, own) if budget.disk_bytes else None
 
     def _on_disk(self, most: int, pids: list[int]) -> Excess | None:
         if self._folder and (written := held_files.folder_bytes(self._folder, most)) > most:
@@ -84,12 +87,13 @@ class Usage:
     def _counted(self) -> bool:
         return self._group is not None and self._group.processor_ms() is not None
 
-    def _reaped_ms(self) -> float:
+    def _other_ms(self) -> float:
+        """What its group counted; else that of processes that are gone, and ours, for we work for it."""
         counted = self._group.processor_ms() if self._group is not None else None
         if counted is not None:
             return counted
-        reaped = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return (reaped.ru_utime + reaped.ru_stime) * 1000
+        used = (resource.getrusage(whose) for whose in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
+        return sum(one.ru_utime + one.ru_stime for one in used) * 1000
 
 
 class Watch:
@@ -120,7 +124,8 @@ class Watch:
         excess = self._usage.excess(self._budget)
         if excess is not None:
             self._budget = None
-        self._pause_ms = max(_EVERY_MS, int(_LEAST_PAUSE * 1000 * (time.monotonic() - began)))
+        took_ms = int(1000 * (time.monotonic() - began))
+        self._pause_ms = min(max(_EVERY_MS, _LEAST_PAUSE * took_ms), _SELDOM_MS)
         self._next = began + self._pause_ms / 1000
         return excess
 
@@ -132,10 +137,14 @@ class _Process(NamedTuple):
     resident_bytes: int
 
 
-def _below(top: int) -> list[_Process]:
-    """Every descendant; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
-    found, waiting = [], _children(top)
-    while waiting:
+def _below(top: int, most: int = 0) -> list[_Process]:
+    """Every descendant; none where the kernel does not tell (CONFIG_PROC_CHILDREN).
+
+    No further than to one more than `most`: where there are too many, each moment that it takes makes more of them.
+    """
+    found: list[_Process] = []
+    waiting = _children(top)
+    while waiting and not 0 < most < len(found):
         pid = waiting.pop()
         # After the name, which may hold anything. Fields 14 to 17: user and system time, its own and of those for which
         # it waited; 20: threads; 24: pages.

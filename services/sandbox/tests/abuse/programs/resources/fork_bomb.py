@@ -17,4 +17,5 @@ while children < 400:
         os._exit(0)
     children += 1
 if children > 64:
+    time.sleep(1)  # who counts from time to time comes late
     got("processes", children)

@@ -35,5 +35,6 @@ while time.monotonic() < deadline and count < 6:
         count += len(news)
         if not news:
             break
-time.sleep(0.2)
+if count * 60 > 300:
+    time.sleep(1)  # who measures from time to time comes late
 (got if count * 60 > 300 else held)("memory of all children, MiB", count * 60)
