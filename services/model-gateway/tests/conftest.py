@@ -116,6 +116,12 @@ class Exchange:
         self.writer.transport.abort()
 
 
+@pytest.fixture(autouse=True)
+def _own_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What one test remembers and counts is not another's."""
+    monkeypatch.setenv("MODEL_GATEWAY_DB_PATH", str(tmp_path / "model_gateway.db"))
+
+
 @pytest.fixture
 async def raw_server() -> AsyncIterator[Callable[[Callable[[Exchange], Awaitable[None]]], Awaitable[RawServer]]]:
     async with AsyncExitStack() as stack:

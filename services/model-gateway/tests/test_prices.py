@@ -83,10 +83,9 @@ async def test_prices_are_told_by_a_process_of_its_own() -> None:
         PricedModel("openai", "llama-3.3-70b-versatile", "https://api.groq.com/openai/v1"),
     ]
     unknown = [
-        PricedModel("openai", "gpt-4o-mini", "http://127.0.0.1:8000/v1"),
+        PricedModel("openai", "gpt-4o-mini", "https://models.example.com/v1"),
         PricedModel("openai", "no-such-model"),
         PricedModel("qwen", "qwen-plus"),
-        PricedModel("ollama", "llama3.2"),
     ]
     assert listed.known(mini) is None
     # What is wanted while a look-up runs is looked up by the next one.
@@ -98,7 +97,27 @@ async def test_prices_are_told_by_a_process_of_its_own() -> None:
     assert price.cached_input
     assert price.cache_write
     assert all(listed.known(model) is not None for model in others)
-    assert [listed.known(model) for model in unknown] == [None] * 4
+    assert [listed.known(model) for model in unknown] == [None] * 3
+
+
+async def test_what_runs_at_home_is_on_no_list_and_nothing_is_started_for_it() -> None:
+    listed = GenaiPriceList(program="pagi_gateway.no_such_program")
+    models = [PricedModel("ollama", "llama3.2")] + [
+        PricedModel("openai", "gpt-4o", url)
+        for url in ("http://127.0.0.1:8000/v1", "http://vllm:8000/v1", "http://localhost/v1", "http://[::1]:80/v1")
+    ]
+    listed.want(models)
+    assert listed._looking is None
+    await listed.learn(models)
+    assert [listed.known(model) for model in models] == [None] * 5
+
+
+async def test_a_look_up_under_way_ends_with_the_service() -> None:
+    listed = GenaiPriceList()
+    listed.want([PricedModel("openai", "gpt-4o")])
+    await asyncio.sleep(0.01)
+    await listed.stop()
+    assert listed._looking is None
 
 
 class Clock:
@@ -176,6 +195,14 @@ def test_the_operators_own_price_comes_first(own: dict[str, ModelPrice], found: 
     assert prices.known(model) is LISTED
     prices.use(own)
     assert prices.known(model) is found
+
+
+def test_a_provider_that_is_somewhere_else_has_other_prices() -> None:
+    official, elsewhere = PricedModel("openai", "m"), PricedModel("openai", "m", "http://there")
+    prices = Prices(FixedPrices({official: LISTED, elsewhere: OTHER}), {"openai": "http://there"})
+    assert prices.known(official) is OTHER
+    assert prices.known(PricedModel("openai", "m", "http://unknown")) is None
+    assert Prices(FixedPrices({official: LISTED})).known(official) is LISTED
 
 
 def test_unknown_is_unknown_and_what_a_provider_reports_stays() -> None:

@@ -9,11 +9,14 @@ from pagi_chassis.grpc_server import GrpcServer
 from pagi_chassis.health import Health
 from pagi_chassis.http_server import HttpServer, health_app
 
+from pagi_gateway.adapters.accounting import Accounting
 from pagi_gateway.adapters.models_in_force import models_path, read_from
 from pagi_gateway.adapters.models_watch import ModelsWatch
 from pagi_gateway.adapters.routing_targets import RoutingTargets
 from pagi_gateway.adapters.telemetry_provider import TelemetryProvider
 from pagi_gateway.domain.gateway import Gateway
+from pagi_gateway.domain.model_price import PricedModel
+from pagi_gateway.domain.priced_source import PricedSource
 from pagi_gateway.servicer import SERVICE_NAME, ModelGatewayServicer
 from pagi_gateway.settings import variable
 
@@ -38,13 +41,15 @@ async def build(settings: GatewaySettings, *, provider: ModelSource | None = Non
     Raises:
         StartError: models.yaml is wrong, or the script of the scripted provider.
     """
+    accounting = Accounting(settings)
     components: list[Component] = []
     if provider is None:
-        health, answerer, components = _routed(settings)
+        health, answerer, components = _routed(settings, accounting)
     else:
-        contents = settings.otel_instrumentation_genai_capture_message_content
-        health, answerer = Health("model-gateway"), TelemetryProvider(provider, contents=contents)
-    gateway = Gateway(answerer, longest_s=settings.llm_timeout_seconds)
+        health, answerer = Health("model-gateway"), _given(provider, settings, accounting)
+    if accounting.redis is not None:
+        health.depends_on("redis", accounting.redis.check)
+    gateway = accounting.once(Gateway(answerer, longest_s=settings.llm_timeout_seconds))
     grpc_server = GrpcServer(
         settings.bind_host,
         settings.model_gateway_grpc_port,
@@ -59,10 +64,17 @@ async def build(settings: GatewaySettings, *, provider: ModelSource | None = Non
         settings.model_gateway_http_port,
         port_variable="MODEL_GATEWAY_HTTP_PORT",
     )
-    return [*components, http_server, grpc_server, health]
+    return [accounting, *components, http_server, grpc_server, health]
 
 
-def _routed(settings: GatewaySettings) -> tuple[Health, Provider, list[Component]]:
+def _given(provider: ModelSource, settings: GatewaySettings, accounting: Accounting) -> Provider:
+    """Who answers, where there is no routing."""
+    contents = settings.otel_instrumentation_genai_capture_message_content
+    measured = TelemetryProvider(PricedSource(provider, accounting.prices), contents=contents)
+    return accounting.counted(measured, lambda model: [PricedModel(provider.name, model)])
+
+
+def _routed(settings: GatewaySettings, accounting: Accounting) -> tuple[Health, Provider, list[Component]]:
     """Who answers by models.yaml, or else by the environment, and what lives with it."""
 
     def read(path: Path) -> ModelsConfig:
@@ -72,11 +84,14 @@ def _routed(settings: GatewaySettings) -> tuple[Health, Provider, list[Component
 
     async def apply(config: ModelsConfig) -> None:
         await routing.apply(config)
+        accounting.use(config)
 
     health = Health("model-gateway", detail=lambda: routing.detail())
     watch = ModelsWatch(models_path(settings), read, apply)
     config = watch.first()
-    routing = RoutingTargets(settings, config, variable)
+    routing = RoutingTargets(settings, config, variable, accounting.prices)
+    if config is not None:
+        accounting.use(config)
     by_environment = config is None or config.routes is None
     health.depends_on(settings.llm_provider if by_environment else "targets", routing.pool.check)
-    return health, routing.router, [routing, watch]
+    return health, accounting.counted(routing.router, routing.router.reach), [routing, watch]

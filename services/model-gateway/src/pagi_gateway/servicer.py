@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from pagi_gateway.domain.gateway import Gateway
+    from pagi_gateway.domain.ports import Answerer
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,7 +32,7 @@ KEY_LABEL = "x-budget-key"
 class ModelGatewayServicer(gateway_pb2_grpc.ModelGatewayServicer):
     """Translates; the caller's remaining time goes along."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Answerer) -> None:
         self._gateway = gateway
 
     async def GetPlan(self, request: pb.GetPlanRequest, context: Context) -> pb.GetPlanResponse:  # noqa: N802

@@ -111,6 +111,34 @@ class GatewaySettings(ServiceSettings):
         description="YAML file that says who is asked, under which names, and what happens where one fails;"
         " docs/models.md has the format. Unset: models.yaml in the working directory, if there is one.",
     )
+    model_gateway_db_path: Path = Field(
+        default=Path("data/model_gateway.db"),
+        description="SQLite file with remembered answers, which hold what models wrote, and with what was spent.",
+    )
+    model_ledger_max_age_hours: float = Field(
+        default=24.0,
+        ge=0,
+        description="How long answers are remembered by effect id, so that a repeat costs nothing; 0: not at all.",
+    )
+    model_ledger_max_answers: int = Field(
+        default=100_000, ge=1, description="How many answers are remembered by effect id; the oldest go first."
+    )
+    model_ledger_max_mb: int = Field(
+        default=256,
+        ge=1,
+        description="What the answers remembered by effect id may take together, in MiB; the oldest go first.",
+    )
+    model_budgets_store: Literal["file", "redis"] = Field(
+        default="file",
+        description="Where budgets are counted: file (MODEL_GATEWAY_DB_PATH, for one gateway) or redis (REDIS_ADDR, for"
+        " several that share them).",
+    )
+    redis_addr: str = Field(default="127.0.0.1:6379", description="Redis or Valkey: host:port or a redis:// URL.")
+    model_prices_update: bool = Field(
+        default=False,
+        description="Fetch the newest price list of genai-prices over the network, every hour at most; else the one"
+        " that was installed counts.",
+    )
     otel_instrumentation_genai_capture_message_content: bool = Field(
         default=False,
         description="Write what was asked and answered into the spans of models: it may hold what people would not"
@@ -134,6 +162,13 @@ class GatewaySettings(ServiceSettings):
     def _is_url(cls, value: str) -> str:
         return is_url(value)
 
+    @field_validator("redis_addr")
+    @classmethod
+    def _is_redis(cls, value: str) -> str:
+        if "://" in value and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("give host:port, or a URL that starts with redis://, rediss:// or unix://")
+        return value
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         """The chosen provider has what it needs."""
@@ -141,6 +176,11 @@ class GatewaySettings(ServiceSettings):
         if check and (fault := check(self)):
             raise ValueError(f"{fault} (LLM_PROVIDER is {self.llm_provider})")
         return self
+
+    @property
+    def redis_url(self) -> str:
+        """REDIS_ADDR as a URL."""
+        return self.redis_addr if "://" in self.redis_addr else f"redis://{self.redis_addr}"
 
     @property
     def ollama_api_url(self) -> str:

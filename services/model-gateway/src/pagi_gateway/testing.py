@@ -189,6 +189,9 @@ class FixedPrices:
         """What it was given."""
         return self.prices.get(model)
 
+    def want(self, models: Sequence[PricedModel]) -> None:
+        """Finds nothing new."""
+
     async def learn(self, models: Sequence[PricedModel]) -> None:
         """Finds nothing new."""
         self.learned.append([each.model for each in models])

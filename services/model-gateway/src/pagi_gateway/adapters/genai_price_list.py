@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -39,7 +41,7 @@ class _Found(NamedTuple):
 
 
 class GenaiPriceList:
-    """A PriceList. One look-up runs at a time, for all that is wanted then.
+    """A PriceList and a component. One look-up runs at a time, for all that is wanted then.
 
     Args:
         update: Whether the newest list is fetched over the network first; else that of the installed library counts.
@@ -58,6 +60,16 @@ class GenaiPriceList:
         self._looking: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
 
+    async def start(self) -> None:
+        """Nothing: what is wanted is looked up."""
+
+    async def stop(self) -> None:
+        """Ends a look-up that is under way."""
+        for task in (self._refreshing, self._looking):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+
     def known(self, model: PricedModel) -> ModelPrice | None:
         """The price that was found last; see PriceList. One that is old is looked up again meanwhile."""
         found = self._found.get(model)
@@ -67,22 +79,35 @@ class GenaiPriceList:
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
         return found.price
 
+    def want(self, models: Sequence[PricedModel]) -> None:
+        """Begins to look up what was not looked up before; see PriceList."""
+        for model in models:
+            if model in self._found:
+                continue
+            if _is_at_home(model):
+                if len(self._found) >= _MOST_MODELS:
+                    self._found.clear()
+                self._found[model] = _Found(None, math.inf)
+            else:
+                self._wanted[model] = None
+        if self._wanted and self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+
     async def learn(self, models: Sequence[PricedModel]) -> None:
-        """Looks up what was not looked up before; see PriceList."""
-        wanted = [model for model in models if model not in self._found]
-        self._wanted.update(dict.fromkeys(wanted))
-        while any(model not in self._found for model in wanted):
-            if self._looking is None:
-                self._looking = asyncio.get_running_loop().create_task(self._look())
-            # Shielded: others wait for it too.
-            await asyncio.shield(self._looking)
+        """Waits for what is not known yet; see PriceList."""
+        self.want(models)
+        while any(model not in self._found for model in models):
+            self.want(models)
+            if self._looking is not None:
+                # Shielded: others wait for it too.
+                await asyncio.shield(self._looking)
 
     async def _refresh(self) -> None:
         try:
-            self._wanted.update(dict.fromkeys(self._found))
-            if self._looking is None:
-                self._looking = asyncio.get_running_loop().create_task(self._look())
-            await asyncio.shield(self._looking)
+            self._wanted.update(dict.fromkeys(model for model in self._found if not _is_at_home(model)))
+            self.want(())
+            if self._looking is not None:
+                await asyncio.shield(self._looking)
         finally:
             self._refreshing = None
 
@@ -128,6 +153,14 @@ class GenaiPriceList:
         if said:
             log.warning("%s", said.decode(errors="replace").strip())
         return [None if told is None else _price(told) for told in _decode(answer)]
+
+
+def _is_at_home(model: PricedModel) -> bool:
+    """Whether it runs on a machine that no list knows: an address by number, or a name of the own network."""
+    if model.provider == "ollama":
+        return True
+    host = urlsplit(model.base_url).hostname or ""
+    return bool(model.base_url) and ("." not in host or host.replace(".", "").isdigit() or ":" in host)
 
 
 def _asked(model: PricedModel) -> Asked:

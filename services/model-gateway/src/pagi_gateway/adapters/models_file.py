@@ -6,6 +6,7 @@ from pagi_chassis.component import StartError
 from pydantic import Field, ValidationError
 
 from pagi_gateway.adapters.models_sections import Alias, Name, RoutingSection, Section, TargetSection
+from pagi_gateway.adapters.models_spending import BudgetsSection, CacheSection, PriceSection
 from pagi_gateway.adapters.yaml_lines import Lined, Place, YamlError, read_yaml
 from pagi_gateway.domain.models_config import ModelsConfig
 from pagi_gateway.domain.routes import Habits, Routes
@@ -30,6 +31,9 @@ class ModelsFile(Section):
     targets: dict[Name, TargetSection] = Field(default_factory=dict)
     aliases: dict[Name, Alias] = Field(default_factory=dict)
     routing: RoutingSection = RoutingSection()
+    budgets: BudgetsSection = BudgetsSection()
+    cache: CacheSection = CacheSection()
+    prices: dict[Name, PriceSection] = Field(default_factory=dict)
 
     def made(self) -> ModelsConfig:
         """What it becomes."""
@@ -42,7 +46,12 @@ class ModelsFile(Section):
             breaker=self.routing.breaker.made(),
             ejection=self.routing.ejection.made(),
         )
-        return ModelsConfig(routes if routes.aliases else None)
+        return ModelsConfig(
+            routes if routes.aliases else None,
+            self.budgets.made(),
+            self.cache.made(),
+            {name: section.made() for name, section in self.prices.items()},
+        )
 
     def faults(self, missing: "Callable[[Target], str]") -> "Iterator[tuple[Place, str]]":
         """What no single member can know of itself: places and what is wrong there.

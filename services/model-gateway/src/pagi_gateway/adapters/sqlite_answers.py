@@ -59,7 +59,7 @@ _decode = msgspec.msgpack.Decoder(Plan).decode
 
 
 class Bounds(NamedTuple):
-    """How much is remembered: the oldest go first."""
+    """How much is remembered: the oldest go first. With a lifetime of 0 nothing is."""
 
     lifetime_s: float
     most_answers: int
@@ -127,6 +127,8 @@ class SqliteAnswers:
     def keep(self, name: EffectName, fingerprint: str, plan: Plan, *, lifetime_s: float | None = None) -> None:
         """Keeps an answer, for less than the bounds say where `lifetime_s` is less; see AnswerLedger."""
         bounds = self._bounds
+        if not bounds.lifetime_s:
+            return
         try:
             encoded = _encode(plan)
         except (msgspec.MsgspecError, UnicodeError) as error:

@@ -15,7 +15,7 @@ from pagi_gateway.domain.deltas import deltas_of
 from pagi_gateway.domain.effects import EffectName, fingerprint_of
 from pagi_gateway.domain.errors import InvalidPlanRequestError
 from pagi_gateway.domain.model import Plan
-from pagi_gateway.domain.shared_call import SharedCall
+from pagi_gateway.domain.joined_call import JoinedCall
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -37,7 +37,7 @@ class OnceByEffect:
         self._inner = inner
         self._ledger = ledger
         self._figures = figures
-        self._running: dict[EffectName, SharedCall] = {}
+        self._running: dict[EffectName, JoinedCall] = {}
 
     async def plan(self, request: PlanRequest, *, timeout_s: float = math.inf) -> Plan:
         """Returns the answer, by asking for it, by waiting with another, or from memory.
@@ -94,7 +94,7 @@ class OnceByEffect:
         """Lists who can be asked."""
         return await self._inner.models(timeout_s=timeout_s)
 
-    async def _call(self, effect: _Effect) -> SharedCall | Plan:
+    async def _call(self, effect: _Effect) -> JoinedCall | Plan:
         """The call to wait for, in which the caller is counted; or the answer, where it is remembered."""
         name = effect.name
         if name not in self._running:
@@ -114,9 +114,9 @@ class OnceByEffect:
         call.waiting += 1
         return call
 
-    def _begin(self, effect: _Effect) -> SharedCall:
+    def _begin(self, effect: _Effect) -> JoinedCall:
         request, timeout_s, name = effect.request, effect.left_s(), effect.name
-        call = SharedCall(effect.fingerprint, partial(self._ledger.keep, name, effect.fingerprint))
+        call = JoinedCall(effect.fingerprint, partial(self._ledger.keep, name, effect.fingerprint))
         self._running[name] = call
         if effect.stream:
             call.ask_stream(self._inner.stream(request, timeout_s=timeout_s), partial(self._ended, name, call))
@@ -124,13 +124,13 @@ class OnceByEffect:
             call.ask(self._inner.plan(request, timeout_s=timeout_s), partial(self._ended, name, call))
         return call
 
-    async def _leave(self, name: EffectName, call: SharedCall) -> None:
+    async def _leave(self, name: EffectName, call: JoinedCall) -> None:
         if call.waiting == 1:
             # First: nobody may join a call that is being cancelled.
             self._ended(name, call)
         await call.leave()
 
-    def _ended(self, name: EffectName, call: SharedCall) -> None:
+    def _ended(self, name: EffectName, call: JoinedCall) -> None:
         if self._running.get(name) is call:
             del self._running[name]
 
@@ -153,7 +153,7 @@ class _Effect:
         """How long to wait; who began a call has given it the time, and waits until it ends."""
         return self.left_s() if self.joined and self.ends < math.inf else None
 
-    def may_begin_anew(self, call: SharedCall) -> bool:
+    def may_begin_anew(self, call: JoinedCall) -> bool:
         """The time of who began it is over, not ours; and nothing has come of it that would be spliced."""
         return self.joined and not call.begun and self.left_s() > 0
 

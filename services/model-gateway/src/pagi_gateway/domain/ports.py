@@ -73,6 +73,9 @@ class PriceList(Protocol):
     def known(self, model: PricedModel) -> ModelPrice | None:
         """The price, if `learn` has found one."""
 
+    def want(self, models: Sequence[PricedModel]) -> None:
+        """Begins to look the models up, for `learn`."""
+
     async def learn(self, models: Sequence[PricedModel]) -> None:
         """Looks the models up; never fails. What is looked up once is not looked up again for a time."""
 

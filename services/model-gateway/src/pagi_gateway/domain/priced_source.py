@@ -55,11 +55,13 @@ class PricedSource:
 
     async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
         """Answers."""
+        self._prices.want([self.priced(request.model)])
         plan = await self._inner.plan(request, timeout_s=timeout_s)
         return await self._with_cost(plan, request)
 
     async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
         """Answers in deltas."""
+        self._prices.want([self.priced(request.model)])
         async with aclosing(self._inner.stream(request, timeout_s=timeout_s)) as events:
             async for event in events:
                 yield await self._with_cost(event, request) if isinstance(event, Plan) else event

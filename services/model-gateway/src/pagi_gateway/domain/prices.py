@@ -25,10 +25,12 @@ class Prices:
 
     Args:
         listed: The maintained list.
+        elsewhere: Where providers are that are not at their own address, by name: other servers have other prices.
     """
 
-    def __init__(self, listed: PriceList) -> None:
+    def __init__(self, listed: PriceList, elsewhere: Mapping[str, str] | None = None) -> None:
         self._listed = listed
+        self._elsewhere = elsewhere or {}
         self._own: Mapping[str, ModelPrice] = {}
         self._found: dict[PricedModel, ModelPrice | None] = {}
 
@@ -44,13 +46,18 @@ class Prices:
                 # A caller may write any model's name.
                 self._found.clear()
             self._found[model] = self._own_price(model)
-        return self._found[model] or self._listed.known(model)
+        return self._found[model] or self._listed.known(self._placed(model))
+
+    def want(self, models: Sequence[PricedModel]) -> None:
+        """Begins to look up what is not known yet, so that `learn` need not wait long."""
+        if wanted := [self._placed(model) for model in models if self.known(model) is None]:
+            self._listed.want(wanted)
 
     async def learn(self, models: Sequence[PricedModel]) -> None:
         """Looks up what is not known yet, so that `known` tells it. Never fails: what is not found is not known."""
         wanted = [model for model in models if self.known(model) is None]
         if wanted:
-            await self._listed.learn(wanted)
+            await self._listed.learn([self._placed(model) for model in wanted])
 
     def priced(self, usage: Usage, model: PricedModel) -> Usage:
         """The usage with its cost. What a provider reports itself stays, unless the operator says otherwise."""
@@ -60,6 +67,11 @@ class Prices:
         if usage.cost_usd is not None and self._found[model] is None:
             return usage
         return replace(usage, cost_usd=price.cost_usd(usage))
+
+    def _placed(self, model: PricedModel) -> PricedModel:
+        if model.base_url or model.provider not in self._elsewhere:
+            return model
+        return model._replace(base_url=self._elsewhere[model.provider])
 
     def _own_price(self, model: PricedModel) -> ModelPrice | None:
         names = (model.target, f"{model.provider}/{model.model}", model.model)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SharedCall:
+class JoinedCall:
     """A call in a task of its own, so that it outlives whoever began it.
 
     What a stream has brought is kept until its end: who joins gets it first. The provider is read no faster than
