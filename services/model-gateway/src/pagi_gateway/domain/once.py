@@ -14,8 +14,8 @@ from pagi_chassis.errors import DeadlineExceededError
 from pagi_gateway.domain.deltas import deltas_of
 from pagi_gateway.domain.effects import EffectName, fingerprint_of
 from pagi_gateway.domain.errors import InvalidPlanRequestError
-from pagi_gateway.domain.model import Plan
 from pagi_gateway.domain.joined_call import JoinedCall
+from pagi_gateway.domain.model import Plan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
