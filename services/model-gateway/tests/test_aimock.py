@@ -120,11 +120,11 @@ async def test_a_stream_that_is_cut_is_no_answer(aimock_fresh: AIMockServer, pro
 
 
 async def test_a_slow_stream_runs_out_of_time(aimock_fresh: AIMockServer, provider: HttpProvider) -> None:
-    aimock_fresh.on_message("slow", {"content": "word " * 50}, chunkSize=5, latency=40)
+    aimock_fresh.on_message("slow", {"content": "word " * 50}, chunkSize=5, latency=20)
     got: list[str] = []
 
     async def listen() -> None:
-        async for event in provider.stream(asking("slow", model=MODEL), timeout_s=0.5):
+        async for event in provider.stream(asking("slow", model=MODEL), timeout_s=0.25):
             got.append(getattr(event, "text", ""))
 
     with pytest.raises(ProviderTimeoutError):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from aimock_pytest import AIMockServer
@@ -19,9 +16,8 @@ from pagi_gateway.domain.errors import (
     ProviderBusyError,
     ProviderDownError,
     ProviderRejectedError,
-    ProviderTimeoutError,
 )
-from pagi_gateway.domain.model import FinishReason, Message, Plan, PlanRequest, Role, TextDelta, ToolCall, ToolCallDelta
+from pagi_gateway.domain.model import FinishReason, Message, Plan, PlanRequest, Role, ToolCall, ToolCallDelta
 from pagi_gateway.testing import asking
 
 MODEL = "us.amazon.nova-lite-v1:0"
@@ -57,72 +53,6 @@ async def test_text(aimock_fresh: AIMockServer, provider: BedrockProvider) -> No
     _, plan = await answered(provider, asking("where is the heron?", system="Be brief.", model=MODEL), "whole")
     assert plan.text == "The heron waits. " * 5
     assert (plan.provider, plan.finish_reason) == ("bedrock", FinishReason.STOP)
-
-
-def frame(kind: str, payload: dict[str, Any]) -> bytes:
-    """One message of AWS's event stream: lengths, their checksum, headers, JSON, checksum."""
-    headers = b"".join(
-        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
-        for name, value in (
-            (":event-type", kind),
-            (":content-type", "application/json"),
-            (":message-type", "event"),
-        )
-    )
-    body = json.dumps(payload).encode()
-    prelude = struct.pack(">II", 16 + len(headers) + len(body), len(headers))
-    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + body
-    return message + struct.pack(">I", zlib.crc32(message))
-
-
-FRAMES = [
-    frame("messageStart", {"role": "assistant"}),
-    frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "The heron "}}),
-    frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "waits."}}),
-    frame("contentBlockStop", {"contentBlockIndex": 0}),
-    frame("messageStop", {"stopReason": "end_turn"}),
-    frame("metadata", {"usage": {"inputTokens": 9, "outputTokens": 4, "totalTokens": 13}, "metrics": {"latencyMs": 5}}),
-]
-
-
-@pytest.fixture
-async def streaming(credentials: None, raw_server: Any) -> Any:
-    """A server that sends the frames, as many as a test says, and then hangs up or stays silent."""
-
-    async def start(count: int, *, silent: bool = False) -> BedrockProvider:
-        async def answer(exchange: Any) -> None:
-            assert "converse-stream" in exchange.line
-            assert exchange.headers["authorization"].startswith("AWS4-HMAC-SHA256")
-            await exchange.send(
-                "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\n"
-                "Transfer-Encoding: chunked\r\n\r\n"
-            )
-            for each in FRAMES[:count]:
-                await exchange.send(f"{len(each):x}\r\n".encode() + each + b"\r\n")
-            if silent:
-                await exchange.hung_up()
-            await exchange.end_stream()
-
-        server = await raw_server(answer)
-        url = server.base_url.removesuffix("/v1")
-        made = BedrockProvider("eu-north-1", MODEL, base_url=url, patience=Patience(first_s=5, piece_s=0.3))
-        await made.start()
-        return made
-
-    return start
-
-
-async def test_text_streams(streaming: Any) -> None:
-    deltas, plan = await answered(await streaming(len(FRAMES)), asking("heron?", model=MODEL), "stream")
-    assert deltas == [TextDelta("The heron "), TextDelta("waits.")]
-    assert (plan.text, plan.usage.input_tokens, plan.usage.output_tokens) == ("The heron waits.", 9, 4)
-    assert plan.finish_reason is FinishReason.STOP
-
-
-async def test_a_stream_that_goes_silent_runs_out_of_time(streaming: Any) -> None:
-    provider = await streaming(2, silent=True)
-    with pytest.raises(ProviderTimeoutError):
-        await answered(provider, asking("heron?", model=MODEL), "stream")
 
 
 async def test_what_boto3_cannot_read_is_no_answer(aimock_fresh: AIMockServer, provider: BedrockProvider) -> None:

@@ -7,7 +7,7 @@ answer or its own time is over.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pagi_gateway.adapters.http_endpoint import Endpoint
@@ -120,6 +120,7 @@ class BedrockProvider:
             endpoint_url=self._endpoint.base_url,
             config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, max_pool_connections=64),
         )
+        client.meta.events.register("after-call.bedrock-runtime.Converse", _checked)
         owner = bedrock.BedrockProvider(bedrock_client=client)
 
         def make(name: str) -> Model:
@@ -128,12 +129,24 @@ class BedrockProvider:
         return PydanticAiProvider(self._endpoint, make, failure=self._failure, patience=self._patience)
 
     def _failure(self, error: Exception) -> PagiError | None:
+        from botocore.eventstream import ParserError  # type: ignore[import-untyped]
         from botocore.exceptions import BotoCoreError, NoCredentialsError  # type: ignore[import-untyped]
         from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 
         place = self._endpoint.place
         if isinstance(error, NoCredentialsError):
             return ProviderAccessError(f"{place}: no credentials; set {self._endpoint.key_variable}")
-        if isinstance(error, ResponseParserError):
+        if isinstance(error, ResponseParserError | ParserError):
             return ProviderAnswerError(f"{place} answered what is no answer: {error}")
         return ProviderDownError(f"{place} failed: {error}") if isinstance(error, BotoCoreError) else None
+
+
+def _checked(http_response: Any, parsed: dict[str, Any], **_: object) -> None:
+    """Looks at an answer before the library does, which takes everything in it for granted."""
+    from botocore.parsers import ResponseParserError
+
+    if http_response.status_code != 200:
+        return
+    if "output" not in parsed:
+        raise ResponseParserError("it has no output")
+    parsed.setdefault("usage", {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0})

@@ -70,7 +70,8 @@ def error_for(status: int, headers: Mapping[str, str], body: bytes, endpoint: En
     if 300 <= status < 400:
         where = headers.get("Location", "elsewhere")
         return ProviderAccessError(f"{place} redirects to {where}; set {endpoint.url_variable} to the final address")
-    if status < 500 and status != 409:
+    # 424 is how Bedrock says that the model itself failed.
+    if status < 500 and status not in {409, 424}:
         return ProviderRejectedError(f"{place} refused the request ({status}){_after(reason)}")
     return ProviderDownError(f"{place} failed ({status}){_after(reason)}", retry_after_s=retry_after_s(headers))
 

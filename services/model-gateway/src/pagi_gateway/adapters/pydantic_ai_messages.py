@@ -127,17 +127,17 @@ def parameters_of(request: PlanRequest) -> ModelRequestParameters:
 def plan_of(response: ModelResponse, request: PlanRequest, provider: str, ids: Iterator[str]) -> Plan:
     """The whole answer."""
     calls = tuple(
-        ToolCall(part.tool_call_id or next(ids), part.tool_name, part.args_as_json_str())
+        ToolCall(part.tool_call_id or next(ids), part.tool_name, _arguments(part))
         for part in response.parts
         if isinstance(part, ToolCallPart)
     )
-    reason = response.finish_reason
+    reason, raw = response.finish_reason, raw_reason(response)
     return Plan(
         text=_joined(response.parts),
         tool_calls=calls,
         usage=_usage_of(response),
-        finish_reason=_finish_reason(reason, has_calls=bool(calls)),
-        finish_reason_raw=reason or "",
+        finish_reason=_finish_reason(reason or raw or None, has_calls=bool(calls)),
+        finish_reason_raw=raw,
         model=response.model_name or request.model,
         provider=provider,
         reasoning=tuple(
@@ -146,6 +146,16 @@ def plan_of(response: ModelResponse, request: PlanRequest, provider: str, ids: I
             if isinstance(part, ThinkingPart)
         ),
     )
+
+
+def raw_reason(response: ModelResponse) -> str:
+    """Why the model stopped, in the provider's own word; empty where it did not say, so that the answer was cut."""
+    return str((response.provider_details or {}).get("finish_reason") or response.finish_reason or "")
+
+
+def _arguments(part: ToolCallPart) -> str:
+    """As the model wrote them: the library would wrap what is not JSON."""
+    return part.args if isinstance(part.args, str) else part.args_as_json_str()
 
 
 def _joined(parts: Sequence[ModelResponsePart]) -> str:

@@ -27,7 +27,13 @@ from pagi_gateway.adapters.http_errors import error_for
 from pagi_gateway.adapters.http_stream import Patience
 from pagi_gateway.adapters.json_wire import encode
 from pagi_gateway.adapters.model_capabilities import capabilities_of
-from pagi_gateway.adapters.pydantic_ai_messages import messages_of, parameters_of, plan_of, settings_of
+from pagi_gateway.adapters.pydantic_ai_messages import (
+    messages_of,
+    parameters_of,
+    plan_of,
+    raw_reason,
+    settings_of,
+)
 from pagi_gateway.domain.call_ids import fresh_ids
 from pagi_gateway.domain.errors import ProviderAccessError, ProviderAnswerError, ProviderDownError, ProviderTimeoutError
 from pagi_gateway.domain.model import ModelInfo, Plan, ReasoningDelta, TextDelta, ToolCallDelta
@@ -127,7 +133,10 @@ class PydanticAiProvider:
             async for event in stream:
                 if (delta := _delta(event, numbers)) is not None:
                     yield delta
-            yield plan_of(stream.get(), request, self.name, fresh_ids(request.messages))
+            response = stream.get()
+            if not raw_reason(response):
+                raise ProviderDownError(f"{self._endpoint.place} ended the stream before the answer was whole")
+            yield plan_of(response, request, self.name, fresh_ids(request.messages))
 
     @asynccontextmanager
     async def _asking(self, request: PlanRequest, timeout_s: float) -> AsyncIterator[None]:
@@ -145,15 +154,18 @@ class PydanticAiProvider:
             headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
             raise error_for(error.status_code, headers, body, self._endpoint, request.model) from error
         except ModelAPIError as error:
-            raise ProviderDownError(f"{self._endpoint.place} failed: {error}") from error
+            # Who raised it first may know better what it was.
+            cause = error.__cause__
+            typed = self._failure(cause) if isinstance(cause, Exception) else None
+            raise typed or ProviderDownError(f"{self._endpoint.place} failed: {error}") from error
         except UserError as error:
             raise ProviderAccessError(f"{self._endpoint.place} cannot be asked like this: {error}") from error
         except UnexpectedModelBehavior as error:
             raise ProviderAnswerError(f"{self._endpoint.place} answered what is no answer: {error}") from error
         except Exception as error:
-            if (typed := self._failure(error)) is None:
+            if (known := self._failure(error)) is None:
                 raise
-            raise typed from error
+            raise known from error
 
 
 def _said(error: ModelHTTPError) -> str:

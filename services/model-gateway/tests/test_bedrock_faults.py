@@ -1,0 +1,242 @@
+"""Every fault of Bedrock has one outcome, whole and streamed: `test_fault_table.py` over the library's road.
+
+The servers here write bytes by hand, after the API reference of Converse and AWS's event stream encoding. A client of
+boto3 costs more than all these calls: one serves a whole table, and what differs is shown together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from pagi_gateway.adapters.bedrock_provider import BedrockProvider
+from pagi_gateway.adapters.http_stream import Patience
+from pagi_gateway.domain.errors import ProviderFaultError, outcome_of
+from pagi_gateway.domain.model import Plan, TextDelta
+from pagi_gateway.testing import asking
+
+Exchange = Any
+Answer = Callable[[Exchange], Awaitable[None]]
+STREAM_HEAD = (
+    "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+WHOLE = {
+    "output": {"message": {"role": "assistant", "content": [{"text": "The heron waits."}]}},
+    "stopReason": "end_turn",
+    "usage": {"inputTokens": 9, "outputTokens": 4, "totalTokens": 13},
+    "metrics": {"latencyMs": 5},
+}
+
+
+def frame(kind: str, payload: dict[str, Any], *, message_type: str = "event") -> bytes:
+    """One message of AWS's event stream: lengths, their checksum, headers, JSON, checksum."""
+    headers = b"".join(
+        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
+        for name, value in (
+            (f":{message_type}-type", kind),
+            (":content-type", "application/json"),
+            (":message-type", message_type),
+        )
+    )
+    body = json.dumps(payload).encode()
+    prelude = struct.pack(">II", 16 + len(headers) + len(body), len(headers))
+    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + body
+    return message + struct.pack(">I", zlib.crc32(message))
+
+
+START = frame("messageStart", {"role": "assistant"})
+TEXT = [
+    frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": text}}) for text in ("The heron ", "waits.")
+]
+STOP_BLOCK = frame("contentBlockStop", {"contentBlockIndex": 0})
+USAGE = frame("metadata", {"usage": WHOLE["usage"], "metrics": {"latencyMs": 5}})
+CALL = [
+    frame("contentBlockStart", {"contentBlockIndex": 0, "start": {"toolUse": {"toolUseId": "c1", "name": "math"}}}),
+    frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"toolUse": {"input": '{"e": "2+'}}}),
+]
+
+
+def stop(reason: str) -> bytes:
+    return frame("messageStop", {"stopReason": reason})
+
+
+GOOD = [START, *TEXT, STOP_BLOCK, stop("end_turn"), USAGE]
+
+
+def said(body: object, *, status: str = "200 OK", kind: str = "application/json", headers: str = "") -> Answer:
+    text = body if isinstance(body, str | bytes) else json.dumps(body)
+    return lambda exchange: exchange.reply(text, status=status, kind=kind, headers=headers)
+
+
+def sent(frames: Sequence[bytes]) -> Answer:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD)
+        for each in frames:
+            await exchange.send(f"{len(each):x}\r\n".encode() + each + b"\r\n")
+        await exchange.end_stream()
+
+    return answer
+
+
+def cut(*pieces: str | bytes, hang: bool = False) -> Answer:
+    """Writes so much, and then resets the connection or says nothing more."""
+
+    async def answer(exchange: Exchange) -> None:
+        for piece in pieces:
+            await exchange.send(piece)
+        if hang:
+            await exchange.hung_up()
+        exchange.reset()
+
+    return answer
+
+
+def chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+async def flood(exchange: Exchange) -> None:
+    await exchange.send(f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {50 << 20}\r\n\r\n")
+    for _ in range(50):
+        await exchange.send(b" " * (1 << 20))
+
+
+STATUSES = {
+    400: "ProviderRejected",
+    401: "ProviderAccess",
+    402: "ProviderAccess",
+    403: "ProviderAccess",
+    404: "ModelNotFound",
+    408: "ProviderTimeout",
+    409: "ProviderDown 1",
+    413: "ProviderRejected",
+    422: "ProviderRejected",
+    424: "ProviderDown 1",
+    429: "ProviderBusy 1",
+    500: "ProviderDown 1",
+    502: "ProviderDown 1",
+    503: "ProviderDown 1",
+    504: "ProviderDown 1",
+    529: "ProviderDown 1",
+}
+REFUSAL = {"message": "herons everywhere"}
+PAGE = said("<html><body>Bad <b>Gateway</b></body></html>", kind="text/html")
+COMMON: dict[str, tuple[Answer, str]] = {
+    **{str(status): (said(REFUSAL, status=f"{status} X"), told) for status, told in STATUSES.items()},
+    **{
+        f"{status} with Retry-After": (
+            said(REFUSAL, status=f"{status} X", headers="Retry-After: 7\r\n"),
+            told.replace(" 1", " 7"),
+        )
+        for status, told in STATUSES.items()
+    },
+    "reset before the head": (cut(), "ProviderDown 1"),
+    "an HTML error page": (said("<html>Bad Gateway</html>", status="502 X", kind="text/html"), "ProviderDown 1"),
+    "an HTML page": (PAGE, "ProviderAnswer 1"),
+    "50 MB of nothing": (flood, "ProviderAnswer 1"),
+}
+TABLES: dict[str, dict[str, tuple[Answer, str]]] = {
+    "whole": {
+        **COMMON,
+        "reset in the head": (cut("HTTP/1.1 200 OK\r\nContent-Ty"), "ProviderAnswer 1"),
+        "reset in the body": (
+            cut("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"),
+            "ProviderAnswer 1",
+        ),
+        "no first byte": (cut(hang=True), "ProviderTimeout"),
+        "truncated JSON": (said(json.dumps(WHOLE)[:-20]), "ProviderAnswer 1"),
+        "another content type": (said(WHOLE, kind="text/plain"), "The heron waits. stop end_turn 9+4"),
+        "nothing": (said({}), "ProviderAnswer 1"),
+        "unknown reason": (said({**WHOLE, "stopReason": "eclipse"}), "The heron waits. other eclipse 9+4"),
+        "no usage": (
+            said({name: value for name, value in WHOLE.items() if name != "usage"}),
+            "The heron waits. stop end_turn unknown",
+        ),
+    },
+    "stream": {
+        **COMMON,
+        "reset in the head": (cut("HTTP/1.1 200 OK\r\nContent-Ty"), "ProviderDown 1"),
+        "reset after the head": (cut(STREAM_HEAD), "ProviderDown 1"),
+        "reset in the body": (cut(STREAM_HEAD, chunk(START)), "ProviderDown 1"),
+        "no first byte": (cut(hang=True), "ProviderTimeout"),
+        "silent after its beginning": (cut(STREAM_HEAD, chunk(START), chunk(TEXT[0]), hang=True), "ProviderTimeout"),
+        "cut between events": (sent([START, TEXT[0]]), "ProviderDown 1"),
+        "cut in an event": (sent([START, TEXT[0], TEXT[1][:20]]), "ProviderDown 1"),
+        "a wrong checksum": (sent([START, TEXT[0][:-1] + b"x"]), "ProviderAnswer 1"),
+        "no event": (sent([]), "ProviderDown 1"),
+        "good": (sent(GOOD), "The heron waits. stop end_turn 9+4"),
+        "unknown reason": (
+            sent([START, *TEXT, STOP_BLOCK, stop("eclipse"), USAGE]),
+            "The heron waits. other eclipse 9+4",
+        ),
+        "no usage": (sent(GOOD[:-1]), "The heron waits. stop end_turn unknown"),
+        "arguments that are not JSON": (
+            sent([START, *CALL, STOP_BLOCK, stop("tool_use"), USAGE]),
+            ' [math {"e": "2+] tool_calls tool_use 9+4',
+        ),
+        **{
+            kind: (sent([START, TEXT[0], frame(kind, {"message": "herons"}, message_type="exception")]), told)
+            for kind, told in {
+                "throttlingException": "ProviderBusy 1",
+                "serviceUnavailableException": "ProviderDown 1",
+                "internalServerException": "ProviderDown 1",
+                "modelStreamErrorException": "ProviderDown 1",
+                "validationException": "ProviderRejected",
+            }.items()
+        },
+    },
+}
+
+
+@pytest.fixture
+async def bedrock(monkeypatch: pytest.MonkeyPatch, raw_server: Any) -> AsyncIterator[tuple[BedrockProvider, Any]]:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "sk-very-secret",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    server = await raw_server(said({}))
+    url = server.base_url.removesuffix("/v1")
+    provider = BedrockProvider("eu-north-1", "m", base_url=url, patience=Patience(first_s=0.15, piece_s=0.15))
+    await provider.start()
+    yield provider, server
+    await provider.stop()
+
+
+async def outcome(provider: BedrockProvider, how: str, timeout_s: float) -> str:
+    request = asking("hello", model="m")
+    try:
+        if how == "whole":
+            plan = await provider.plan(request, timeout_s=timeout_s)
+        else:
+            *deltas, last = [event async for event in provider.stream(request, timeout_s=timeout_s)]
+            assert isinstance(last, Plan)
+            assert "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)) == last.text
+            plan = last
+    except ProviderFaultError as error:
+        wait = f" {error.retry_after_s:g}" if hasattr(error, "retry_after_s") else ""
+        return outcome_of(error) + wait
+    calls = "".join(f" [{call.name} {call.arguments_json}]" for call in plan.tool_calls)
+    usage = f"{plan.usage.input_tokens}+{plan.usage.output_tokens}" if plan.usage.reported else "unknown"
+    return f"{plan.text}{calls} {plan.finish_reason} {plan.finish_reason_raw} {usage}"
+
+
+@pytest.mark.parametrize("how", ["whole", "stream"])
+async def test_every_fault_has_its_outcome(bedrock: tuple[BedrockProvider, Any], how: str) -> None:
+    provider, server = bedrock
+    seen: dict[str, str] = {}
+    for name, (answer, _) in TABLES[how].items():
+        server.answer = answer
+        late = how == "whole" and name == "no first byte"
+        seen[name] = await asyncio.wait_for(outcome(provider, how, 0.15 if late else 10), 10)
+    assert seen == {name: expected for name, (_, expected) in TABLES[how].items()}
+    # Nothing below the gateway asks again.
+    assert len(server.exchanges) == len(seen)
+    assert server.exchanges[0].headers["authorization"].startswith("AWS4-HMAC-SHA256")
