@@ -11,13 +11,15 @@ import json
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pagi_gateway.adapters.bedrock_provider import BedrockProvider
 from pagi_gateway.adapters.http_stream import Patience
 from pagi_gateway.domain.errors import ProviderFaultError, outcome_of
-from pagi_gateway.domain.model import Plan, TextDelta
+from pagi_gateway.domain.model import Plan, PlanRequest, TextDelta
 from pagi_gateway.testing import asking
 
 Exchange = Any
@@ -210,13 +212,13 @@ async def bedrock(monkeypatch: pytest.MonkeyPatch, raw_server: Any) -> AsyncIter
     await provider.stop()
 
 
-async def outcome(provider: BedrockProvider, how: str, timeout_s: float) -> str:
-    request = asking("hello", model="m")
+async def outcome(provider: BedrockProvider, how: str, timeout_s: float, request: PlanRequest | None = None) -> str:
+    asked = request or asking("hello", model="m")
     try:
         if how == "whole":
-            plan = await provider.plan(request, timeout_s=timeout_s)
+            plan = await provider.plan(asked, timeout_s=timeout_s)
         else:
-            *deltas, last = [event async for event in provider.stream(request, timeout_s=timeout_s)]
+            *deltas, last = [event async for event in provider.stream(asked, timeout_s=timeout_s)]
             assert isinstance(last, Plan)
             assert "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)) == last.text
             plan = last
@@ -240,3 +242,18 @@ async def test_every_fault_has_its_outcome(bedrock: tuple[BedrockProvider, Any],
     # Nothing below the gateway asks again.
     assert len(server.exchanges) == len(seen)
     assert server.exchanges[0].headers["authorization"].startswith("AWS4-HMAC-SHA256")
+
+
+async def test_the_recordings(bedrock: tuple[BedrockProvider, Any]) -> None:
+    provider, server = bedrock
+    for path in sorted(Path(__file__).parent.glob("recordings/bedrock_*.json")):
+        recording = json.loads(path.read_text())
+        events = recording.get("events")
+        server.answer = said(recording["answer"]) if events is None else sent([frame(*event) for event in events])
+        request = replace(
+            asking(recording["ask"], system="Be brief.", tools=["math"], model="m"), max_output_tokens=300
+        )
+        assert await outcome(provider, "stream" if events else "whole", 5, request) == recording["plan"], path.stem
+        body = server.exchanges[-1].json
+        assert {name: body.get(name) for name in recording["sent"]} == recording["sent"]
+        assert [tool["toolSpec"]["name"] for tool in body["toolConfig"]["tools"]] == ["math"]
