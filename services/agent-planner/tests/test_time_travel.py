@@ -178,3 +178,35 @@ class TestReplay:
         changed = script(run_id)
         assert changed.returncode == 1
         assert "observation, recorded" in changed.stdout
+
+
+class TestOverHttp:
+    async def test_a_fork_and_the_timelines_of_both(self, planner):
+        planner.model = ScriptedModel(calling(call("add", {"a": 1, "b": 2})), saying("3"), saying("three"))
+        async with planner.client() as client:
+            run_id = (await client.post("/plan", json={"prompt": "1 + 2?"})).json()["run_id"]
+            forked = await client.post(f"/runs/{run_id}/fork?step=1", json={"prompt": "1 + 2, in words?"})
+            assert (forked.status_code, forked.json()["result"]) == (200, "three")
+            assert [step["tool"] for step in forked.json()["steps"]] == ["add"]
+            for each in (run_id, forked.json()["run_id"]):
+                spans = (await client.get(f"/runs/{each}/timeline")).json()["spans"]
+                assert [span["kind"] for span in spans] == ["context", "model", "tool", "model", "evaluation", "end"]
+                assert spans[2]["name"] == "add"
+
+    @pytest.mark.parametrize(
+        ("path", "body", "status", "said"),
+        [
+            ("nix/fork?step=0", {}, 404, "there is no run 'nix'"),
+            ("{}/fork?step=7", {}, 422, "it does from: 0"),
+            ("{}/fork", {}, 422, "step"),
+            ("{}/fork?step=0", {"prompt": " "}, 422, "prompt"),
+            ("{}/fork?step=0", {"prompt": "x" * 100_001}, 422, "100000 characters"),
+            ("{}/fork?step=0", {"nix": 1}, 422, "nix"),
+        ],
+    )
+    async def test_what_is_wrong_is_named(self, planner, path, body, status, said):
+        async with planner.client() as client:
+            run_id = (await client.post("/plan", json={"prompt": "hi"})).json()["run_id"]
+            answer = await client.post(f"/runs/{path.format(run_id)}", json=body)
+            assert (answer.status_code, said in answer.text) == (status, True), answer.text
+            assert (await client.get("/runs/nix/timeline")).status_code == 404

@@ -18,8 +18,8 @@ from pagi_planner.domain.model import Decision, ModelAnswer, ModelRequest, ToolC
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.state import Phase, RunState
 
-# What no two runs have in common.
-_VOLATILE = frozenset({"traceparent", "tracestate", "latency_ms", "duration_ms"})
+# What no two runs have in common; `tokens` counts the schemas of tools, too, which the journal does not hold.
+_VOLATILE = frozenset({"traceparent", "tracestate", "latency_ms", "duration_ms", "tokens"})
 _OUTCOMES = (EventType.TOOL_RESULT, EventType.TOOL_ERROR)
 # How these ended a run came from outside, or from the time of day.
 _NOT_REPEATABLE = (EventType.PLAN_CANCELLED,)

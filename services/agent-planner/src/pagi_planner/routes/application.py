@@ -18,7 +18,7 @@ from starlette.routing import Route
 from pagi_planner.domain.ports import Archive, SessionFiles
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes import api_key as api_keys
-from pagi_planner.routes import description, knowledge, memory, plan, runs, sessions
+from pagi_planner.routes import description, knowledge, memory, plan, runs, sessions, time_travel
 from pagi_planner.routes.invalid_request import on_invalid_request
 from pagi_planner.schemas import Bounds
 
@@ -48,6 +48,7 @@ def create_application(
     described = api_keys.described() if api_key else []
     app.include_router(plan.router(service, bounds), dependencies=described)
     app.include_router(runs.router(service), dependencies=described)
+    app.include_router(time_travel.router(service, bounds), dependencies=described)
     app.include_router(sessions.router(files), dependencies=described)
     app.include_router(memory.router(archive), dependencies=described)
     app.include_router(knowledge.router(archive), dependencies=described)
