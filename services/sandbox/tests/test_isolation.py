@@ -299,7 +299,10 @@ class TestFilter:
         assert self.verdict(machine, network, "socketpair", 1, 1 | 0o2000000) == seccomp.ALLOW
         assert self.verdict(machine, network, "socketpair", 1, 2) == denied
         assert self.verdict(machine, network, "ioctl", 1, 0x5413) == seccomp.ALLOW
-        assert self.verdict(machine, network, "ioctl", 1, 0x5412) == denied
+        for hostile in (0x5412, 0x541C, 0x50009401, 0x401C5820):  # TIOCSTI, TIOCLINUX, a snapshot, a project's number
+            assert self.verdict(machine, network, "ioctl", 1, hostile) == seccomp.error(errno.ENOTTY)
+        assert self.verdict(machine, network, "fcntl", 1, 4) == seccomp.ALLOW
+        assert self.verdict(machine, network, "fcntl", 1, 1024) == denied
         tcp = self.verdict(machine, network, "socket", 2, 1 | 0o4000, 6)
         assert tcp == (seccomp.ALLOW if network else denied)
         for family, kind, protocol in ((1, 1, 0), (16, 3, 0), (2, 3, 1), (40, 1, 0), (2, 1, 262)):

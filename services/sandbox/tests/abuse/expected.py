@@ -123,6 +123,9 @@ SECRETS = (
     _case("secrets/core_dump", verdicts="CRASH"),
     _case("secrets/shell_reads", FILES),
     _case("secrets/jailer", FILES),
+    _case("secrets/shared_input"),
+    _case("secrets/shared_input_of_next"),
+    _case("secrets/shared_mappings"),
 )
 NETWORK = (
     _case("network/tcp_loopback", TCP),
@@ -187,6 +190,7 @@ RESOURCES = (
     _case("resources/big_power", verdicts="TIMEOUT MEMORY"),
     _case("resources/all_processors", verdicts="TIMEOUT"),
     _case("resources/timers_and_watches"),
+    _case("resources/queued_signals"),
 )
 TIME = (
     _case("time/sleep_past", verdicts="TIMEOUT"),
@@ -235,6 +239,7 @@ KERNEL_SURFACE = (
     _case("kernel/rare_calls", KERNEL),
     _case("kernel/unknown_numbers", KERNEL),
     _case("kernel/personality", KERNEL),
+    _case("kernel/ioctls", KERNEL),
 )
 PRIVILEGE = (
     _case("privilege/become_root", (UNPRIVILEGED,)),
@@ -250,6 +255,8 @@ PRIVILEGE = (
     _case("privilege/limits_of_service", PROCESSES),
     _case("privilege/priority_of_service", PROCESSES),
     _case("privilege/own_priority", ROOTS),
+    _case("privilege/real_time", ROOTS),
+    _case("privilege/closes_itself", KERNEL),
     _case("privilege/kill_bystander", SIGNALS),
     _case("privilege/signal_service", SIGNALS),
     _case("privilege/signal_by_other_calls", SIGNALS),
@@ -288,6 +295,7 @@ WORKSPACE = (
     _case("workspace/replaced_workspace", FILES, then=(_LIST, _read("secret.txt"), _write("planted.txt"))),
     _case("workspace/swapped_while_read", verdicts="OK FAILED", during=(_read("target"),)),
     _case("workspace/swapped_folder_while_written", during=(_write("folder/planted.txt"),)),
+    _case("workspace/leased_file", during=(_read("leased"), _write("leased-for-reading"), _LIST)),
     _case("workspace/sparse_file", then=(_read("huge"), _LIST)),
     _case("workspace/shadows_modules", then=(_LIST, _write("new.txt"), ("math", {"expression": "1 + 1"}))),
 )

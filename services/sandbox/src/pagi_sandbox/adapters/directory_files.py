@@ -128,6 +128,7 @@ _FAULTS = {
     errno.EMLINK: "is a hard link, which is not handed out",
     errno.ENAMETOOLONG: "has a name that is too long",
     errno.EACCES: "is closed to the sandbox itself",
+    errno.EWOULDBLOCK: "is held by another program",  # by a lease; nothing is waited for
 }
 
 

@@ -61,6 +61,8 @@ class Jailer:
         """Runs until it is not needed any more, and ends the process."""
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         self._jail.enter_as_jailer(self._slot)
+        # What it has open and holds in memory is no business of anybody who finds it in /proc, either.
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         self._exact = self._jail.kill_reaches_only_the_call()
         self._wakeup, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -82,6 +84,8 @@ class Jailer:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # We look at what it holds; see Jail.enter for what closes it to others.
+            kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
             _own_input()
             self._jail.refuse = lambda: self._say(wire.REFUSED)
             self._run(self._work.detach(), self._generation, self._jail, tools, self._pure_orders)

@@ -29,10 +29,19 @@ _X32 = 0x40000000
 # CLONE_NEW*: time, mount, cgroup, uts, ipc, user, pid, net (linux/sched.h).
 _NEW_NAMESPACE = 0x80 | 0x20000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 _MSG_FASTOPEN = 0x20000000
-_TERMINAL = (0x5412, 0x541C, 0x540E)  # TIOCSTI, TIOCLINUX, TIOCSCTTY: they speak to terminals of others
+# What ordinary programs ask of files, pipes and terminals (asm-generic/ioctls.h, linux/fs.h): TCGETS to TCSETSF,
+# TIOCGPGRP, TIOCOUTQ, TIOCGWINSZ, TIOCSWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOASYNC, FIOQSIZE, FICLONE,
+# FICLONERANGE, FS_IOC_GETFLAGS, FS_IOC_FIEMAP. Not more: file systems have calls of their own, of which some make
+# snapshots of all that they hold (btrfs), or change what a quota counts, and Landlock sees none of them.
+_IOCTLS = (
+    *(0x5401, 0x5402, 0x5403, 0x5404, 0x540F, 0x5411, 0x5413, 0x5414, 0x541B, 0x5421, 0x5450, 0x5451, 0x5452, 0x5460),
+    *(0x40049409, 0x4020940D, 0x80086601, 0xC020660B),
+)
 _AF_UNIX, _AF_INET, _AF_INET6, _STREAM, _DATAGRAM, _SEQPACKET = 1, 2, 10, 1, 2, 5
 # PR_SET_MM, PR_SET_PTRACER, PR_SCHED_CORE, PR_SET_IO_FLUSHER.
 _PRCTL = (35, 0x59616D61, 62, 57)
+# F_SETLEASE, F_NOTIFY: others then wait for this process when they open a file, or it hears what they do.
+_FCNTL = (1024, 1026)
 _SCHEDULING = (
     "getaffinity",
     "setaffinity",
@@ -105,7 +114,9 @@ def close(machine: str | None = None) -> bytes:
     program: Program = [(_LOAD, 0, 0, _NUMBER)]
     for number, action in forbidden:
         program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, action)]
-    program += _return(ALLOW)
+    # No tool may close itself to its jailer, which looks at what it holds.
+    closes_itself = _none_of(0, (kernel.PR_SET_DUMPABLE,))
+    program += [(_EQUAL, 0, len(closes_itself), known["prctl"]), *closes_itself, *_return(ALLOW)]
     return b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)
 
 
@@ -144,8 +155,9 @@ def _leaves(options: FilterOptions) -> dict[str, Program]:
         "clone": _none_of_bits(0, _NEW_NAMESPACE),
         # Pairs only of connected kinds: a datagram socket could send to any address by path.
         "socketpair": _only(0, (_AF_UNIX,), _only(1, (_STREAM, _SEQPACKET), mask=0xF)),
-        "ioctl": _none_of(1, _TERMINAL),
+        "ioctl": _only(1, _IOCTLS, refusal=errno.ENOTTY),
         "prctl": _none_of(0, _PRCTL),
+        "fcntl": _none_of(1, _FCNTL),
     }
     if options.network:
         leaves |= {
@@ -163,14 +175,16 @@ def _return(action: int) -> Program:
     return [(_RETURN, 0, 0, action)]
 
 
-def _only(argument: int, values: Iterable[int], then: Program | None = None, *, mask: int = 0) -> Program:
-    """Goes on with `then` (allow) where the argument's low half is one of the values; EPERM where not."""
+def _only(
+    argument: int, values: Iterable[int], then: Program | None = None, *, mask: int = 0, refusal: int = errno.EPERM
+) -> Program:
+    """Goes on with `then` (allow) where the argument's low half is one of the values; `refusal` where not."""
     values = tuple(values)
     program: Program = [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument)]
     if mask:
         program.append((_AND, 0, 0, mask))
     program += [(_EQUAL, len(values) - n, 0, value) for n, value in enumerate(values)]
-    return [*program, *_return(error(errno.EPERM)), *(then or _return(ALLOW))]
+    return [*program, *_return(error(refusal)), *(then or _return(ALLOW))]
 
 
 def _none_of(argument: int, values: Sequence[int]) -> Program:

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,37 @@ from pagi_sandbox.zygote.jail import Jail, Plan
 from pagi_sandbox.zygote.jailer import Jailer, Run
 
 MAX_FILES = 256
+_MAX_SIGNALS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """What the fork server holds for a jailer.
+
+    Attributes:
+        number: of the slot.
+        folder: its own.
+        group: its own, if it has one.
+        lifeline: our end of it: when we are gone, the jailer reads the end of its own. Not a pipe, which whoever finds
+            it in /proc can open again, and write to.
+    """
+
+    number: int
+    folder: str
+    group: Group | None
+    lifeline: socket.socket
+
+    def close(self) -> None:
+        """Gives the descriptors back."""
+        self.lifeline.close()
+        if self.group is not None:
+            self.group.close()
+
+    def remove(self) -> None:
+        """Takes away what it had on the machine."""
+        scratch.remove(self.folder)
+        if self.group is not None:
+            self.group.remove()
 
 
 class Slots:
@@ -29,16 +61,12 @@ class Slots:
         """`groups`: where control groups are made, if anywhere."""
         self._tools = tools
         self._groups = groups
-        self._numbers: dict[int, int] = {}
-        self._folders: dict[int, str] = {}
-        self._own_groups: dict[int, Group] = {}
-        # Held open by us alone: at our end every jailer reads the end of it.
-        self._lifeline, self._held = os.pipe2(os.O_CLOEXEC)
+        self._slots: dict[int, _Slot] = {}
         self._tasks = tasks_of(os.getuid())
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self._numbers)
+        return len(self._slots)
 
     def open(
         self, plan: Plan, number: int, kind: bytes, control: int, work: int, orders: dict[str, Any] | None = None
@@ -60,42 +88,40 @@ class Slots:
             jail = BubblewrapJail(plan, network=network, group=group)
         else:
             jail = Jail(plan, network=network, group=group, tasks=self._tasks)
-        try:
-            pid = namespaces.clone(network=network) if plan.namespaces else os.fork()
-        except OSError:
-            folder.rmdir()
-            if group is not None:
-                group.close()
-                group.remove()
-            raise
-        if pid == 0:
-            self._become_jailer(number, control, work, jail, orders)
-        self._numbers[pid] = number
-        self._folders[pid] = str(folder)
+        lifeline, theirs = socket.socketpair()
+        slot = _Slot(number, str(folder), group, lifeline)
+        with theirs:
+            try:
+                pid = namespaces.clone(network=network) if plan.namespaces else os.fork()
+            except OSError:
+                slot.close()
+                slot.remove()
+                raise
+            if pid == 0:
+                self._become_jailer(number, control, work, theirs.detach(), jail, orders)
         if group is not None:
             group.close()
-            self._own_groups[pid] = group
+        self._slots[pid] = slot
         return pid
 
     def reaped(self, pid: int) -> int | None:
         """Forgets a jailer that has ended; its slot's number, None where it was none."""
-        number = self._numbers.pop(pid, None)
-        folder = self._folders.pop(pid, None)
-        if folder is not None:
-            scratch.remove(folder)
-        group = self._own_groups.pop(pid, None)
-        if group is not None:
-            group.remove()
-        return number
+        slot = self._slots.pop(pid, None)
+        if slot is None:
+            return None
+        slot.lifeline.close()
+        slot.remove()
+        return slot.number
 
-    def pids(self) -> Mapping[int, int]:
-        """Slot numbers by process number."""
-        return self._numbers
+    def pids(self) -> Mapping[int, object]:
+        """The jailers, by process number."""
+        return self._slots
 
     def end(self) -> None:
         """Ends the jailers: without the lifeline they end their calls, and themselves."""
-        os.close(self._held)
-        for pid in list(self._numbers):
+        for slot in self._slots.values():
+            slot.lifeline.close()
+        for pid in list(self._slots):
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
             self.reaped(pid)
@@ -103,19 +129,25 @@ class Slots:
             self._groups.remove()
 
     def _become_jailer(
-        self, number: int, control: int, work: int, jail: Jail | BubblewrapJail, orders: dict[str, Any] | None
+        self,
+        number: int,
+        control: int,
+        work: int,
+        lifeline: int,
+        jail: Jail | BubblewrapJail,
+        orders: dict[str, Any] | None,
     ) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             os.setsid()
-            kept = sorted({control, work, self._lifeline, *(jail.group.descriptors if jail.group else ())})
+            kept = sorted({control, work, lifeline, *(jail.group.descriptors if jail.group else ())})
             for low, high in zip([2, *kept], [*kept, MAX_FILES], strict=True):
                 os.closerange(low + 1, high)
             sockets = (socket.socket(fileno=control), socket.socket(fileno=work))
             run: Run = child.run
             if isinstance(jail, BubblewrapJail):
                 run = bubblewrap.run
-            Jailer(number, *sockets, self._lifeline, jail, orders, run).serve(self._tools)
+            Jailer(number, *sockets, lifeline, jail, orders, run).serve(self._tools)
         except BaseException:
             # Said on the service's own error output; the service hears that the slot is gone.
             sys.excepthook(*sys.exc_info())
@@ -135,6 +167,10 @@ def set_up(max_file_bytes: int) -> None:
         (resource.RLIMIT_FSIZE, max_file_bytes),
         (resource.RLIMIT_MEMLOCK, 65_536),
         (resource.RLIMIT_MSGQUEUE, 0),
+        # Counted for all of a user: what one call queues, another and the service lack.
+        (resource.RLIMIT_SIGPENDING, _MAX_SIGNALS),
+        (resource.RLIMIT_NICE, 0),
+        (resource.RLIMIT_RTPRIO, 0),
     ):
         _, hard = resource.getrlimit(limit)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -14,7 +14,7 @@ ALLOWED = """
 read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn
 pread64 pwrite64 readv writev access pipe select sched_yield mremap msync mincore madvise dup dup2 pause nanosleep
 getitimer alarm setitimer getpid sendfile sendmsg recvmsg sendto recvfrom sendmmsg recvmmsg shutdown getsockname
-getpeername setsockopt getsockopt fork vfork execve execveat exit wait4 kill uname fcntl flock fsync fdatasync
+getpeername setsockopt getsockopt fork vfork execve execveat exit wait4 kill uname flock fsync fdatasync
 truncate ftruncate getdents getcwd chdir fchdir rename mkdir rmdir creat link unlink symlink readlink umask
 gettimeofday getrlimit getrusage sysinfo times getuid getgid geteuid getegid setpgid getppid getpgrp setsid setuid
 setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups getgroups getresuid getresgid getpgid getsid
@@ -31,7 +31,7 @@ copy_file_range pkey_mprotect pkey_alloc pkey_free statx rseq pidfd_send_signal 
 """
 # Allowed, with looks at the arguments: see seccomp.py.
 CHECKED = """
-clone socketpair ioctl prctl prlimit64 personality setpriority sched_getaffinity sched_setaffinity sched_getparam
+clone socketpair ioctl fcntl prctl prlimit64 personality setpriority sched_getaffinity sched_setaffinity sched_getparam
 sched_setparam sched_getscheduler sched_setscheduler sched_getattr sched_setattr ioprio_get ioprio_set
 """
 # They reach files outside the workspace where the tool has the service's own user: then they do nothing and say 0,

@@ -13,6 +13,7 @@ for pid in {1, os.getppid()} - {0}:
         continue
     for way in (f"/proc/{pid}/root/.host{TARGET['secret']}", f"/proc/{pid}/root{TARGET['secret']}"):
         attempt(f"outside by {way[:20]}", Path(way).read_text)
+    attempt(f"what {pid} has open", os.listdir, f"/proc/{pid}/fd")
     for number in range(32):
         with contextlib.suppress(OSError):
             got(f"a file of {pid}", os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY | os.O_NONBLOCK))
