@@ -80,6 +80,8 @@ OPERATIONS = [
     ("post", "/run"),
     ("get", "/runs"),
     ("get", "/runs/{run_id}"),
+    ("post", "/runs/{run_id}/fork"),
+    ("get", "/runs/{run_id}/timeline"),
     ("get", "/sessions/{session_id}/files"),
     ("get", "/sessions/{session_id}/files/{path}"),
     ("get", "/memory/sessions"),
