@@ -65,6 +65,7 @@ bench-memory: setup-dev ## Measure how quick memory is (PASSAGES=100000: with as
 
 bench-gateway: setup-dev ## Measure what the model gateway adds to a call, against a bare gRPC echo
 	@$(BIN)/python -m benchmarks.gateway
+	@$(BIN)/python -m benchmarks.gateway_accounting
 
 proto: setup-dev ## Generate the code beside each .proto
 	@PYTHON=$(BIN)/python bash scripts/gen_proto.sh
