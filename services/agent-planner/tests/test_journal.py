@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pagi_planner.adapters.postgres_journal import PostgresJournal
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.errors import JournalError
 from pagi_planner.domain.events import Event, EventType
@@ -29,23 +30,44 @@ def event(run_id: str, seq: int, kind: EventType = EventType.EVALUATION, session
     return Event(run_id, seq, kind, datetime.now(UTC), "t", session_id, data)
 
 
+Journal = SqliteJournal | PostgresJournal
+
+
+@asynccontextmanager
+async def opened(journal: Journal) -> AsyncIterator[Journal]:
+    await journal.start()
+    try:
+        yield journal
+    finally:
+        await journal.stop()
+
+
 @pytest.fixture
 async def sqlite_journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
-    journal = SqliteJournal(tmp_path / "deep" / "audit.db")
-    await journal.start()
-    yield journal
-    await journal.stop()
+    async with opened(SqliteJournal(tmp_path / "deep" / "audit.db")) as journal:
+        yield journal
 
 
-@pytest.fixture(params=["list", "sqlite"])
+def stored_in(kind: str, request, tmp_path: Path) -> Journal:
+    if kind == "sqlite":
+        return SqliteJournal(tmp_path / "audit.db")
+    return PostgresJournal(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def stored(request, tmp_path) -> AsyncIterator[Journal]:
+    """One that outlives its process."""
+    async with opened(stored_in(request.param, request, tmp_path)) as journal:
+        yield journal
+
+
+@pytest.fixture(params=["list", "sqlite", "postgresql"])
 async def journal(request, tmp_path):
     if request.param == "list":
         yield ListJournal()
         return
-    journal = SqliteJournal(tmp_path / "audit.db")
-    await journal.start()
-    yield journal
-    await journal.stop()
+    async with opened(stored_in(request.param, request, tmp_path)) as journal:
+        yield journal
 
 
 async def test_what_was_appended_is_read_back_in_order(journal):
@@ -61,77 +83,86 @@ async def test_an_unknown_run_has_no_events(journal):
     assert list(await journal.events("nix")) == []
 
 
-async def begin(journal: SqliteJournal, run_id: str, session_id: str = "s") -> None:
+async def begin(journal: Journal, run_id: str, session_id: str = "s") -> None:
     journal.append(event(run_id, 1, EventType.PLAN_START, session_id, **{**START, "prompt": f"do {run_id}"}))
     await journal.sync(run_id)
 
 
-async def test_runs_are_listed_newest_first_in_pages(sqlite_journal):
+async def reached(journal: Journal, position: int) -> None:
+    async with asyncio.timeout(5):
+        while journal.last_position < position:
+            await journal.wait(journal.last_position)
+
+
+async def test_runs_are_listed_newest_first_in_pages(stored):
     for number in range(5):
-        await begin(sqlite_journal, f"r{number}", "even" if number % 2 == 0 else "odd")
-    sqlite_journal.append(event("r4", 2, EventType.PLAN_END, status="completed"))
-    sqlite_journal.append(event("r3", 2, EventType.PLAN_ERROR, error="x", error_type="y"))
-    sqlite_journal.append(event("r2", 2, EventType.PLAN_CANCELLED, reason="z"))
-    await sqlite_journal.sync("r2")
-    page = await sqlite_journal.runs(limit=3)
+        await begin(stored, f"r{number}", "even" if number % 2 == 0 else "odd")
+    stored.append(event("r4", 2, EventType.PLAN_END, status="completed"))
+    stored.append(event("r3", 2, EventType.PLAN_ERROR, error="x", error_type="y"))
+    stored.append(event("r2", 2, EventType.PLAN_CANCELLED, reason="z"))
+    await stored.sync("r2")
+    page = await stored.runs(limit=3)
     assert [(run.run_id, run.status, run.prompt) for run in page] == [
         ("r4", RunStatus.COMPLETED, "do r4"),
         ("r3", RunStatus.FAILED, "do r3"),
         ("r2", RunStatus.CANCELLED, "do r2"),
     ]
-    assert [run.run_id for run in await sqlite_journal.runs(limit=3, before="r2")] == ["r1", "r0"]
-    assert [run.run_id for run in await sqlite_journal.runs(limit=9, session_id="even")] == ["r4", "r2", "r0"]
-    assert set(await sqlite_journal.unfinished()) == {"r0", "r1"}
+    assert [run.run_id for run in await stored.runs(limit=3, before="r2")] == ["r1", "r0"]
+    assert [run.run_id for run in await stored.runs(limit=9, session_id="even")] == ["r4", "r2", "r0"]
+    assert set(await stored.unfinished()) == {"r0", "r1"}
 
 
-async def test_a_reader_follows_from_its_cursor(sqlite_journal):
+async def test_a_reader_follows_from_its_cursor(stored):
     kinds = {EventType.PLAN_START, EventType.PLAN_END}
-    await begin(sqlite_journal, "a")
-    sqlite_journal.append(event("a", 2))
-    sqlite_journal.append(event("a", 3, EventType.PLAN_END, status="completed"))
-    await sqlite_journal.sync("a")
-    seen = await sqlite_journal.after(0, kinds, 10)
+    await begin(stored, "a")
+    stored.append(event("a", 2))
+    stored.append(event("a", 3, EventType.PLAN_END, status="completed"))
+    await stored.sync("a")
+    await reached(stored, 3)
+    seen = await stored.after(0, kinds, 10)
     assert [each.seq for _, each in seen] == [1, 3]
-    assert await sqlite_journal.after(seen[-1][0], kinds, 10) == []
-    sqlite_journal.advance("reader", seen[0][0])
-    sqlite_journal.advance("reader", seen[1][0])
-    await sqlite_journal.sync("a")
-    assert await sqlite_journal.cursor("reader") == seen[1][0]
-    assert await sqlite_journal.cursor("somebody else") == 0
+    assert await stored.after(seen[-1][0], kinds, 10) == []
+    await stored.turn("reader")
+    assert stored.has_turn("reader")
+    stored.advance("reader", seen[0][0])
+    stored.advance("reader", seen[1][0])
+    await stored.sync("a")
+    assert await stored.cursor("reader") == seen[1][0]
+    assert await stored.cursor("somebody else") == 0
 
 
-async def test_a_reader_is_woken_by_what_comes(sqlite_journal):
-    waiting = asyncio.create_task(sqlite_journal.wait(sqlite_journal.last_position))
+async def test_a_reader_is_woken_by_what_comes(stored):
+    waiting = asyncio.create_task(stored.wait(stored.last_position))
     await asyncio.sleep(0)
     assert not waiting.done()
-    sqlite_journal.append(event("r", 1))
+    stored.append(event("r", 1))
     async with asyncio.timeout(5):
         await waiting
-    assert sqlite_journal.last_position == 1
+    assert stored.last_position == 1
 
 
-async def test_two_writers_of_one_run_cannot_both_go_on(sqlite_journal):
-    sqlite_journal.append(event("r", 1))
-    await sqlite_journal.sync("r")
-    sqlite_journal.append(event("r", 1))
-    sqlite_journal.append(event("good", 1))
-    await sqlite_journal.sync("good")
-    with pytest.raises(JournalError, match="UNIQUE"):
-        await sqlite_journal.sync("r")
-    sqlite_journal.append(event("r", 2))
+async def test_two_writers_of_one_run_cannot_both_go_on(stored):
+    stored.append(event("r", 1))
+    await stored.sync("r")
+    stored.append(event("r", 1))
+    stored.append(event("good", 1))
+    await stored.sync("good")
+    with pytest.raises(JournalError, match=r"UNIQUE|other events"):
+        await stored.sync("r")
+    stored.append(event("r", 2))
     with pytest.raises(JournalError):
-        await sqlite_journal.sync("r")
-    assert len(await sqlite_journal.events("r")) == 1
-    assert len(await sqlite_journal.events("good")) == 1
+        await stored.sync("r")
+    assert len(await stored.events("r")) == 1
+    assert len(await stored.events("good")) == 1
 
 
-async def test_a_run_ends_once(sqlite_journal):
-    await begin(sqlite_journal, "r")
-    sqlite_journal.append(event("r", 2, EventType.PLAN_END, status="completed"))
-    await sqlite_journal.sync("r")
-    sqlite_journal.append(event("r", 3, EventType.PLAN_ERROR, error="", error_type=""))
+async def test_a_run_ends_once(stored):
+    await begin(stored, "r")
+    stored.append(event("r", 2, EventType.PLAN_END, status="completed"))
+    await stored.sync("r")
+    stored.append(event("r", 3, EventType.PLAN_ERROR, error="", error_type=""))
     with pytest.raises(JournalError):
-        await sqlite_journal.sync("r")
+        await stored.sync("r")
 
 
 async def test_a_full_disk_is_told_and_costs_only_what_did_not_fit(sqlite_journal):
@@ -207,14 +238,14 @@ async def test_what_was_synced_survives_kill_9(tmp_path):
     assert seqs == list(range(1, len(seqs) + 1))
 
 
-async def test_a_value_that_sqlite_refuses_costs_only_its_run(sqlite_journal):
-    """Half a surrogate pair is not text: sqlite3 raises what is none of its own errors."""
-    sqlite_journal.append(event("bad", 1, session_id="\ud800"))
-    await begin(sqlite_journal, "good")
+async def test_a_value_that_the_database_refuses_costs_only_its_run(stored):
+    """Half a surrogate pair is not text: drivers raise what is none of their own errors."""
+    stored.append(event("bad", 1, session_id="\ud800"))
+    await begin(stored, "good")
     with pytest.raises(JournalError, match="surrogates"):
-        await sqlite_journal.sync("bad")
-    await begin(sqlite_journal, "later")
-    assert {run.run_id for run in await sqlite_journal.runs(limit=9)} == {"good", "later"}
+        await stored.sync("bad")
+    await begin(stored, "later")
+    assert {run.run_id for run in await stored.runs(limit=9)} == {"good", "later"}
 
 
 async def test_a_run_that_lost_an_event_goes_on_only_where_it_broke_off(tmp_path, sqlite_journal):
@@ -270,10 +301,10 @@ async def test_a_second_planner_is_kept_off(tmp_path, sqlite_journal):
     await second.stop()
 
 
-async def test_a_closed_journal_says_so(sqlite_journal):
-    await sqlite_journal.stop()
+async def test_a_closed_journal_says_so(stored):
+    await stored.stop()
     with pytest.raises(JournalError, match="closed"):
-        sqlite_journal.append(event("r", 1))
-    for call in (sqlite_journal.sync("r"), sqlite_journal.events("r"), sqlite_journal.unfinished()):
+        stored.append(event("r", 1))
+    for call in (stored.sync("r"), stored.events("r"), stored.unfinished()):
         with pytest.raises(JournalError, match="closed"):
             await call

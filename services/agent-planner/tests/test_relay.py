@@ -183,6 +183,8 @@ async def test_a_journal_that_cannot_be_read_is_waited_for(journal, caplog):
 
         cursor = journal.cursor
         advance = journal.advance
+        turn = journal.turn
+        has_turn = journal.has_turn
 
     told = []
 

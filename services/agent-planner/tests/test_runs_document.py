@@ -71,8 +71,10 @@ async def recorded_in(journal: SqliteJournal) -> dict[str, set[str]]:
     waiting = await (await runs.begin(RunRequest("x"))).result()
     await runs.decide(waiting.run_id, call("ask", {}).id, Decision(approved=True))
     await runs.stop(5)
-    dead = Runs(Agent(WaitingModel(saying("never")), journal=journal), journal, max_concurrent=1)
+    model = WaitingModel(saying("never"))
+    dead = Runs(Agent(model, journal=journal), journal, max_concurrent=1)
     resumed = await dead.begin(RunRequest("x"))
+    await model.asked.wait()
     await dead.stop(0)
     alive = Runs(Agent(ScriptedModel(saying("done")), journal=journal), journal, max_concurrent=1)
     assert await alive.recover() == 1

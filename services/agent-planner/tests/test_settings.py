@@ -56,6 +56,8 @@ def test_redis_may_be_named_in_many_ways(monkeypatch, address):
         ("REQUEST_TIMEOUT_SECONDS", "inf"),
         ("MAX_CONTEXT_TOKENS", "many"),
         ("PAGI_AUDIT_DB_SYNCHRONOUS", "off"),
+        ("PAGI_AUDIT_DATABASE_URL", "mysql://host/db"),
+        ("AGENT_LAPSE_SECONDS", "1"),
     ],
 )
 def test_a_wrong_value_is_named(monkeypatch, variable, value):

@@ -13,6 +13,7 @@ from prometheus_client import Gauge
 from pagi_planner.adapters.gateway_client import GatewayModel
 from pagi_planner.adapters.memory_client import MemoryClient
 from pagi_planner.adapters.memory_desk import MemoryDesk
+from pagi_planner.adapters.postgres_journal import PostgresJournal
 from pagi_planner.adapters.prometheus_journal import PrometheusJournal
 from pagi_planner.adapters.redis_notifier import NOTIFIED, RedisNotifier
 from pagi_planner.adapters.sandbox_client import SandboxTools
@@ -21,6 +22,7 @@ from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.agent import Agent, Policy
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.history import HistoryKeeper
+from pagi_planner.domain.keeper import Keeper
 from pagi_planner.domain.learning import Teacher
 from pagi_planner.domain.model import Limits
 from pagi_planner.domain.ports import Archive, Memory, Mind, Model, Notifier, SessionFiles, Tools
@@ -33,6 +35,8 @@ from pagi_planner.settings import PlannerSettings
 ACTIVE = Gauge("pagi_planner_active_runs", "Runs in progress")
 # Runs that are in progress when the planner is asked to stop have this long (seconds).
 GRACE_S = 8.0
+# A run that another planner works on is looked at as often for those who watch it here (seconds).
+SHARED_POLL_S = 0.25
 # Lets a burst of runs that ended become one look at the journal; nobody waits for it.
 HISTORY_DELAY_S = 0.5
 MIND_DELAY_S = 1.0
@@ -62,7 +66,7 @@ async def build(
         notifier: In place of Redis.
     """
     peers = Peers(settings)
-    journal = SqliteJournal(settings.pagi_audit_db_path, synchronous=settings.pagi_audit_db_synchronous.upper())
+    journal = _journal(settings, peers.health)
     if memory is None:
         memory = remote = peers.memory()
         mind = mind or remote
@@ -71,9 +75,14 @@ async def build(
         memory=memory,
         tools=tools or peers.tools(),
         journal=PrometheusJournal(journal),
-        policy=Policy(max_context_tokens=settings.max_context_tokens, max_refinements=settings.agent_max_refinements),
+        policy=Policy(
+            max_context_tokens=settings.max_context_tokens,
+            max_refinements=settings.agent_max_refinements,
+            # Other planners write the same journal.
+            poll_s=SHARED_POLL_S if isinstance(journal, PostgresJournal) else None,
+        ),
     )
-    notifier = notifier or peers.notifier()
+    told = notifier or peers.notifier()
     runs = Runs(agent, journal, max_concurrent=settings.max_concurrent_requests)
     ACTIVE.set_function(lambda: runs.active)
     app = create_application(
@@ -92,13 +101,21 @@ async def build(
     return [
         journal,
         peers,
-        Relay("notifications", journal, NOTIFIED, notifier.notify),
+        Relay("notifications", journal, NOTIFIED, told.notify),
         Relay("history", journal, {EventType.PLAN_END}, HistoryKeeper(agent).deliver, delay_s=HISTORY_DELAY_S),
         *learning,
-        InProgress(runs),
+        Keeper(runs, journal, grace_s=GRACE_S),
         HttpServer(app, settings.bind_host, settings.agent_planner_port, port_variable="AGENT_PLANNER_PORT"),
         peers.health,
     ]
+
+
+def _journal(settings: PlannerSettings, health: Health) -> SqliteJournal | PostgresJournal:
+    if url := settings.pagi_audit_database_url.get_secret_value():
+        journal = PostgresJournal(url, lapse_s=settings.agent_lapse_seconds)
+        health.depends_on("journal", journal.check, required=True)
+        return journal
+    return SqliteJournal(settings.pagi_audit_db_path, synchronous=settings.pagi_audit_db_synchronous.upper())
 
 
 def _bounds(settings: PlannerSettings) -> Bounds:
@@ -184,18 +201,3 @@ class Peers:
         self._clients.append(client)
         self.health.depends_on(name, client.check_health, required=required)
         return client
-
-
-class InProgress:
-    """The runs: what a dead process left goes on, and what is in progress at the end may finish."""
-
-    def __init__(self, runs: Runs) -> None:
-        self._runs = runs
-
-    async def start(self) -> None:
-        """Takes up interrupted runs, so that none stays `running`."""
-        await self._runs.recover()
-
-    async def stop(self) -> None:
-        """Waits for the runs in progress."""
-        await self._runs.stop(GRACE_S)

@@ -50,9 +50,28 @@ class PlannerSettings(ServiceSettings):
         default="normal",
         description="normal: what is written survives the death of the process; full: that of the machine too.",
     )
+    pagi_audit_database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="PostgreSQL for the journal, shared by any number of planners, e.g. "
+        "postgresql://user:password@host/pagi. Empty: the file PAGI_AUDIT_DB_PATH. "
+        "Needs the extra pagi-planner[postgresql].",
+    )
+    agent_lapse_seconds: float = Field(
+        default=4.0,
+        ge=2,
+        le=600,
+        description="A planner on PostgreSQL that shows no sign of life for so long loses its runs to another one.",
+    )
     pagi_api_key: SecretStr = Field(
         default=SecretStr(""), description="Where set, requests need it as X-API-Key or as a bearer token."
     )
+
+    @field_validator("pagi_audit_database_url")
+    @classmethod
+    def _postgres_url(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("give a URL that starts with postgresql://")
+        return value
 
     @field_validator("redis_addr")
     @classmethod

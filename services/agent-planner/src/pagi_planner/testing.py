@@ -280,9 +280,6 @@ class LoneStore:
     async def renew(self) -> None:
         """Nothing to do."""
 
-    async def resign(self) -> None:
-        """Nothing to do."""
-
     async def hand_on(self, order: Order) -> None:
         """There is nobody."""
 

@@ -146,9 +146,6 @@ class SqliteJournal:
     async def renew(self) -> None:
         """Has nothing to say: the lock on the file ends with the process."""
 
-    async def resign(self) -> None:
-        """Has nothing to say."""
-
     async def hand_on(self, order: Order) -> None:
         """Has nobody to hand on to: the file has one planner."""
 

@@ -94,8 +94,9 @@ RETURNING run_id, epoch, session_id, trace_id,
   (SELECT max(seq) FROM audit_log WHERE audit_log.run_id = runs.run_id), owner
 """
 RELEASE = "UPDATE runs SET owner = '' WHERE run_id = ? AND owner = ? AND epoch = ? AND ended_at IS NULL"
-LAPSED = "SELECT run_id FROM runs WHERE ended_at IS NULL AND owner > '' ORDER BY id"
-UNFINISHED = "SELECT run_id FROM runs WHERE ended_at IS NULL ORDER BY id"
+# Without being told, SQLite would read all rows to have them in order.
+LAPSED = "SELECT run_id FROM runs INDEXED BY runs_unfinished WHERE ended_at IS NULL AND owner > '' ORDER BY id"
+UNFINISHED = "SELECT run_id FROM runs INDEXED BY runs_unfinished WHERE ended_at IS NULL ORDER BY id"
 COLUMNS = "id, trace_id, session_id, timestamp, event_type, data, run_id, seq"
 
 _encode = msgspec.json.Encoder().encode

@@ -11,6 +11,7 @@ from pagi_chassis.errors import UnavailableError
 
 from pagi_planner.domain import records
 from pagi_planner.domain.agent import Agent
+from pagi_planner.domain.errors import JournalError
 from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.keyed_lock import KeyedLock
 from pagi_planner.domain.ownership import Claim, Order
@@ -75,7 +76,11 @@ class Custody:
 
     async def let_go(self, run: Run) -> None:
         """Leaves a run that waits for a person to whichever planner hears the word."""
-        await self._store.release(run.state.run_id, run.epoch)
+        try:
+            await self._store.release(run.state.run_id, run.epoch)
+        except JournalError as error:
+            # It stays this planner's, which comes across it again.
+            log.warning("%s is not let go of yet: %s", run.state.run_id, error.message)
 
     def resume(self, run: Run) -> None:
         """Notes that a run which was cut off goes on here."""

@@ -265,9 +265,6 @@ class RunLeases(Protocol):
             JournalError: The store cannot be reached.
         """
 
-    async def resign(self) -> None:
-        """Says that this planner stops, so that others need not wait to be sure."""
-
     async def hand_on(self, order: Order) -> None:
         """Leaves word for the planner that has the run; the same word twice is one.
 
@@ -304,6 +301,12 @@ class JournalTail(Protocol):
 
     def advance(self, reader: str, position: int) -> None:
         """Notes how far a reader has come."""
+
+    async def turn(self, reader: str) -> None:
+        """Returns when this planner is the one that reads for the reader: of several it is one at a time."""
+
+    def has_turn(self, reader: str) -> bool:
+        """Whether it still is."""
 
 
 class Notifier(Protocol):

@@ -1,4 +1,7 @@
-"""Hands events of the journal to those who must hear of them: at least once, in order, however long they are away."""
+"""Hands events of the journal to those who must hear of them: at least once, in order, however long they are away.
+
+Of several planners with one journal it is one at a time that does so for each reader.
+"""
 
 from __future__ import annotations
 
@@ -67,11 +70,14 @@ class Relay:
                 await self._task
 
     async def _run(self) -> None:
-        position = await self._patiently(partial(self._tail.cursor, self._name))
         while True:
-            await self._tail.wait(position)
-            await asyncio.sleep(self._delay_s)
-            position = await self._pass_on(position)
+            await self._tail.turn(self._name)
+            position = await self._patiently(partial(self._tail.cursor, self._name))
+            while self._tail.has_turn(self._name):
+                await self._tail.wait(position)
+                await asyncio.sleep(self._delay_s)
+                if self._tail.has_turn(self._name):
+                    position = await self._pass_on(position)
 
     async def _pass_on(self, position: int) -> int:
         """Delivers what stands behind the position and returns the new one."""
@@ -79,6 +85,8 @@ class Relay:
         while batch := await self._patiently(partial(self._tail.after, position, self._types, BATCH)):
             try:
                 for place, event in batch:
+                    if not self._tail.has_turn(self._name):
+                        return position
                     await self._hand_over(event)
                     position = place
             finally:
