@@ -1,4 +1,4 @@
-"""Measures another provider: a GenAI span and five metrics for each answer.
+"""Measures another provider: a GenAI span and metrics for each answer.
 
 Names follow the OpenTelemetry semantic conventions for generative AI, with few attributes: each one costs.
 """
@@ -14,6 +14,7 @@ from pagi_chassis import telemetry
 from pagi_chassis.errors import PagiError
 from prometheus_client import Counter, Histogram
 
+from pagi_gateway.adapters.prometheus_usage import USAGE
 from pagi_gateway.adapters.telemetry_contents import answer_attributes, input_messages, output_messages
 from pagi_gateway.domain.model import Plan
 
@@ -48,7 +49,7 @@ MOST_MODEL_LABELS = 32
 class _Call:
     """One answer in the making."""
 
-    def __init__(self, span: Span, provider: str, *, contents: bool) -> None:
+    def __init__(self, span: Span, provider: str, tenant: str, *, contents: bool) -> None:
         self.outcome = "cancelled"
         self.contents = contents
         self.first_s: float | None = None
@@ -56,6 +57,7 @@ class _Call:
         self.plan: Plan | None = None
         self._span = span
         self._provider = provider
+        self._tenant = tenant
 
     def since_s(self) -> float:
         return time.perf_counter() - self._started
@@ -70,6 +72,7 @@ class _Call:
         self.plan = plan
         TOKENS.labels(self._provider, label, "input").inc(plan.usage.input_tokens)
         TOKENS.labels(self._provider, label, "output").inc(plan.usage.output_tokens)
+        USAGE.answered(self._provider, label, self._tenant, plan.usage)
         if plan.usage.cost_usd:
             COST.labels(self._provider, label).inc(plan.usage.cost_usd)
         if self._span is INVALID_SPAN:
@@ -143,7 +146,7 @@ class TelemetryProvider:
     def _call(self, request: PlanRequest) -> Iterator[_Call]:
         attributes = {**self._attributes, "gen_ai.request.model": request.model}
         with telemetry.span(f"chat {request.model}", "client", attributes) as span:
-            call = _Call(span, self.name, contents=self._contents and span is not INVALID_SPAN)
+            call = _Call(span, self.name, request.caller.tenant, contents=self._contents and span is not INVALID_SPAN)
             if call.contents:
                 span.set_attribute("gen_ai.input.messages", input_messages(request))
             try:
@@ -156,7 +159,8 @@ class TelemetryProvider:
             finally:
                 label = self._label(request.model, known=False)
                 REQUESTS.labels(self.name, label, call.outcome).inc()
-                SECONDS.labels(self.name, label).observe(call.since_s())
+                SECONDS.labels(self.name, label).observe(seconds := call.since_s())
+                USAGE.ended(self.name, label, seconds)
                 if call.first_s is not None:
                     FIRST_TOKEN_SECONDS.labels(self.name, label).observe(call.first_s)
 
