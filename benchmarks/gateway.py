@@ -264,19 +264,47 @@ def main() -> None:
         uvloop.run(_serve_echo())
         return
     results = _run(asked)
+    _print_roads(results)
+    _print_aims(results)
+
+
+def _print_roads(results: dict[str, Measured]) -> None:
     floor = results["bare echo"]
     print(
-        "| road | p50 ms | added ms | CPU ms a call | calls/s at 32 | first piece ms | CPU ms a piece | idle MiB | MiB"
-        " | grown |"
+        "| road | p50 ms | of the echo | added ms | CPU ms a call | calls/s at 32 | first piece ms | CPU ms a piece"
+        " | idle MiB | MiB | grown |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for name, got in results.items():
         print(
-            f"| {name} | {got.p50_ms:.2f} | {got.p50_ms - floor.p50_ms:.2f} | {got.cpu_ms:.2f} | {got.a_second:.0f}"
-            f" | {got.first_ms:.2f} | {got.cpu_ms_a_piece:.4f} | {got.idle_mib:.0f} | {got.memory_mib:.0f}"
-            f" | {got.grown_mib:+.1f} |".replace("nan", "")
+            f"| {name} | {got.p50_ms:.2f} | {got.p50_ms / floor.p50_ms:.1f} | {got.p50_ms - floor.p50_ms:.2f}"
+            f" | {got.cpu_ms:.2f} | {got.a_second:.0f} | {got.first_ms:.2f} | {got.cpu_ms_a_piece:.4f}"
+            f" | {got.idle_mib:.0f} | {got.memory_mib:.0f} | {got.grown_mib:+.1f} |".replace("nan", "")
         )
-    print(f"\nImport of the gateway: {import_ms():.0f} ms of CPU over the bare interpreter's.")
+
+
+def _print_aims(results: dict[str, Measured]) -> None:
+    """Whether what is promised holds, in the worst of the roads that it is promised of."""
+    floor = results["bare echo"]
+    hot = [results[name] for name in ("openai", "anthropic", "routed") if name in results]
+    aims: list[tuple[str, float, float, str]] = [("import, ms of CPU", import_ms(), 300, "<")]
+    if hot:
+        aims += [
+            ("p50 added, ms", max(got.p50_ms for got in hot) - floor.p50_ms, 1, "<"),
+            ("CPU a call, ms", max(got.cpu_ms for got in hot), 1, "<"),
+            ("calls a second at 32", min(got.a_second for got in hot), 1500, ">"),
+            ("first piece added, ms", max(got.first_ms for got in hot) - floor.first_ms, 2, "<"),
+            ("CPU a piece, ms", max(got.cpu_ms_a_piece for got in hot), 0.15, "<"),
+            ("grown from 1,000 to 10,000 calls, MiB", max(got.grown_mib for got in hot), 5, "<"),
+        ]
+    if "routed" in results:
+        aims.append(("idle with OpenAI and Anthropic, MB", results["routed"].idle_mib * 1.048576, 80, "<"))
+    if "library" in results:
+        aims.append(("p50 added by the library, ms", results["library"].p50_ms - floor.p50_ms, 3, "<"))
+    print("\n| aim | seen | |\n|---|---|---|")
+    for what, seen, limit, sign in aims:
+        held = seen < limit if sign == "<" else seen > limit
+        print(f"| {what} {sign} {limit:g} | {seen:.3g} | {'✓' if held else '✗'} |")
 
 
 if __name__ == "__main__":
