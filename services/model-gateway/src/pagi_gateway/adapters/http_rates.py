@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST_S = 86_400.0
-# What is left comes without a time: of all that is told, a minute is the usual window.
-_USUAL_WINDOW_S = 60.0
+# What is left came without a time (Azure): it is heeded for a moment, in which most of it comes back anyway.
+_UNKNOWN_RESET_S = 1.0
 
 
 def rate_report(headers: Mapping[str, str]) -> RateReport | None:
@@ -42,7 +42,7 @@ def _left(headers: Mapping[str, str], name: str) -> Left | None:
     if left is None:
         return None
     reset_s = _until(headers.get(name.format("reset")))
-    return Left(left, _USUAL_WINDOW_S if reset_s is None else reset_s, _number(headers.get(name.format("limit"))))
+    return Left(left, _UNKNOWN_RESET_S if reset_s is None else reset_s, _number(headers.get(name.format("limit"))))
 
 
 def _number(text: str | None) -> float | None:

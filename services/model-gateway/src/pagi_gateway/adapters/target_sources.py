@@ -37,7 +37,9 @@ def routes_of_environment(settings: GatewaySettings, default_model: str) -> Rout
         attempts=1 if offline else settings.llm_attempts, fail_over_on=frozenset({Fault.DOWN, Fault.RATE_LIMIT})
     )
     target = Target(name, name, default_model, unguarded=offline)
-    return Routes({name: target}, {}, default_model, habits, BreakerRules(), EjectionRules())
+    # There is nobody else: it is tried again soon, and a request may wait for that.
+    breaker = BreakerRules(rest_s=1.0, longest_rest_s=30.0)
+    return Routes({name: target}, {}, default_model, habits, breaker, EjectionRules())
 
 
 def source_of(

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pagi_gateway.domain.prices import Prices
     from pagi_gateway.domain.routes import Target
 
+# What rounding may leave of a wait would make a loop of it.
+_SHORTEST_PAUSE_S = 0.001
+
 
 class Router:
     """Answers as one of the targets does that the request's model leads to.
@@ -176,6 +179,7 @@ class Router:
 
     async def _pause(self, trip: Trip, wait_s: float) -> None:
         """Waits; where a target is full, also for a call of it to end."""
+        wait_s = max(wait_s, _SHORTEST_PAUSE_S)
         full = [target for target in trip.route.members if target.is_full]
         if not full:
             await self._clock.sleep(wait_s)
