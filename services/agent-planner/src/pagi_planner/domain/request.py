@@ -112,6 +112,9 @@ class RunRequest:
         model: Empty: the gateway's default.
         tools: Names of the tools that may be used; None: every tool.
         intent_by_model: A model says what kind of request this is where the rules are not sure.
+        parent_run_id: The run that has handed this one on; empty: a person or a program has begun it.
+        depth: Generations above this run.
+        workspace: The session whose files its tools see; empty: its own.
     """
 
     prompt: str
@@ -125,3 +128,6 @@ class RunRequest:
     files: tuple[InputFile, ...] = ()
     evaluate: Judging = field(default_factory=Judging)
     intent_by_model: bool = False
+    parent_run_id: str = ""
+    depth: int = 0
+    workspace: str = ""

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from pagi_chassis import correlation
-from pagi_chassis.errors import InvalidArgumentError
+from pagi_chassis.errors import InvalidArgumentError, PagiError
 
 from pagi_planner.domain.agent import Agent, new_run_id, session_id_of
 from pagi_planner.domain.begun_run import BegunRun, is_of, run_id_of
@@ -89,6 +90,27 @@ class Runs:
         self._admit()
         run = self._agent.open(request, run_id=run_id)
         return BegunRun(run.state, run, self._workshop.drive(request, run), self._following(run_id, request))
+
+    async def run_child(self, request: RunRequest, run_id: str) -> RunResult:
+        """Begins a run on behalf of another, or finds it, and waits for its end; see `Delegate`.
+
+        It needs no room of its own: its parent has been let in.
+        """
+        request = replace(request, session_id=request.session_id or session_id_of(run_id))
+        begun = await self._known(run_id, request)
+        if begun is None:
+            run = self._agent.open(request, run_id=run_id)
+            begun = BegunRun(run.state, run, self._workshop.drive(request, run), self._following(run_id, request))
+        try:
+            with suppress(PagiError):
+                await begun.result()
+        except asyncio.CancelledError:
+            parent = self._workshop.at_work.get(request.parent_run_id)
+            # Where the parent goes on in another process, it finds the child again.
+            if parent is None or not parent.run.is_suspended:
+                await asyncio.shield(self.cancel(run_id, "the run that had handed it on was ended"))
+            raise
+        return await self.get(run_id)
 
     async def get(self, run_id: str) -> RunResult:
         """A run, finished or not.

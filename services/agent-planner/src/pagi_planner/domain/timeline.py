@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pagi_planner.domain.delegate import NAME as DELEGATE
+from pagi_planner.domain.delegate import child_id
 from pagi_planner.domain.events import FINAL, Event, EventType
 
 # What ends a span that another event has begun, by type: the kind of the span.
 _ENDS = {
     EventType.CONTEXT_LOADED: "context",
     EventType.PLAN_MODEL_RESPONSE: "model",
+    EventType.MODEL_RESULT: "model",
     EventType.TOOL_RESULT: "tool",
     EventType.TOOL_ERROR: "tool",
     EventType.APPROVAL_DECIDED: "approval",
@@ -20,6 +23,7 @@ _ENDS = {
 _BEGINS = {
     EventType.PLAN_START: "context",
     EventType.PLAN_MODEL_REQUEST: "model",
+    EventType.MODEL_CALL: "model",
     EventType.TOOL_CALL: "tool",
     EventType.APPROVAL_REQUESTED: "approval",
 }
@@ -37,6 +41,13 @@ _SHOWN = (
     "reason",
     "score",
     "feedback",
+    "judge",
+    "purpose",
+    "revision",
+    "steps",
+    "because",
+    "tokens_before",
+    "tokens_after",
     "tokens",
     "left_out",
     "status",
@@ -79,6 +90,8 @@ def timeline(events: Sequence[Event]) -> list[Span]:
         elif kind := _BEGINS.get(event.type):
             # Asked for again after a crash, a span goes on.
             span = Span(kind, event.data.get("tool", ""), step, event.seq, event.timestamp, detail=_detail(event))
+            if span.name == DELEGATE:
+                span.detail["child_run_id"] = child_id(event.data["effect_id"])
             open_spans[kind, _key(event)] = span
             spans.append(span)
         else:

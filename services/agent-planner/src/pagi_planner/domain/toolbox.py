@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from pagi_planner.domain.model import RunRequest, ToolCall, ToolOutcome, ToolSpec
@@ -19,6 +19,10 @@ class Scope(Protocol):
     @property
     def state(self) -> RunState:
         """Where it stands. Only events change it."""
+
+    @property
+    def specs(self) -> Mapping[str, ToolSpec] | None:
+        """The tools of the sandbox that it may use; None where they were not looked up yet."""
 
 
 class OwnTool(Protocol):
@@ -58,6 +62,11 @@ class Toolbox:
 
     def __init__(self, own: Sequence[OwnTool] = ()) -> None:
         self._own = {tool.spec.name: tool for tool in own}
+
+    @property
+    def names(self) -> Collection[str]:
+        """Of all the tools."""
+        return self._own.keys()
 
     def offered(self, work: Scope) -> dict[str, ToolSpec]:
         """What this run may call now."""
