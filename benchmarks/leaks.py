@@ -82,7 +82,7 @@ def holdings(sandbox: Sandbox, folder: Path) -> Holdings:
         _descriptors([service]),
         _descriptors([server]),
         _descriptors(family - {service, server}),
-        sum(_entries(top) for top in (folder, scratch_of(server))),
+        sum(_entries(top) for top in (folder, *scratch_of(server))),
         len(groups_of(server)),
         own_pss_mib(service),
         own_pss_mib(server),
@@ -91,14 +91,14 @@ def holdings(sandbox: Sandbox, folder: Path) -> Holdings:
     )
 
 
-def scratch_of(server: int) -> Path:
-    """The fork server's folder for what its calls have as /tmp."""
-    return Path("/tmp", f"pagi-sandbox-{server}")
+def scratch_of(server: int) -> list[Path]:
+    """The fork server's folder for what its calls have as /tmp; none once it is gone."""
+    return list(Path("/tmp").glob(f"pagi-sandbox-{server}-*"))
 
 
 def groups_of(server: int) -> list[Path]:
     """The control groups that a fork server has made."""
-    tops = Path("/sys/fs/cgroup").rglob(f"pagi-sandbox-{server}")
+    tops = Path("/sys/fs/cgroup").rglob(f"pagi-sandbox-{server}-*")
     return [group for top in tops for group in (top, *top.glob("*/"))]
 
 
@@ -186,7 +186,7 @@ def _tell_end(server: int, family: set[ProcessId]) -> bool:
     """Prints what is there although the service has ended; whether nothing is."""
     left = {
         "processes": len(family & descendants(process.pid for process in family)),
-        "folders": int(scratch_of(server).exists()),
+        "folders": len(scratch_of(server)),
         "control groups": len(groups_of(server)),
     }
     sys.stdout.write("\nAfter its end: " + ", ".join(f"{count} {name}" for name, count in left.items()) + "\n")

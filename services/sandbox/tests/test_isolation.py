@@ -6,7 +6,9 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import struct
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,6 +20,7 @@ import pytest_asyncio
 from pagi.sandbox.v1 import sandbox_pb2 as pb
 from pagi.sandbox.v1 import sandbox_pb2_grpc
 from pagi_chassis.errors import FailedPreconditionError
+from pagi_chassis.lifecycle import StartError
 from pagi_chassis.testing import serving
 from pagi_sandbox.adapters.fork_orders import Users
 from pagi_sandbox.adapters.fork_process import ForkServerOptions
@@ -28,7 +31,7 @@ from pagi_sandbox.domain.model import Limits, ToolCall, ToolOutcome, Verdict
 from pagi_sandbox.domain.session_files import SessionFiles
 from pagi_sandbox.servicer import SERVICE, ToolServicer
 from pagi_sandbox.testing import StatedIsolation
-from pagi_sandbox.zygote import scratch, seccomp
+from pagi_sandbox.zygote import claims, scratch, seccomp, sight
 from pagi_sandbox.zygote.syscall_numbers import numbers
 
 from .conftest import why_no_bubblewrap
@@ -226,6 +229,47 @@ class TestUsers:
         assert len(numbers) == 1000
         assert all(5000 <= number <= 200_000_000 for number in numbers)
         assert users.of_session("t", "s-1") == users.of_session("t", "s-1") != users.of_session("u", "s-1")
+        assert Users(5000, 200_000_000, "elsewhere").of_session("t", "s-1") != users.of_session("t", "s-1")
+
+
+class TestSight:
+    async def test_a_place_that_tools_see_is_none_for_what_is_private(self) -> None:
+        private = {"SANDBOX_DB_PATH": "/nowhere/sandbox.db", "SANDBOX_WORKSPACES_DIR": f"{sys.prefix}/data/workspaces"}
+        runner = ForkRunner(ForkServerOptions(private=private))
+        with pytest.raises(StartError, match=r"^SANDBOX_WORKSPACES_DIR: every tool could read .*/data/workspaces, for"):
+            await runner.start()
+
+    def test_a_link_into_it_is_no_way_around(self, tmp_path: Path) -> None:
+        (tmp_path / "data").symlink_to(sys.prefix)
+        assert "LINKED: every tool could read" in sight.oversight({"LINKED": str(tmp_path / "data" / "ledger.db")})
+        assert sight.oversight({"ELSEWHERE": str(tmp_path / "ledger.db")}) == ""
+
+
+class TestClaims:
+    def test_only_what_nobody_claims_is_abandoned(self, tmp_path: Path) -> None:
+        claimed, left = tmp_path / claims.new_name(), tmp_path / claims.new_name()
+        held = claims.make(claimed)
+        os.close(claims.make(left))
+        (tmp_path / "pagi-sandbox-of-somebody").touch()
+        assert list(claims.abandoned(tmp_path)) == [left]
+        os.close(held)
+        assert set(claims.abandoned(tmp_path)) == {claimed, left}
+
+    async def test_a_start_takes_nothing_from_a_sandbox_that_runs(self) -> None:
+        first, second = (ForkRunner(ForkServerOptions()) for _ in range(2))
+        await first.start()
+        try:
+            there = set(Path("/tmp").glob(f"pagi-sandbox-{first.pid}-*"))
+            assert len(there) == 1
+            await second.start()
+            assert set(Path("/tmp").glob(f"pagi-sandbox-{first.pid}-*")) == there
+            os.kill(first.pid, signal.SIGKILL)
+            await second.stop()
+            await second.start()
+            assert not any(place.exists() for place in there)
+        finally:
+            await first.stop()
+            await second.stop()
 
 
 class TestScratch:

@@ -467,6 +467,14 @@ class TestOpening:
         os.close(top)
 
 
+class TestMark:
+    def test_it_stays_with_the_directory_and_no_other_has_it(self, tmp_path: Path) -> None:
+        mark = DirectoryWorkspaces(tmp_path / "a").mark()
+        assert len(mark) == 32
+        assert DirectoryWorkspaces(tmp_path / "a").mark() == mark != DirectoryWorkspaces(tmp_path / "b").mark()
+        assert [one.name for one in (tmp_path / "a").iterdir()] == [".mark"]
+
+
 class TestRemoval:
     def removal(self, workspaces: DirectoryWorkspaces, after_s: float, **more: Any) -> DirectoryRemoval:
         return DirectoryRemoval(workspaces, max_age_s=3600, now=lambda: time.time() + after_s, **more)

@@ -52,11 +52,11 @@ async def build(
     notes: SqliteNoteStore | None = None,
 ) -> Sequence[Component]:
     """The components, in the order in which they start: the fork server before the first of gRPC's threads."""
-    fork_runner = fork_runner or _fork_runner(settings)
+    workspaces = DirectoryWorkspaces(settings.sandbox_workspaces_dir)
+    fork_runner = fork_runner or _fork_runner(settings, workspaces)
     notes = notes or SqliteNoteStore(settings.sandbox_db_path)
     todos = SqliteTodoStore(settings.sandbox_db_path)
     service_tools = ServiceToolRunner([GovernanceNote(notes, lambda: datetime.now(UTC)), Todo(todos)])
-    workspaces = DirectoryWorkspaces(settings.sandbox_workspaces_dir)
     census, reader = DirectoryCensus(settings.sandbox_workspace_max_files), DirectoryFiles()
     policy = DiskPolicy(settings.sandbox_workspace_quota_mb * 2**20)
     disk = DiskGuard(policy, census)
@@ -91,7 +91,7 @@ async def build(
     return [fork_runner, *stores, removal, mcp, _Registration(sandbox, mcp), http_server, grpc_server, health]
 
 
-def _fork_runner(settings: SandboxSettings) -> ForkRunner:
+def _fork_runner(settings: SandboxSettings, workspaces: DirectoryWorkspaces) -> ForkRunner:
     path, users = settings.sandbox_tools_path, _range(settings.sandbox_uids)
     options = ForkServerOptions(
         references=find_tools(path),
@@ -105,11 +105,19 @@ def _fork_runner(settings: SandboxSettings) -> ForkRunner:
         profile=settings.sandbox_profile,
         minimum_profile=settings.sandbox_minimum_profile,
         spares=settings.sandbox_spares,
-        users=Users(*users) if users else None,
+        users=Users(*users, _mark(workspaces)) if users else None,
+        private=settings.private_paths,
         cgroup=settings.sandbox_cgroup,
         backend=settings.sandbox_backend,
     )
     return ForkRunner(options, on_restart=count_restart, on_isolation=show_profile)
+
+
+def _mark(workspaces: DirectoryWorkspaces) -> str:
+    try:
+        return workspaces.mark()
+    except OSError as error:
+        raise StartError(f"SANDBOX_WORKSPACES_DIR: {error}") from error
 
 
 def _mcp(settings: SandboxSettings, write: Callable[[ToolCall], Awaitable[ToolOutcome]]) -> McpRunner:

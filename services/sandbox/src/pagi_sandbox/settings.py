@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pagi_chassis.settings import ServiceSettings
+from pagi_chassis.settings import ENV_FILE, ServiceSettings
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from pagi_sandbox.domain.limits import LOWEST, NAMES, LimitPolicy
@@ -210,6 +210,21 @@ class SandboxSettings(ServiceSettings):
             default=Limits(**{name: self._limit("default", name) for name in NAMES}),
             maximum=Limits(**{name: self._limit("max", name) for name in NAMES}),
         )
+
+    @property
+    def private_paths(self) -> dict[str, str]:
+        """What no tool may see but by the service, by the variable that says where it is; absolute."""
+        paths: dict[str, Path | None] = {
+            "SANDBOX_WORKSPACES_DIR": self.sandbox_workspaces_dir,
+            "SANDBOX_DB_PATH": self.sandbox_db_path,
+            "SANDBOX_LEDGER_PATH": self.sandbox_ledger_path,
+            "SANDBOX_MCP_CONFIG": self.sandbox_mcp_config,
+            "SANDBOX_MCP_HOMES_DIR": self.sandbox_mcp_homes_dir,
+            "TLS_SERVER_KEY_PATH": self.tls_server_key_path,
+            "TLS_CLIENT_KEY_PATH": self.tls_client_key_path,
+            "the file with the settings": ENV_FILE if ENV_FILE.is_file() else None,
+        }
+        return {name: str(path.absolute()) for name, path in paths.items() if path is not None}
 
     @property
     def configurations(self) -> dict[str, dict[str, Any]]:

@@ -37,6 +37,23 @@ class DirectoryWorkspaces:
             pass  # it belongs to another user; whether the tool may use it is the jail's to say
         return path
 
+    def mark(self) -> str:
+        """A random name that stays with the directory, made where there is none; no other directory has it.
+
+        Raises:
+            OSError: it can be neither read nor made.
+        """
+        place = self._top / ".mark"
+        self._top.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not place.exists():
+            fresh = self._top / f".mark-{os.urandom(8).hex()}"
+            fresh.write_text(os.urandom(16).hex(), encoding="ascii")
+            # Of two that make it at once, the first counts.
+            with suppress(FileExistsError):
+                os.link(fresh, place)
+            fresh.unlink()
+        return place.read_text(encoding="ascii")
+
     def find(self, tenant: str, session_id: str) -> Path | None:
         """The session's directory, where there is one; see Workspaces."""
         path = self._path(tenant, session_id)

@@ -17,17 +17,25 @@ _PROCESSES = 512
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """User numbers that no account has, for the sessions' tools; both ends belong to it."""
+    """User numbers that no account has, for the sessions' tools.
+
+    Attributes:
+        first: of them.
+        last: of them too.
+        place: whose sessions these are: two sandboxes of a machine give sessions of one name different users.
+    """
 
     first: int
     last: int
+    place: str = ""
 
     def of_session(self, tenant: str, session_id: str) -> int:
         """The same for a session at all times, so that its files stay its own.
 
         Two sessions may meet in one number (the default range has 200 million): then the other layers still part them.
         """
-        digest = hashlib.blake2b(f"{tenant}\0{session_id}".encode("utf-8", "backslashreplace"), digest_size=8).digest()
+        name = f"{tenant}\0{session_id}".encode("utf-8", "backslashreplace")
+        digest = hashlib.blake2b(name, digest_size=8, key=self.place.encode()[:64]).digest()
         return self.first + int.from_bytes(digest, "big") % (self.last - self.first + 1)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +30,11 @@ _ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "MPLBACKEND": "Agg",
 }
-# Above what systemd and containers give out (https://systemd.io/UIDS-GIDS), below 2^31.
-DEFAULT_USERS = Users(1_900_000_000, 2_099_999_999)
+
+
+def users_of_this_process() -> Users:
+    """Numbers above what systemd and containers give out (https://systemd.io/UIDS-GIDS), below 2^31."""
+    return Users(1_900_000_000, 2_099_999_999, f"{os.getpid()} {os.urandom(8).hex()}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,9 @@ class ForkServerOptions:
         profile: the highest isolation to use, L0 to L3; auto: the highest that the system grants.
         minimum_profile: below it nothing is run.
         spares: jailed children that wait ahead of calls.
-        users: as root, the users that sessions' tools get; None: all have the service's.
+        users: as root, the users that sessions' tools get; None: all have the service's. Without any, sessions have
+            others with the next process.
+        private: what no tool may see, by what it is (a variable): absolute paths.
         cgroup: a cgroup v2 folder that is delegated to us; empty: looked for.
         backend: what isolates: "native" or "bubblewrap".
         programs: where the program bwrap is looked for, as in PATH.
@@ -59,7 +65,8 @@ class ForkServerOptions:
     profile: str = "auto"
     minimum_profile: str = "L0"
     spares: int = 2
-    users: Users | None = DEFAULT_USERS
+    users: Users | None = field(default_factory=users_of_this_process)
+    private: Mapping[str, str] = field(default_factory=dict)
     cgroup: str = ""
     backend: str = "native"
     programs: str = "/usr/local/bin:/usr/bin:/bin"
@@ -97,6 +104,7 @@ class ForkServerProcess:
                 "max_file_bytes": options.max_file_bytes,
                 "profile": options.profile,
                 "users": [options.users.first, options.users.last] if options.users is not None else [],
+                "private": dict(options.private),
                 "cgroup": options.cgroup,
                 "backend": options.backend,
                 "programs": options.programs,

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pagi_sandbox.domain.tools import BuiltInOptions
-from pagi_sandbox.zygote import bubblewrap_profile, profile, scratch, slots, wire
+from pagi_sandbox.zygote import bubblewrap_profile, profile, scratch, sight, slots, wire
 from pagi_sandbox.zygote.answering import warm_up
 from pagi_sandbox.zygote.loading import LoadedTools, load
 from pagi_sandbox.zygote.server import ForkServer
@@ -28,6 +28,9 @@ def main() -> None:
     # Only now: a tool's import may have put something back. Children inherit nothing.
     os.environ.clear()
     channel = _lowest(options["channel"])
+    if fault := sight.oversight(options["private"]):
+        _say(channel, {"fault": fault})
+        return
     slots.set_up(options["max_file_bytes"])
     bubblewrap = options["backend"] == bubblewrap_profile.NAME
     try:

@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_PREFIX = "pagi-sandbox-"
+from pagi_sandbox.zygote import claims
+
 # What the jailer and the child need before any code of a tool runs.
 OWN_BYTES = 24 * 2**20
 
@@ -101,13 +102,14 @@ class Groups:
         """
         self._names = names
         self.where = ", ".join(sorted({str(path) for path in parents.values()}))
-        self._folders = {name: parent / f"{_PREFIX}{os.getpid()}" for name, parent in parents.items()}
+        name = claims.new_name()
+        self._folders = {controller: parent / name for controller, parent in parents.items()}
         for parent in set(parents.values()):
             _sweep(parent)
         if names is _V2:
             _enable(next(iter(parents.values())))
-        for folder in self._folders.values():
-            folder.mkdir(exist_ok=True)
+        # Held until our end.
+        self._held = [claims.make(folder) for folder in set(self._folders.values())]
         if names is _V2:
             _enable(self._folders["memory"])
 
@@ -120,6 +122,8 @@ class Groups:
         for folder in set(self._folders.values()):
             with suppress(OSError):
                 folder.rmdir()
+        while self._held:
+            os.close(self._held.pop())
 
 
 def find(delegated: str) -> Groups:
@@ -173,11 +177,10 @@ def _enable(folder: Path) -> None:
 
 def _sweep(parent: Path) -> None:
     """Takes away what fork servers that are gone left behind."""
-    for folder in parent.glob(f"{_PREFIX}*"):
-        if not Path(f"/proc/{folder.name.removeprefix(_PREFIX)}").exists():
-            for one in (*folder.glob("slot-*"), folder):
-                with suppress(OSError):
-                    one.rmdir()
+    for folder in claims.abandoned(parent):
+        for one in (*folder.glob("slot-*"), folder):
+            with suppress(OSError):
+                one.rmdir()
 
 
 def _open_if_there(path: Path) -> int:

@@ -7,22 +7,20 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from pagi_sandbox.zygote import claims
+
 # Not by the module tempfile: what that caches, every tool would have.
 _TOP = "/tmp"  # noqa: S108 the folder in it is ours alone
-_PREFIX = "pagi-sandbox-"
 
 
 def make() -> str:
     """A folder that others may pass through and not list; takes away what fork servers that are gone left behind."""
     top = Path(_TOP)
-    for old in top.glob(f"{_PREFIX}*"):
-        if not Path(f"/proc/{old.name.removeprefix(_PREFIX)}").exists() and old.lstat().st_uid == os.geteuid():
-            remove(str(old))
-    folder = top / f"{_PREFIX}{os.getpid()}"
-    if folder.exists():
-        remove(str(folder))
-    # Fails where another user has put something there: we never go on with what is not ours.
-    folder.mkdir(mode=0o711)
+    for old in claims.abandoned(top):
+        remove(str(old))
+    folder = top / claims.new_name()
+    # Fails where somebody has put something there: we never go on with what is not ours. Held until our end.
+    claims.make(folder, 0o711)
     folder.chmod(0o711)
     return str(folder)
 

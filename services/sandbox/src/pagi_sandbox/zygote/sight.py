@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 _ALWAYS = (
@@ -26,6 +27,23 @@ _NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.c
 # Of the machine's /proc, where a tool has none of its own: nothing about other processes.
 PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/version")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+
+
+def oversight(private: Mapping[str, str]) -> str:
+    """What a tool would see of what is private, for people; empty where it is nothing.
+
+    Args:
+        private: absolute paths, by what they are.
+    """
+    for path in read_only(network=True):
+        seen = Path(path).resolve()
+        for name, place in private.items():
+            if seen in (real := Path(place).resolve()).parents or seen == real:
+                return (
+                    f"{name}: every tool could read {place}, for it lies in {path}, which tools see because the "
+                    "interpreter, its libraries or tools are there; move one of the two"
+                )
+    return ""
 
 
 def read_only(*, network: bool) -> list[str]:
