@@ -12,10 +12,13 @@ from opentelemetry.trace import StatusCode
 from pagi_chassis import telemetry
 from pagi_gateway.adapters.telemetry_contents import input_messages
 from pagi_gateway.adapters.telemetry_provider import MOST_MODEL_LABELS, TelemetryProvider
+from pagi_gateway.domain.board import Board
 from pagi_gateway.domain.content import Part, PartKind
 from pagi_gateway.domain.errors import ProviderBusyError
 from pagi_gateway.domain.model import FinishReason, Plan, ToolCall, Usage
-from pagi_gateway.testing import RecordingProvider, asking
+from pagi_gateway.domain.router import Router
+from pagi_gateway.domain.routes import Choice, Route, Routes, Target
+from pagi_gateway.testing import ManualClock, RecordingProvider, RecordingWatch, asking
 from prometheus_client import REGISTRY
 
 PLAN = Plan("hello", usage=Usage(7, 3, reported=True), finish_reason=FinishReason.LENGTH)
@@ -60,6 +63,25 @@ async def test_an_answer_is_a_span(spans: InMemorySpanExporter, how: str) -> Non
         "gen_ai.usage.input_tokens": 7,
         "gen_ai.usage.output_tokens": 3,
     }
+
+
+async def test_every_attempt_is_a_span_of_its_target(spans: InMemorySpanExporter) -> None:
+    sources = {
+        name: TelemetryProvider(RecordingProvider([answer]), target=name)
+        for name, answer in {"one": ProviderBusyError("slow down"), "two": PLAN}.items()
+    }
+    targets = {name: Target(name, "recording", "model-a") for name in sources}
+    routes = Routes(targets, {"default": Route("default", (Choice("one", 1), Choice("two", 2)))}, "default")
+    clock = ManualClock()
+    board = Board(routes, sources, random=lambda: 0.0, now=clock.now())
+    router = Router(board, clock=clock, random=lambda: 0.0, watch=RecordingWatch())
+    await router.plan(asking("hi", model="default"), timeout_s=5)
+    telemetry.shut_down()
+    told = [dict(span.attributes or {}) for span in spans.get_finished_spans()]
+    assert [(each["pagi.target"], each.get("error.type")) for each in told] == [
+        ("one", "ProviderBusyError"),
+        ("two", None),
+    ]
 
 
 async def test_a_failure_marks_the_span_and_counts_by_its_kind(spans: InMemorySpanExporter) -> None:
