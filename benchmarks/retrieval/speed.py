@@ -1,7 +1,7 @@
-"""How quick memory is with many passages: `make bench-memory`, or `python -m benchmarks.retrieval.speed [PASSAGES]`.
+"""How quick memory is: `make bench-memory`, or `python -m benchmarks.retrieval.speed [PASSAGES]`.
 
-The passages are made up: words by Zipf's law, vectors at random. Times of one run are told as ratios too, because they
-depend on the machine and on what else it does.
+A service as a process, over gRPC as the planner asks it, with made-up passages. Each figure stands beside another of
+the same run, because times alone depend on the machine and on what else it does.
 """
 
 from __future__ import annotations
@@ -12,161 +12,226 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from pagi_memory.adapters.chroma_clients import EmbeddedChroma
-from pagi_memory.adapters.chroma_index import ChromaIndex
-from pagi_memory.adapters.matrix_index import MatrixIndex
-from pagi_memory.adapters.onnx_embedder import OnnxEmbedder
-from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
-from pagi_memory.domain.indexing import Indexing
-from pagi_memory.domain.model import DEFAULT_PERSONA, Document, KnowledgeBase, Passage, Piece, Shelf, SourceText
-from pagi_memory.domain.personas import Personas
-from pagi_memory.domain.query_vectors import QueryVectors
-from pagi_memory.domain.recall import Recall
-from pagi_memory.domain.serving_model import ServingModel
+import uvloop
+from pagi.memory.v1 import memory_pb2 as pb
+from pagi.memory.v1 import memory_pb2_grpc
+from pagi_chassis.grpc_client import GrpcClient
 
-PER_DOCUMENT = 100
-QUERIES = 60
-CALLERS = 32
-_SHELVES = (Shelf(DEFAULT_PERSONA, KnowledgeBase.DOMAIN), Shelf(DEFAULT_PERSONA, KnowledgeBase.BODY))
-_OTHER = Shelf("other", KnowledgeBase.DOMAIN)
-_SYLLABLES = [a + b + c for a in "bcdfghklmnprst" for b in "aeiou" for c in ("n", "rd", "st", "mp", "x", "ton", "sel")]
+from benchmarks import ROOT, report, usage
+from benchmarks.children import BenchError, Child, Children
+from benchmarks.imports import import_ms
+from benchmarks.retrieval import asked, made_up, model_runs
+from benchmarks.retrieval.asked import Service
+
+_ROUNDS = 3
+_QUERIES = 40
+_CROWD_S = 5.0
+_PLANS = 200
+_RECORDED_TOGETHER = 16
+_SMALL = 1_000
+_MOST_RATIO_OF_FILTER = 1.5
+_MOST_RATIO_OF_QUERY = 1.2
+_MOST_RATIO_OF_INGESTION = 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A figure, what it stands beside, and what is aimed at."""
+
+    figure: str
+    measured: str
+    beside: str = ""
+    aim: str = ""
+    is_met: bool | None = None
+
+    def __str__(self) -> str:
+        mark = "" if self.is_met is None else "✓ " if self.is_met else "✗ "
+        return f"| {self.figure} | {self.measured} | {self.beside} | {mark}{self.aim} |"
 
 
 def main() -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval.speed", description=__doc__)
-    parser.add_argument("passages", nargs="?", type=int, default=20_000, help="how many; 100000 takes two minutes")
+    parser.add_argument("passages", nargs="?", type=int, default=20_000, help="how many; 100000 takes some minutes")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pagi-memory-speed-") as folder:
-        asyncio.run(_measure(Path(folder), options.passages))
+    where = report.machine()
+    load = f"load average {where['load_before']} before the run"
+    _say(f"{where['cpu']}, {where['cores']} cores, Python {where['python']}, {where['date']}, {load}\n")
+    _say("| figure | measured | beside | aim |\n|---|---:|---:|---|")
+    try:
+        with tempfile.TemporaryDirectory(prefix="pagi-memory-speed-") as folder:
+            asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+            for line in _lines(Path(folder), options.passages):
+                _say(str(line))
+    except BenchError as error:
+        sys.stderr.write(f"bench-memory: {error}\n")
+        return 1
     return 0
 
 
-async def _measure(folder: Path, passages: int) -> None:
-    words = _Words()
-    store, chroma, embedder = (
-        SqlitePassageStore(folder / "memory.db"),
-        ChromaIndex(EmbeddedChroma(folder / "chroma")),
-        OnnxEmbedder(),
+def _lines(folder: Path, passages: int) -> Iterator[Line]:
+    yield from _model_lines(folder)
+    imported, floor = import_ms(3)["memory"]
+    yield Line(
+        "import, processor time",
+        f"{imported:.0f} ms",
+        f"{imported / floor:.1f} of a bare server",
+        "< 1 s",
+        imported < 1_000,
     )
-    for part in (chroma, store, embedder):
-        await part.start()
-    try:
-        index = MatrixIndex(chroma, store)
+    for name, count in (("small", _SMALL), ("large", passages)):
+        place = folder / name
+        place.mkdir()
         began = time.perf_counter()
-        await _fill(store, words, passages, embedder.identity)
-        await Indexing(store, index).bring_in_step()
-        _row("filled", f"{passages} passages in {time.perf_counter() - began:.0f} s, without embedding")
-        serving, personas = ServingModel(embedder), Personas(store)
-        await personas.refresh()
-        recall = Recall(store, index, QueryVectors(serving, size=10_000), serving, personas)
-        await _searches(recall, [words.text(8) for _ in range(QUERIES)])
-        await _crowd(recall, [words.text(8) for _ in range(CALLERS * 4)])
-        await _embedding(embedder)
-        _row("memory", f"{_resident_mib():.0f} MiB resident")
-    finally:
-        for part in (embedder, store, chroma):
-            await part.stop()
+        asyncio.run(made_up.fill(place, count))
+        filled_s = time.perf_counter() - began
+        with Children(place) as children, asked.running(children, place) as service:
+            ready = f"ready with {count:,} passages ingested"
+            if name == "small":
+                yield Line(ready, f"{service.ready_s:.1f} s", "", "< 3 s", service.ready_s < 3)
+                continue
+            yield Line(ready, f"{service.ready_s:.1f} s", f"filled in {filled_s:.0f} s, not embedded")
+            yield from _service_lines(children, service)
 
 
-class _Words:
-    def __init__(self) -> None:
-        self._rng = np.random.default_rng(1)
-        self._vocabulary = [*_SYLLABLES, *(a + b for a in _SYLLABLES[:150] for b in _SYLLABLES[150:230])]
-        weights = 1 / np.arange(1, len(self._vocabulary) + 1)
-        self._weights = weights / weights.sum()
-
-    def text(self, count: int) -> str:
-        return " ".join(self._rng.choice(self._vocabulary, size=count, p=self._weights))
-
-    def vectors(self, count: int) -> Any:
-        rows = self._rng.normal(size=(count, 384)).astype(np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-async def _fill(store: SqlitePassageStore, words: _Words, passages: int, model: str) -> None:
-    await store.serve_model(model)
-    for number in range(passages // PER_DOCUMENT):
-        shelf = _OTHER if number % 2 else _SHELVES[number // 2 % 2]
-        source = f"{shelf.collection}/{number}.md"
-        pieces = [Piece(words.text(80), ("Guide",), 500 * i, i, 120) for i in range(PER_DOCUMENT)]
-        found = [Passage(f"{number}-{piece.index}", shelf, source, piece) for piece in pieces]
-        text = SourceText(shelf, source, "", str(number))
-        await store.replace(Document(text, str(number), found, list(words.vectors(PER_DOCUMENT))))
+def _model_lines(folder: Path) -> Iterator[Line]:
+    query = asyncio.run(model_runs.query_ms())
+    aim = f"≤ {_MOST_RATIO_OF_QUERY} of the bare model"
+    yield Line(
+        "embedding of a short query",
+        f"{query.ours:.2f} ms",
+        f"{query.ratio:.2f} of the bare model",
+        aim,
+        query.ratio <= _MOST_RATIO_OF_QUERY,
+    )
+    taken = asyncio.run(model_runs.ingestion(folder, ROOT / "knowledge_bases"))
+    aim = f"≤ {_MOST_RATIO_OF_INGESTION} of the bare model"
+    busy = f"{taken.ratio:.2f} of the bare model (processor time {taken.cpu_ratio:.2f}), {taken.cores:.1f} cores busy"
+    yield Line("ingestion", f"{taken.ours:.1f} ms a passage", busy, aim, taken.ratio <= _MOST_RATIO_OF_INGESTION)
 
 
-async def _searches(recall: Recall, queries: Sequence[str]) -> None:
-    new = await _p50_ms(recall.search, queries)
-    known = min([await _p50_ms(recall.search, queries) for _ in range(2)])
-    one = await _p50_ms(lambda query: recall.search(query, knowledge_bases=[KnowledgeBase.BODY]), queries)
-    other = await _p50_ms(lambda query: recall.search(query, persona="other"), queries)
-    _row("search, new query", f"p50 {new:.1f} ms")
-    _row("search, known query", f"p50 {known:.1f} ms")
-    _row("search, one knowledge base", f"p50 {one:.1f} ms, {one / known:.2f} of all")
-    _row("search, another persona", f"p50 {other:.1f} ms, {other / known:.2f} of the default one")
+def _service_lines(children: Children, service: Service) -> Iterator[Line]:
+    floor = children.start_module("floor", "benchmarks.floor_server")
+    probe = children.start_module("probe", "benchmarks.retrieval.health_probe")
+    with asyncio.Runner() as runner:
+        yield from runner.run(_context_lines(service, floor.listen()["port"]))
+        yield runner.run(_crowd_line(service, probe))
+        yield from runner.run(_plan_lines(service))
+        resident = usage.own_pss_mib(service.child.pid)
+        yield Line("resident memory (PSS)", f"{resident:.0f} MiB", "", "< 1 GB", resident < 954)
+        runner.run(service.client.close())
 
 
-async def _crowd(recall: Recall, queries: Sequence[str]) -> None:
-    waits = []
+async def _context_lines(service: Service, floor_port: int) -> list[Line]:
+    await service.connect()
+    words = made_up.Words(seed=2)
+    await service.remember(words)
+    floor = GrpcClient(f"127.0.0.1:{floor_port}")
+    bare = memory_pb2_grpc.MemoryStub(floor.channel)
 
-    async def watch() -> None:
-        while True:
-            began = time.perf_counter()
-            await asyncio.sleep(0.001)
-            waits.append(time.perf_counter() - began - 0.001)
+    async def echo(query: str) -> None:
+        await floor.call(bare.GetContext, pb.GetContextRequest(session_id="s", query=query), timeout_s=5)
 
-    watching = asyncio.create_task(watch())
-    for begin in range(0, len(queries), CALLERS):
-        await asyncio.gather(*(recall.search(query) for query in queries[begin : begin + CALLERS]))
-    watching.cancel()
-    waits.sort()
-    common, longest = waits[int(len(waits) * 0.95)] * 1e3, waits[-1] * 1e3
-    _row(f"{CALLERS} at once", f"the event loop waits {common:.0f} ms (p95), {longest:.0f} ms at most")
+    async def other(query: str) -> None:
+        await service.context(query, persona=made_up.OTHER)
+
+    async def of_body(query: str) -> None:
+        await service.passages(query, pb.KNOWLEDGE_BASE_BODY)
+
+    took: dict[str, list[float]] = {}
+    for _ in range(_ROUNDS):
+        queries = [words.text(8) for _ in range(_QUERIES)]
+        for name, ask in (
+            ("bare", echo),
+            ("new", service.context),
+            ("known", service.context),
+            ("other", other),
+            ("passages", service.passages),
+            ("body", of_body),
+        ):
+            took.setdefault(name, []).append(await asked.p50_ms(ask, queries))
+    await floor.close()
+
+    def ratio(name: str, to: str) -> float:
+        return statistics.median(a / b for a, b in zip(took[name], took[to], strict=True))
+
+    new, known = min(took["new"]), min(took["known"])
+    persona, base = ratio("other", "known"), ratio("body", "passages")
+    aim = f"≤ {_MOST_RATIO_OF_FILTER} of unfiltered"
+    return [
+        Line(
+            "`GetContext`, new query, p50",
+            f"{new:.1f} ms",
+            f"{ratio('new', 'bare'):.0f} of an empty call",
+            "< 25 ms",
+            new < 25,
+        ),
+        Line(
+            "`GetContext`, known query, p50",
+            f"{known:.1f} ms",
+            f"{ratio('known', 'bare'):.0f} of an empty call",
+            "< 8 ms",
+            known < 8,
+        ),
+        Line(
+            "the same of another persona",
+            f"{min(took['other']):.1f} ms",
+            f"{persona:.2f} of unfiltered",
+            aim,
+            persona <= _MOST_RATIO_OF_FILTER,
+        ),
+        Line(
+            "`GetRAGContext` in one knowledge base",
+            f"{min(took['body']):.1f} ms",
+            f"{base:.2f} of unfiltered",
+            aim,
+            base <= _MOST_RATIO_OF_FILTER,
+        ),
+    ]
 
 
-async def _embedding(embedder: OnnxEmbedder) -> None:
-    texts = [f"how many cups of tea does number {i} drink" for i in range(QUERIES)]
-    # The model's own run, on the thread that serves queries, without what is around it.
-    bare = []
-    for text in texts:
-        began = time.perf_counter()
-        embedder._run([text])
-        bare.append(time.perf_counter() - began)
-    around = await _p50_ms(lambda text: embedder.embed([text]), texts)
-    bare_ms = statistics.median(bare) * 1e3
-    _row("embedding of a query", f"p50 {around:.2f} ms, {around / bare_ms:.2f} of the bare run")
-    long = ["word " * 200] * 32
-    began = time.perf_counter()
-    for begin in range(0, len(long), 4):
-        embedder._run(long[begin : begin + 4])
-    bare_s = time.perf_counter() - began
-    began = time.perf_counter()
-    await embedder.embed(long)
-    took = time.perf_counter() - began
-    _row("embedding of passages", f"{len(long) / took:.0f}/s, {bare_s / took:.2f} times the bare run on one core")
+async def _crowd_line(service: Service, probe: Child) -> Line:
+    words = made_up.Words(seed=3)
+    queries = [words.text(8) for _ in range(10_000)]
+    alone = await asyncio.to_thread(probe.ask, {"port": service.http_port, "seconds": 1})
+    asking = asyncio.create_task(asked.crowd(service.context, queries, _CROWD_S + 1))
+    await asyncio.sleep(0.5)
+    among = sorted(await asyncio.to_thread(probe.ask, {"port": service.http_port, "seconds": _CROWD_S}))
+    answered = await asking
+    p99 = among[int(len(among) * 0.99)]
+    beside = f"p50 {statistics.median(among):.0f} ms, alone {statistics.median(alone):.1f} ms, {answered} answers"
+    return Line(f"`/health` while {asked.CALLERS} ask for contexts, p99", f"{p99:.0f} ms", beside, "< 50 ms", p99 < 50)
 
 
-async def _p50_ms(ask: Callable[[str], Awaitable[object]], queries: Sequence[str]) -> float:
-    times = []
-    for query in queries:
-        began = time.perf_counter()
-        await ask(query)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times) * 1e3
+async def _plan_lines(service: Service) -> list[Line]:
+    words = made_up.Words(seed=4)
+    lines = []
+    for name, queries in (
+        ("new prompts", [words.text(8) for _ in range(_PLANS)]),
+        ("a known prompt", [words.text(8)] * _PLANS),
+    ):
+        before = usage.cpu_s([service.child])["memory"]
+        runs: list[pb.RunRecord] = []
+
+        async def plan(query: str, runs: list[pb.RunRecord] = runs) -> None:
+            runs.append(await service.plan(query))
+            if len(runs) >= _RECORDED_TOGETHER:
+                together, runs[:] = list(runs), []
+                await service.record(together)
+
+        await asked.crowd(plan, queries, 60)
+        await asyncio.sleep(1)
+        spent = (usage.cpu_s([service.child])["memory"] - before) * 1e3 / _PLANS
+        lines.append(Line(f"processor time a plan, {name}", f"{spent:.1f} ms", "context, history, playbook, outcomes"))
+    return lines
 
 
-def _resident_mib() -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
-
-
-def _row(what: str, figure: str) -> None:
-    sys.stdout.write(f"{what:<28} {figure}\n")
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

@@ -4,21 +4,27 @@ import asyncio
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pagi.memory.v1 import memory_pb2 as pb
+from pagi.memory.v1 import memory_pb2_grpc
+from pagi_chassis.grpc_client import GrpcClient
 from pagi_memory.adapters.matrix_index import MatrixIndex
 from pagi_memory.adapters.onnx_embedder import OnnxEmbedder
 from pagi_memory.domain.context import ContextAssembly
@@ -250,3 +256,108 @@ def chroma_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         finally:
             process.terminate()
             process.wait()
+
+
+PLANTS = 12
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class MemoryProcess:
+    """The service in a folder."""
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        self.folder = folder
+        self.http_port, self.grpc_port = free_port(), free_port()
+        self.log = folder / f"log-{self.http_port}"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "MEMORY_PORT": str(self.http_port),
+            "MEMORY_GRPC_PORT": str(self.grpc_port),
+            "LOG_LEVEL": "debug",
+            **variables,
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pagi_memory"],
+                cwd=folder,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.01)
+
+    def ready(self) -> bool:
+        try:
+            # Not httpx: its one-shot calls load the CA certificates each time.
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/health/ready", timeout=5):
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        except OSError:
+            return False
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(timeout=30)
+
+    @asynccontextmanager
+    async def rpc(self) -> AsyncIterator[tuple[GrpcClient, memory_pb2_grpc.MemoryStub]]:
+        client = GrpcClient(f"127.0.0.1:{self.grpc_port}")
+        try:
+            yield client, memory_pb2_grpc.MemoryStub(client.channel)
+        finally:
+            await client.close()
+
+    async def search(self, query: str) -> list[tuple[str, str, float]]:
+        async with self.rpc() as (client, stub):
+            answer = await client.call(stub.GetRAGContext, pb.GetRAGContextRequest(query=query, top_k=9), timeout_s=10)
+        return [(match.source, match.text, round(match.score, 4)) for match in answer.matches]
+
+
+Start = Callable[..., MemoryProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    base = tmp_path / "knowledge_bases"
+    (base / "Domain-KB").mkdir(parents=True)
+    (base / "Soul-KB").mkdir()
+    (base / "Soul-KB" / "me.md").write_text("I am the test.")
+    for i in range(PLANTS):
+        body = f"# Plant {i}\n\nPlant number{i} needs {i} litres of water.\n\n## Soil\n\nMix {i} of sand."
+        (base / "Domain-KB" / f"plant{i:02}.md").write_text(body)
+    started: list[MemoryProcess] = []
+
+    def begin(**variables: str) -> MemoryProcess:
+        started.append(MemoryProcess(tmp_path, **variables))
+        return started[-1]
+
+    yield begin
+    for memory in started:
+        if memory.process.poll() is None:
+            memory.process.kill()
+            memory.process.wait()
+
+
+@pytest.fixture
+def memory_service(start: Start) -> tuple[Start, Callable[[MemoryProcess, str], list[tuple[str, str, float]]]]:
+    """Starts a service and waits for it; searches."""
+
+    def ready(**variables: str) -> MemoryProcess:
+        memory = start(**variables)
+        memory.wait_for(memory.ready)
+        return memory
+
+    return ready, lambda memory, query: asyncio.run(memory.search(query))

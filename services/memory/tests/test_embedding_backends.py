@@ -109,6 +109,7 @@ async def test_a_missing_package_is_told_with_how_to_get_it() -> None:
     [
         {},
         {"EMBEDDING_BACKEND": "sentence-transformers", "EMBEDDING_MODEL_NAME": "BAAI/bge-small-en"},
+        {"EMBEDDING_BACKEND": "sentence-transformers", "EMBEDDING_MODEL_NAME": "/models/mine@v2"},
         {"EMBEDDING_BACKEND": "openai", "EMBEDDING_MODEL_NAME": "small", "EMBEDDING_BASE_URL": URL},
     ],
 )

@@ -67,6 +67,57 @@ async def test_the_loop_stays_responsive(embedder: OnnxEmbedder) -> None:
     assert longest < took / 2
 
 
+class Counting(OnnxEmbedder):
+    """Runs no model: notes the batches, and fails where a text says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[str]] = []
+
+    def _run(self, texts: list[str]) -> list[np.ndarray]:
+        self.batches.append(texts)
+        if "fail" in texts:
+            raise ValueError("no")
+        return [np.array([float(len(text))], dtype=np.float32) for text in texts]
+
+
+async def test_many_who_ask_at_once_share_batches_of_like_length() -> None:
+    embedder = Counting()
+    asked = [["x" * (10 * i + j) for i in range(1, 4)] for j in range(8)]
+    found = await asyncio.gather(*(embedder.embed(texts) for texts in asked))
+    assert [[float(vector[0]) for vector in vectors] for vectors in found] == [
+        [float(len(text)) for text in texts] for texts in asked
+    ]
+    assert [len(batch) for batch in embedder.batches] == [4] * 6
+    assert all(max(map(len, batch)) - min(map(len, batch)) < 8 for batch in embedder.batches)
+    # It begins again after it had nothing to do.
+    assert len(await embedder.embed(["a", "b", "c"])) == 3
+    assert await embedder.embed([]) == []
+    await embedder.stop()
+
+
+async def test_who_goes_takes_only_their_own_texts_along() -> None:
+    embedder = Counting()
+    gone = asyncio.create_task(embedder.embed([f"gone {i}" for i in range(400)]))
+    stays = asyncio.create_task(embedder.embed(["stays"] * 5))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert len(await stays) == 5
+    assert len(embedder.batches) < 20
+    await embedder.stop()
+
+
+async def test_a_batch_that_fails_is_told_to_those_who_wait_for_it() -> None:
+    embedder = Counting()
+    fails = asyncio.create_task(embedder.embed(["fail", "fail"]))
+    others = asyncio.create_task(embedder.embed(["a longer text"] * 8))
+    assert len(await others) == 8
+    with pytest.raises(ValueError, match="no"):
+        await fails
+    assert len(await embedder.embed(["on", "it goes"])) == 2
+    await embedder.stop()
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
 async def test_a_file_that_is_not_the_published_one_is_refused(tmp_path: Path, name: str) -> None:
     weights = tmp_path / "weights"

@@ -5,119 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from pagi.memory.v1 import memory_pb2 as pb
-from pagi.memory.v1 import memory_pb2_grpc
 from pagi_chassis.errors import NotFoundError, PagiError
-from pagi_chassis.grpc_client import GrpcClient
 
+# As many as the fixture writes.
 DOCUMENTS = 12
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class MemoryProcess:
-    """The service in a folder."""
-
-    def __init__(self, folder: Path, **variables: str) -> None:
-        self.folder = folder
-        self.http_port, self.grpc_port = free_port(), free_port()
-        self.log = folder / f"log-{self.http_port}"
-        environment = {
-            "PATH": os.environ["PATH"],
-            "MEMORY_PORT": str(self.http_port),
-            "MEMORY_GRPC_PORT": str(self.grpc_port),
-            "LOG_LEVEL": "debug",
-            **variables,
-        }
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "pagi_memory"],
-                cwd=folder,
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.01)
-
-    def ready(self) -> bool:
-        try:
-            # Not httpx: its one-shot calls load the CA certificates each time.
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/health/ready", timeout=5):
-                return True
-        except urllib.error.HTTPError as error:
-            error.close()
-            return False
-        except OSError:
-            return False
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(how)
-        return self.process.wait(timeout=30)
-
-    @asynccontextmanager
-    async def rpc(self) -> AsyncIterator[tuple[GrpcClient, memory_pb2_grpc.MemoryStub]]:
-        client = GrpcClient(f"127.0.0.1:{self.grpc_port}")
-        try:
-            yield client, memory_pb2_grpc.MemoryStub(client.channel)
-        finally:
-            await client.close()
-
-    async def search(self, query: str) -> list[tuple[str, str, float]]:
-        async with self.rpc() as (client, stub):
-            answer = await client.call(stub.GetRAGContext, pb.GetRAGContextRequest(query=query, top_k=9), timeout_s=10)
-        return [(match.source, match.text, round(match.score, 4)) for match in answer.matches]
-
-
-Start = Callable[..., MemoryProcess]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    base = tmp_path / "knowledge_bases"
-    (base / "Domain-KB").mkdir(parents=True)
-    (base / "Soul-KB").mkdir()
-    (base / "Soul-KB" / "me.md").write_text("I am the test.")
-    for i in range(DOCUMENTS):
-        body = f"# Plant {i}\n\nPlant number{i} needs {i} litres of water.\n\n## Soil\n\nMix {i} of sand."
-        (base / "Domain-KB" / f"plant{i:02}.md").write_text(body)
-    started: list[MemoryProcess] = []
-
-    def begin(**variables: str) -> MemoryProcess:
-        started.append(MemoryProcess(tmp_path, **variables))
-        return started[-1]
-
-    yield begin
-    for memory in started:
-        if memory.process.poll() is None:
-            memory.process.kill()
-            memory.process.wait()
+Start = Callable[..., Any]
 
 
 def stored_documents(folder: Path) -> int:
@@ -228,7 +134,7 @@ def test_killed_during_appends_nothing_acknowledged_is_lost_and_a_repeat_stores_
         turns = [pb.Turn(role=pb.TURN_ROLE_USER, text=f"penguin {i} {j}") for j in range(5)]
         return pb.StoreSessionHistoryRequest(session_id=f"s{i % 3}", run_id=f"r{i}", turns=turns)
 
-    async def store(process: MemoryProcess, runs: range, *, kill_after: int = 0) -> set[int]:
+    async def store(process: Any, runs: range, *, kill_after: int = 0) -> set[int]:
         acknowledged: set[int] = set()
         async with process.rpc() as (client, stub):
 

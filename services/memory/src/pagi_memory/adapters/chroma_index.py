@@ -31,6 +31,8 @@ class ChromaIndex:
         self._source = source
         # Its calls block; threads keep the event loop free.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="chroma")
+        # Whether it answers must not be asked behind all that it has to answer.
+        self._watch = ThreadPoolExecutor(1, thread_name_prefix="chroma-health")
         self._client: Client | None = None
         self._collections: dict[Shelf, Collection] = {}
 
@@ -46,6 +48,7 @@ class ChromaIndex:
     async def stop(self) -> None:
         """Finishes what was asked for and lets the index go."""
         await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._watch.shutdown)
         await asyncio.to_thread(self._source.close)
         self._collections.clear()
 
@@ -55,7 +58,7 @@ class ChromaIndex:
         Raises:
             IndexUnavailableError: It does not.
         """
-        await self._ask(lambda client: client.heartbeat())
+        await self._ask(lambda client: client.heartbeat(), self._watch)
 
     async def shelves(self) -> list[Shelf]:
         """See `VectorIndex.shelves`."""
@@ -143,7 +146,7 @@ class ChromaIndex:
             )
         return self._collections[shelf]
 
-    async def _ask(self, question: Callable[[Client], R]) -> R:
+    async def _ask(self, question: Callable[[Client], R], threads: ThreadPoolExecutor | None = None) -> R:
         def ask() -> R:
             assert self._client, "start() was not called"
             try:
@@ -155,7 +158,7 @@ class ChromaIndex:
                     raise
                 raise IndexUnavailableError(f"The vector index cannot be used: {error}") from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return await asyncio.get_running_loop().run_in_executor(threads or self._threads, ask)
 
 
 def _readable_count(collection: Collection) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from typing import Protocol
 
 from pagi_chassis.errors import PagiError
@@ -21,6 +22,7 @@ from pagi_memory.settings import MemorySettings
 log = logging.getLogger(__name__)
 
 _RETRY_S = 30.0
+_ENDPOINT = re.compile(r"(?P<model>.*)@(?P<url>https?://.*)", re.DOTALL)
 
 
 class RunningEmbedder(Embedder, Protocol):
@@ -49,9 +51,9 @@ def embedder_of_identity(identity: str, settings: MemorySettings) -> RunningEmbe
     """The embedder that made vectors of this identity, not started."""
     if identity == OnnxEmbedder.identity:
         return OnnxEmbedder()
-    model, at, base_url = identity.partition("@")
-    if at:
-        return EndpointEmbedder(base_url, model, api_key=settings.embedding_api_key)
+    # A folder's name may hold an "@" too.
+    if endpoint := _ENDPOINT.fullmatch(identity):
+        return EndpointEmbedder(endpoint["url"], endpoint["model"], api_key=settings.embedding_api_key)
     return TorchEmbedder(identity)
 
 
