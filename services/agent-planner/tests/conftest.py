@@ -85,7 +85,7 @@ class Planner:
     @property
     def runs(self) -> Runs:
         if self._runs is None:
-            agent = Agent(self.model, memory=self.memory, tools=self.tools, journal=self.journal)
+            agent = Agent(self.model, memory=self.memory, tools=self.tools, journal=self.journal, files=self.files)
             self._runs = Runs(agent, self.journal, max_concurrent=self.max_concurrent)
         return self._runs
 

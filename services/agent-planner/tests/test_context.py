@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pagi_planner.domain.context import estimate_tokens, fit, render_passage
+from pagi_planner.domain.context import fit, render_passage
 from pagi_planner.domain.model import Context, Passage, Resource, Role, RunRequest, Turn
+from pagi_planner.domain.tokens import GENERAL
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -72,4 +73,4 @@ def test_no_passage_can_leave_its_element(text, source, headings):
 def test_the_window_is_kept_whatever_comes(turns, passages, max_tokens):
     context = Context("soul", tuple(map(turn, turns)), tuple(passage(text, 0.5) for text in passages))
     fitted = fit(context, RunRequest("prompt", "s"), max_tokens=max_tokens)
-    assert sum(estimate_tokens(message.text) for message in fitted.messages) <= max_tokens
+    assert sum(GENERAL.tokens(message.text) for message in fitted.messages) <= max_tokens

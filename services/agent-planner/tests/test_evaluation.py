@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from pagi_planner.domain.conversation import Conversation
 from pagi_planner.domain.evaluation import judge
 from pagi_planner.domain.model import Message, Role, Step
 from pagi_planner.domain.state import RunState
@@ -12,7 +13,7 @@ from pagi_planner.domain.state import RunState
 
 def judged(answer: str, *, prompt: str = "Hi?", steps: tuple[Step, ...] = ()):
     state = RunState("r", prompt=prompt, answer=answer, steps=list(steps))
-    state.messages = [Message(Role.USER, prompt), Message(Role.ASSISTANT, answer)]
+    state.talk = Conversation([Message(Role.USER, prompt), Message(Role.ASSISTANT, answer)])
     return judge(state)
 
 

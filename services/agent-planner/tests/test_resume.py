@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 
 import pytest
 from pagi_planner import Agent, RunRequest, RunStatus
-from pagi_planner.domain.errors import NotWaitingError, RunEndedError
+from pagi_planner.domain.errors import ContextTooLongError, NotWaitingError, RunEndedError
 from pagi_planner.domain.events import EventType
-from pagi_planner.domain.model import Decision, Effects, ToolOutcome
+from pagi_planner.domain.model import Decision, Effects, InputFile, Judging, Mode, ModelRequest, ToolOutcome
 from pagi_planner.domain.runs import Runs
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.state import Phase, RunState
@@ -20,36 +21,85 @@ TWO = calling(call("add", {"n": 1}), call("add", {"n": 2}))
 ANSWERS = {"r/1/model": TWO, "r/2/model": saying(""), "r/3/model": saying("done")}
 
 
+# Every phase and every kind of event: a file that is summarised, an intent that a model tells, a plan that is revised
+# because a step failed, a conversation that is too long for the model, an empty answer, and one that is judged.
+FILE = InputFile("long.txt", content_base64=base64.b64encode(b"A fact. " * 4_000).decode())
+PLAIN = RunRequest("x", "s")
+RICH = RunRequest("The numbers", "s", mode=Mode.AUTO, files=(FILE,), evaluate=Judging(judge=True), intent_by_model=True)
+RICH_ANSWERS = {
+    "r/file/0-0": saying("It is about facts."),
+    "r/file/0-1": saying("It goes on about facts."),
+    "r/intent/1": saying('{"kind": "multi_step"}'),
+    "r/plan/1": saying('{"steps": [{"step": "fail first", "tool": "fail"}, {"step": "add", "tool": "add"}]}'),
+    "r/1/model": calling(call("fail", {})),
+    "r/plan/2": saying('{"steps": [{"step": "add", "tool": "add"}]}'),
+    "r/2/model": calling(call("add", {"n": 1}), call("long", {})),
+    "r/3/model": calling(call("read_artifact", {"artifact": "2/1", "search": "needle"})),
+    "r/4/model": ContextTooLongError("maximum context length"),
+    "r/5/model": saying(""),
+    "r/6/model": saying("done"),
+    "r/judge/2": saying('{"score": 0.9, "reason": "right", "advice": ""}'),
+}
+
+
 class RememberingModel:
     """Answers by effect id, as the gateway does, and keeps what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers=ANSWERS) -> None:
         self.asked: list[str] = []
+        self.requests: dict[str, ModelRequest] = {}
+        self._answers = answers
 
     async def answer(self, request):
         self.asked.append(request.effect_id)
-        return ANSWERS[request.effect_id]
+        assert self.requests.setdefault(request.effect_id, request) == request
+        answer = self._answers[request.effect_id]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 def tools(**kwargs) -> RecordingTools:
-    return RecordingTools({"add": lambda x: ToolOutcome("ok", {"n": x["n"]})}, **kwargs)
+    return RecordingTools(
+        {
+            "add": lambda x: ToolOutcome("ok", {"n": x["n"]}),
+            "fail": lambda _: ToolOutcome("failed", error="no"),
+            "long": lambda _: ToolOutcome("ok", "hay " * 5_000 + "needle" + " hay" * 5_000),
+        },
+        **kwargs,
+    )
 
 
-async def whole() -> ListJournal:
+async def whole(request: RunRequest = PLAIN, answers=ANSWERS) -> ListJournal:
     journal = ListJournal()
-    await Agent(RememberingModel(), tools=tools(), journal=journal).run(RunRequest("x", "s"), run_id="r")
+    await Agent(RememberingModel(answers), tools=tools(), journal=journal).run(request, run_id="r")
     return journal
 
 
-async def test_cut_off_after_any_event_it_goes_on_and_ends_as_the_undisturbed_run():
-    events = await (await whole()).events("r")
+async def test_the_rich_run_has_every_kind_of_event():
+    events = await (await whole(RICH, RICH_ANSWERS)).events("r")
+    seldom = {"APPROVAL_REQUESTED", "APPROVAL_DECIDED", "PLAN_ERROR", "PLAN_CANCELLED", "RUN_RESUMED"}
+    assert {event.type.value for event in events} == {kind.value for kind in EventType} - seldom
+    made = [event.data for event in events if event.type is EventType.PLAN_MADE]
+    assert [[step["state"] for step in each["steps"]] for each in made] == [["open", "open"], ["open"]]
+    state = RunState.of(events)
+    assert [step.state for step in state.plan.steps] == ["done"]
+    assert state.steps[3].output["found"] == 1
+
+
+@pytest.mark.parametrize(("request_", "answers"), [(PLAIN, ANSWERS), (RICH, RICH_ANSWERS)])
+async def test_cut_off_after_any_event_it_goes_on_and_ends_as_the_undisturbed_run(request_, answers):
+    events = await (await whole(request_, answers)).events("r")
     undisturbed = RunState.of(events)
+    asked = RememberingModel(answers)
+    await Agent(asked, tools=tools()).run(request_, run_id="r")
+    understood = [event.type for event in events].index(EventType.CONTEXT_LOADED)
     for cut in range(1, len(events)):
         journal = ListJournal()
         for event in events[:cut]:
             journal.append(event)
         done = {event.data["effect_id"] for event in events[:cut] if event.type in _FINISHED}
-        model, seen, memory = RememberingModel(), tools(), InMemoryMemory()
+        model, seen, memory = RememberingModel(answers), tools(), InMemoryMemory()
         agent = Agent(model, tools=seen, journal=journal, memory=memory)
         result = await agent.reopen(RunState.of(events[:cut])).drive()
         again = await journal.events("r")
@@ -61,9 +111,12 @@ async def test_cut_off_after_any_event_it_goes_on_and_ends_as_the_undisturbed_ru
         ]
         assert not done & {*model.asked, *(effect for _, effect in seen.executed)}, "what is finished is not done again"
         assert memory.exchanges["r"].turns[-1].text == "done"
+        if cut > understood:
+            # The gateway would refuse a repeat of an effect id that asks for something else.
+            assert {name: asked.requests[name] for name in model.requests} == model.requests, cut
 
 
-_FINISHED = (EventType.PLAN_MODEL_RESPONSE, EventType.TOOL_RESULT, EventType.TOOL_ERROR)
+_FINISHED = (EventType.PLAN_MODEL_RESPONSE, EventType.MODEL_RESULT, EventType.TOOL_RESULT, EventType.TOOL_ERROR)
 
 
 @pytest.mark.parametrize(("effects", "runs_again"), [(Effects.EFFECTFUL, False), (Effects.IDEMPOTENT, True)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from base64 import b64encode
 from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,9 +14,10 @@ from pagi_chassis import telemetry
 from pagi_chassis.errors import UnavailableError
 from pagi_planner import Agent, Limits, Policy, RunRequest, RunStatus, convert
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
+from pagi_planner.domain.errors import ContextTooLongError
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.json_text import MAX_DEPTH
-from pagi_planner.domain.model import Decision, ToolOutcome
+from pagi_planner.domain.model import Decision, InputFile, Mode, ToolOutcome
 from pagi_planner.domain.runs import Runs
 from pagi_planner.domain.turn import OBSERVATION_CHARACTERS
 from pagi_planner.testing import RecordingTools, ScriptedModel, WaitingModel, call, calling, saying
@@ -27,7 +29,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 def documented() -> dict[str, set[str]]:
     """Members by event type, as the table says."""
     rows = re.findall(r"^\| `([A-Z_]+)` \| [^|]+ \| (.+) \|$", DOCUMENT, re.MULTILINE)
-    members = {kind: set(re.findall(r"`([a-z_]+)`", cell)) for kind, cell in rows}
+    members = {kind: set(re.findall(r"`([a-z0-9_]+)`", cell)) for kind, cell in rows}
     assert members["TOOL_ERROR"] == set(), "it refers to TOOL_RESULT"
     members["TOOL_ERROR"] = members["TOOL_RESULT"]
     return members
@@ -56,6 +58,17 @@ async def recorded_in(journal: SqliteJournal) -> dict[str, set[str]]:
     both = calling(call("look", {}), call("fail", {}))
     agent = Agent(ScriptedModel(both, saying("done")), tools=tools, journal=journal)
     await agent.run("x", run_id="good")
+    planned = ScriptedModel(
+        saying("a summary"),
+        saying('{"steps": [{"step": "look", "tool": "look"}]}'),
+        calling(call("look", {})),
+        calling(call("fail", {})),
+        ContextTooLongError("too long"),
+        saying("done"),
+    )
+    file = InputFile("a.txt", content_base64=b64encode(b"words " * 4_000).decode())
+    request = RunRequest("x", mode=Mode.PLAN, files=(file,))
+    await Agent(planned, tools=tools, journal=journal).run(request, run_id="planned")
     with pytest.raises(UnavailableError):
         await Agent(ScriptedModel(UnavailableError("away")), journal=journal).run("x", run_id="bad")
     model = WaitingModel(saying("never"))
@@ -80,7 +93,7 @@ async def recorded_in(journal: SqliteJournal) -> dict[str, set[str]]:
     assert await alive.recover() == 1
     await alive.stop(5)
     members = defaultdict(set)
-    for run_id in ("good", "bad", "cancelled", waiting.run_id, resumed.run_id):
+    for run_id in ("good", "planned", "bad", "cancelled", waiting.run_id, resumed.run_id):
         for event in await journal.events(run_id):
             members[event.type.value] |= set(event.data)
     return members

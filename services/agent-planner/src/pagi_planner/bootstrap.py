@@ -10,16 +10,20 @@ from pagi_chassis.health import Health
 from pagi_chassis.http_server import HttpServer
 from prometheus_client import Gauge
 
+from pagi_planner.adapters.gateway_catalogue import GatewayCatalogue
 from pagi_planner.adapters.gateway_client import GatewayModel
 from pagi_planner.adapters.memory_client import MemoryClient
 from pagi_planner.adapters.memory_desk import MemoryDesk
 from pagi_planner.adapters.postgres_journal import PostgresJournal
 from pagi_planner.adapters.prometheus_journal import PrometheusJournal
+from pagi_planner.adapters.prometheus_phases import PrometheusPhases
+from pagi_planner.adapters.pypdf_documents import PypdfDocuments
 from pagi_planner.adapters.redis_notifier import NOTIFIED, RedisNotifier
 from pagi_planner.adapters.sandbox_client import SandboxTools
 from pagi_planner.adapters.sandbox_files import SandboxFiles
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.agent import Agent, Policy
+from pagi_planner.domain.delegate import Delegate
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.history import HistoryKeeper
 from pagi_planner.domain.keeper import Keeper
@@ -70,6 +74,8 @@ async def build(
     if memory is None:
         memory = remote = peers.memory()
         mind = mind or remote
+    files = files or peers.files()
+    delegate = Delegate(max_depth=settings.agent_max_depth, max_children=settings.agent_max_children)
     agent = Agent(
         model or peers.model(),
         memory=memory,
@@ -78,16 +84,24 @@ async def build(
         policy=Policy(
             max_context_tokens=settings.max_context_tokens,
             max_refinements=settings.agent_max_refinements,
+            judge_model=settings.agent_judge_model,
+            compacts_by_model=settings.agent_compaction == "model",
             # Other planners write the same journal.
             poll_s=SHARED_POLL_S if isinstance(journal, PostgresJournal) else None,
         ),
+        # A model that was passed in is not one of the gateway's.
+        catalogue=None if model else peers.catalogue(),
+        documents=PypdfDocuments(),
+        timings=PrometheusPhases(),
+        files=files,
+        own_tools=[delegate],
     )
     told = notifier or peers.notifier()
-    runs = Runs(agent, journal, max_concurrent=settings.max_concurrent_requests)
+    delegate.children = runs = Runs(agent, journal, max_concurrent=settings.max_concurrent_requests)
     ACTIVE.set_function(lambda: runs.active)
     app = create_application(
         runs,
-        files or peers.files(),
+        files,
         archive or peers.archive(),
         peers.health,
         api_key=settings.pagi_api_key.get_secret_value(),
@@ -135,6 +149,7 @@ class Peers:
         self.health = Health("agent-planner")
         self._settings = settings
         self._clients: list[GrpcClient] = []
+        self._gateway_client: GrpcClient | None = None
         self._memory_client: GrpcClient | None = None
         self._sandbox_client: GrpcClient | None = None
         self._tools: SandboxTools | None = None
@@ -142,8 +157,11 @@ class Peers:
 
     def model(self) -> GatewayModel:
         """The model gateway, without which nothing works."""
-        client = self._client("model-gateway", self._settings.model_gateway_addr, required=True)
-        return GatewayModel(client, timeout_s=self._settings.request_timeout_seconds)
+        return GatewayModel(self._gateway(), timeout_s=self._settings.request_timeout_seconds)
+
+    def catalogue(self) -> GatewayCatalogue:
+        """The model gateway's other half: what its models can do."""
+        return GatewayCatalogue(self._gateway())
 
     def memory(self) -> MemoryClient:
         """The memory service."""
@@ -183,6 +201,12 @@ class Peers:
 
     def _tool_versions(self) -> Mapping[str, str]:
         return self._tools.versions if self._tools else {}
+
+    def _gateway(self) -> GrpcClient:
+        """One connection for both halves."""
+        if self._gateway_client is None:
+            self._gateway_client = self._client("model-gateway", self._settings.model_gateway_addr, required=True)
+        return self._gateway_client
 
     def _memory(self) -> GrpcClient:
         """One connection for both halves."""

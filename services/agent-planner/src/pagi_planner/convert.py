@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from collections.abc import Sequence
 from datetime import UTC
+from typing import Any
 
 from pagi.gateway.v1 import gateway_pb2
 from pagi.memory.v1 import memory_pb2
@@ -18,6 +21,7 @@ from pagi_planner.domain.model import (
     Message,
     ModelAnswer,
     ModelRequest,
+    ModelTraits,
     Passage,
     Role,
     ToolCall,
@@ -90,9 +94,44 @@ def model_request_to_proto(request: ModelRequest) -> gateway_pb2.GetPlanRequest:
             for spec in request.tools
         ],
         model=request.model,
-        limits=gateway_pb2.GenerationLimits(max_cost_usd=request.max_cost_usd or 0.0),
+        limits=gateway_pb2.GenerationLimits(
+            max_cost_usd=request.max_cost_usd or 0.0, max_output_tokens=request.max_output_tokens or 0
+        ),
         effect_id=request.effect_id,
+        **(_structured(request.answer_schema_json) if request.answer_schema_json else {}),
     )
+
+
+def _structured(schema_json: str) -> dict[str, Any]:
+    """A model that cannot hold to a schema is asked nevertheless: what it says is read with care."""
+    return {
+        "response_format": gateway_pb2.ResponseFormat(schema_json=schema_json),
+        "on_unsupported": gateway_pb2.ON_UNSUPPORTED_LEAVE_OUT,
+    }
+
+
+def traits_from_proto(answer: gateway_pb2.ListModelsResponse) -> dict[str, ModelTraits]:
+    """What is known of each model by its name; the empty name is the default's. Of an alias: what all can do."""
+    known: dict[str, ModelTraits] = {}
+    for model in answer.models:
+        each = [target.capabilities for target in model.targets] or [model.capabilities]
+        windows = [can.context_tokens for can in each]
+        outputs = [can.max_output_tokens for can in each]
+        traits = ModelTraits(
+            context_tokens=min(windows) if all(windows) else 0,
+            max_output_tokens=min(outputs) if all(outputs) else 0,
+            sees=_support([can.images for can in each]),
+        )
+        known[model.name] = traits
+        if model.is_default:
+            known[""] = traits
+    return known
+
+
+def _support(each: Sequence[gateway_pb2.Support.ValueType]) -> bool | None:
+    if gateway_pb2.SUPPORT_NO in each:
+        return False
+    return None if gateway_pb2.SUPPORT_UNSPECIFIED in each else True
 
 
 def model_answer_from_proto(answer: gateway_pb2.GetPlanResponse) -> ModelAnswer:
@@ -113,6 +152,7 @@ def context_from_proto(answer: memory_pb2.GetContextResponse) -> Context:
     """What memory gave."""
     return Context(
         soul=answer.soul,
+        summary=answer.summary,
         turns=tuple(_turn_from_proto(turn) for turn in answer.turns),
         passages=tuple(
             Passage(
@@ -209,6 +249,14 @@ def _message_to_proto(message: Message) -> gateway_pb2.Message:
             for call in message.tool_calls
         ],
         tool_call_id=message.tool_call_id,
+        parts=[
+            gateway_pb2.ContentPart(
+                image=gateway_pb2.Media(
+                    data=b64decode(image.content_base64), media_type=image.media_type, name=image.name
+                )
+            )
+            for image in message.images
+        ],
     )
 
 

@@ -22,10 +22,27 @@ class PlannerSettings(ServiceSettings):
         default=None, ge=0, description="Most tool calls of a run; unset: no bound but its model calls."
     )
     agent_max_refinements: int = Field(default=1, ge=0, le=10, description="How often a poor answer is sent back.")
+    agent_judge_model: str = Field(
+        default="judge",
+        min_length=1,
+        description="Model or alias that judges answers where a request asks for it; where the gateway has none of "
+        "this name, the run's own model does.",
+    )
+    agent_compaction: Literal["extract", "model"] = Field(
+        default="extract",
+        description="Who summarises the part of a conversation that has no room any more: rules, or a model call.",
+    )
+    agent_max_depth: int = Field(
+        default=2, ge=0, le=5, description="Generations of runs that a run may hand tasks to; 0: the tool is off."
+    )
+    agent_max_children: int = Field(default=8, ge=1, le=100, description="Tasks that one run may hand on.")
     agent_rag_top_k: int = Field(default=6, ge=1, le=100, description="Passages that a run is given.")
     agent_max_prompt_characters: int = Field(default=100_000, ge=1, description="Longest prompt that is taken.")
     max_context_tokens: int = Field(
-        default=8_000, ge=500, description="Window for the first messages of a run, in estimated tokens."
+        default=8_000,
+        ge=500,
+        description="Most tokens that a run's first messages have, and its whole window where the gateway does not "
+        "know that of the model.",
     )
     max_concurrent_requests: int = Field(
         default=150, ge=1, description="Runs in progress at once; more are answered 503 with Retry-After."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 
@@ -17,7 +18,7 @@ from pagi_chassis.errors import (
 from pagi_chassis.grpc_client import GrpcClient
 
 from pagi_planner.convert import model_answer_from_proto, model_request_to_proto
-from pagi_planner.domain.errors import UnknownModelError
+from pagi_planner.domain.errors import ContextTooLongError, UnknownModelError
 from pagi_planner.domain.model import ModelAnswer, ModelRequest
 from pagi_planner.domain.ports import Words
 
@@ -25,6 +26,13 @@ from pagi_planner.domain.ports import Words
 FIRST_PAUSE_S = 0.05
 # A gateway that is away for so long, since the last word of it, is given up.
 PATIENCE_S = 2.0
+# How providers say that a conversation does not fit into the window; the gateway hands on their words.
+_TOO_LONG = re.compile(
+    r"context[ _]length|context[ _]window|maximum context|(?:prompt|input) is too long|too many (?:input )?tokens"
+    r"|(?:input|prompt|request|messages?)\b[^.]{0,80}\b(?:exceed(?:s|ed)?|longer than)\b[^.]{0,80}\b(?:tokens?|context)"
+    r"|reduce the length|request_too_large",
+    re.IGNORECASE,
+)
 
 
 class GatewayModel:
@@ -103,4 +111,6 @@ def _told(request: ModelRequest) -> Iterator[None]:
         if error.field:
             # A field of a message that was written here: nothing that the caller could mend.
             raise InternalError(f"the gateway refuses {error.field}: {error.message}") from error
+        if _TOO_LONG.search(error.message):
+            raise ContextTooLongError(error.message) from error
         raise

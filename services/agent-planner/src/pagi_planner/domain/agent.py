@@ -12,9 +12,18 @@ from pagi_planner.domain import records
 from pagi_planner.domain.model import RunRequest, RunResult
 from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.parts import Parts, Policy
-from pagi_planner.domain.ports import Clock, Journal, Memory, Model, Tools
+from pagi_planner.domain.ports import Catalogue, Clock, Documents, Journal, Memory, Model, SessionFiles, Timings, Tools
+from pagi_planner.domain.read_artifact import ReadArtifact
 from pagi_planner.domain.run import Run
-from pagi_planner.domain.standalone import ListJournal, NoMemory, NoTools, SystemClock
+from pagi_planner.domain.standalone import (
+    ListJournal,
+    NoCatalogue,
+    NoDocuments,
+    NoMemory,
+    NoTimings,
+    NoTools,
+    SystemClock,
+)
 from pagi_planner.domain.state import RunState
 from pagi_planner.domain.toolbox import OwnTool, Toolbox
 from pagi_planner.domain.work import Work
@@ -33,6 +42,10 @@ class Agent:
         clock: Time of day.
         policy: See there.
         own_tools: What the planner itself can do for a run, offered beside `tools`.
+        catalogue: Knows the models; None: nothing is known of them.
+        documents: Reads files that are not text; None: they are refused.
+        timings: Measures phases; None: nothing is measured.
+        files: Of the sessions' workspaces; None: there are none.
     """
 
     def __init__(
@@ -45,6 +58,10 @@ class Agent:
         clock: Clock | None = None,
         policy: Policy | None = None,
         own_tools: Sequence[OwnTool] = (),
+        catalogue: Catalogue | None = None,
+        documents: Documents | None = None,
+        timings: Timings | None = None,
+        files: SessionFiles | None = None,
     ) -> None:
         self.parts = Parts(
             model,
@@ -53,7 +70,11 @@ class Agent:
             journal or ListJournal(),
             clock or SystemClock(),
             policy or Policy(),
-            Toolbox(own_tools),
+            catalogue or NoCatalogue(),
+            documents or NoDocuments(),
+            timings or NoTimings(),
+            files,
+            Toolbox([ReadArtifact(), *own_tools]),
         )
 
     @property

@@ -1,20 +1,18 @@
 """What a model is given to begin with, fitted to its window.
 
-Priorities, highest first: the persona and the request (always whole), the newest turns of the session up to half
-of what is left, passages by their score, then older turns into what remains. What was left out is recorded.
+Priorities, highest first: the persona, the request and its files (always, as they are given), the summary of what was
+said before, the newest turns of the session up to half of what is left, passages by their score, then older turns into
+what remains. What was left out is recorded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 from pagi_planner.domain.model import Context, Message, Passage, Role, RunRequest, Turn
-
-# A stated estimate: English text has about four characters a token in the common tokenizers.
-CHARACTERS_PER_TOKEN = 4
-# Separators and role names that a provider adds to each message.
-MESSAGE_TOKENS = 4
+from pagi_planner.domain.tokens import GENERAL, MESSAGE_TOKENS, Family
 
 _FALLBACK_SOUL = "You are a helpful assistant. Say what you know, and say so where you do not know."
 _RULES = (
@@ -41,12 +39,15 @@ class FittedContext:
     tokens: int
 
 
-def estimate_tokens(text: str) -> int:
-    """Tokens of a text, by its length."""
-    return -(-len(text) // CHARACTERS_PER_TOKEN)
-
-
-def fit(context: Context, request: RunRequest, *, max_tokens: int, notices: tuple[str, ...] = ()) -> FittedContext:
+def fit(
+    context: Context,
+    request: RunRequest,
+    *,
+    max_tokens: int,
+    notices: tuple[str, ...] = (),
+    files: Sequence[Passage] = (),
+    family: Family = GENERAL,
+) -> FittedContext:
     """Chooses what the model reads first.
 
     Args:
@@ -54,23 +55,31 @@ def fit(context: Context, request: RunRequest, *, max_tokens: int, notices: tupl
         request: Its prompt and resources are always included.
         max_tokens: Size of the window that may be filled before the first answer.
         notices: Sentences on what is not to be had now, for the model to take into account.
+        files: The files of the request as passages, always included.
+        family: How the model counts tokens.
     """
     head = _head(context.soul, notices, request)
-    room = max_tokens - estimate_tokens(head) - _size(request.prompt)
+    attached = [render_passage(file) for file in files]
+    room = max_tokens - sum(map(family.tokens, [head, *attached])) - _size(request.prompt, family)
+    before = _summary(context.summary, room // 4, family)
+    room -= family.tokens(before)
     spoken = [turn for turn in context.turns if turn.role in ("user", "assistant")]
 
-    newest = _newest(spoken, room // 2)
-    room -= sum(_size(turn.text) for turn in newest)
+    newest = _newest(spoken, room // 2, family)
+    room -= sum(_size(turn.text, family) for turn in newest)
     passages: list[Passage] = []
+    rendered: list[str] = []
     for passage in sorted(context.passages, key=lambda each: -each.score):
-        if (size := estimate_tokens(render_passage(passage))) <= room:
+        text = render_passage(passage)
+        if (size := family.tokens(text) + 1) <= room:
             passages.append(passage)
+            rendered.append(text)
             room -= size
-    older = _newest(spoken[: len(spoken) - len(newest)], room)
+    older = _newest(spoken[: len(spoken) - len(newest)], room, family)
     turns = [*older, *newest]
-    room -= sum(_size(turn.text) for turn in older)
+    room -= sum(_size(turn.text, family) for turn in older)
 
-    system = "\n\n".join([head, *map(render_passage, passages)])
+    system = "\n\n".join([head, *([before] if before else []), *attached, *rendered])
     messages = (
         Message(Role.SYSTEM, system),
         *(Message(Role(turn.role), turn.text) for turn in turns),
@@ -94,16 +103,24 @@ def _head(soul: str, notices: tuple[str, ...], request: RunRequest) -> str:
     return "\n\n".join(parts)
 
 
-def _newest(turns: list[Turn], room: int) -> list[Turn]:
+def _summary(summary: str, room: int, family: Family) -> str:
+    """What was said before, where it has room: its end tells of what came last."""
+    if not summary.strip():
+        return ""
+    text = f"What was said before, in short:\n{summary.strip()}"
+    return text if family.tokens(text) <= room else ""
+
+
+def _newest(turns: list[Turn], room: int, family: Family) -> list[Turn]:
     """As many of the last turns as fit, in their order. A turn is whole or out."""
     chosen: list[Turn] = []
     for turn in reversed(turns):
-        room -= _size(turn.text)
+        room -= _size(turn.text, family)
         if room < 0:
             break
         chosen.append(turn)
     return chosen[::-1]
 
 
-def _size(text: str) -> int:
-    return estimate_tokens(text) + MESSAGE_TOKENS
+def _size(text: str, family: Family) -> int:
+    return family.tokens(text) + MESSAGE_TOKENS

@@ -34,6 +34,14 @@ class UnknownToolError(InvalidArgumentError):
     """The request names a tool that no sandbox offers."""
 
 
+class ContextTooLongError(InvalidArgumentError):
+    """The model refuses the conversation for its length."""
+
+
+class UnreadableFileError(InvalidArgumentError):
+    """A file of the request cannot be read."""
+
+
 class IdempotencyConflictError(InvalidArgumentError):
     """The key was used before, with another request."""
 

@@ -81,7 +81,7 @@ def judge(state: RunState) -> Evaluation:
 
 
 def _empty(state: RunState) -> Finding | None:
-    last = state.messages[-1].text if state.messages else ""
+    last = state.talk.messages[-1].text if state.talk.messages else ""
     if last.strip():
         return None
     return Finding("empty", "the model gave neither a text nor a tool call", 1.0, "Give an answer in words.")

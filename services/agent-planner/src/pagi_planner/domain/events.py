@@ -14,6 +14,12 @@ class EventType(StrEnum):
     PLAN_START = "PLAN_START"
     RUN_RESUMED = "RUN_RESUMED"
     CONTEXT_LOADED = "CONTEXT_LOADED"
+    FILE_READ = "FILE_READ"
+    PLAN_MADE = "PLAN_MADE"
+    # A model is asked something beside the conversation: for a plan, a verdict, a summary.
+    MODEL_CALL = "MODEL_CALL"
+    MODEL_RESULT = "MODEL_RESULT"
+    CONTEXT_COMPACTED = "CONTEXT_COMPACTED"
     PLAN_MODEL_REQUEST = "PLAN_MODEL_REQUEST"
     PLAN_MODEL_RESPONSE = "PLAN_MODEL_RESPONSE"
     TOOL_CALL = "TOOL_CALL"

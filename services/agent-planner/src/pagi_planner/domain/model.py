@@ -53,13 +53,23 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A picture for models that see."""
+
+    content_base64: str
+    media_type: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the conversation with a model."""
+    """One message of the conversation with a model; images only on a user's."""
 
     role: Role
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+    images: tuple[Image, ...] = ()
 
 
 class Effects(StrEnum):
@@ -144,6 +154,7 @@ class ToolOutcome:
         error: For people and for the model; empty where the verdict is `ok`.
         duration_ms: Time in the tool.
         files: What the call made or changed in the session's workspace.
+        usage: What the tool spent on models; None: nothing that is known.
     """
 
     verdict: str
@@ -154,6 +165,7 @@ class ToolOutcome:
     duration_ms: float = 0.0
     truncated: bool = False
     files: tuple[WorkspaceFile, ...] = ()
+    usage: Usage | None = None
 
     @property
     def reply(self) -> Any:
@@ -210,6 +222,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelTraits:
+    """What is known of a model.
+
+    Attributes:
+        context_tokens: Its window; 0: not known.
+        max_output_tokens: Of one answer; 0: not known.
+        sees: Whether it takes images; None: not known.
+    """
+
+    context_tokens: int = 0
+    max_output_tokens: int = 0
+    sees: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One call of a model.
 
@@ -217,6 +244,8 @@ class ModelRequest:
         model: Empty: the gateway's default.
         effect_id: Names the call, so that a repeat can be recognised.
         max_cost_usd: What is left to spend; None: no bound.
+        max_output_tokens: What the answer may have; None: the provider's own bound.
+        answer_schema_json: JSON Schema of the answer's text, which then is a JSON object; empty: any text.
     """
 
     messages: tuple[Message, ...]
@@ -224,6 +253,8 @@ class ModelRequest:
     model: str
     effect_id: str
     max_cost_usd: float | None = None
+    max_output_tokens: int | None = None
+    answer_schema_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +304,8 @@ class Context:
     soul: str = ""
     turns: tuple[Turn, ...] = ()
     passages: tuple[Passage, ...] = ()
+    # What was said before these turns, in short.
+    summary: str = ""
 
 
 @dataclass(frozen=True, slots=True)

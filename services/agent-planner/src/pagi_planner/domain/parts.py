@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pagi_planner.domain.channel import LagBounds
 from pagi_planner.domain.feed import Feed
-from pagi_planner.domain.ports import Clock, Journal, Memory, Model, Tools
+from pagi_planner.domain.ports import Catalogue, Clock, Documents, Journal, Memory, Model, SessionFiles, Timings, Tools
 from pagi_planner.domain.recent import RecentIds
 from pagi_planner.domain.toolbox import Toolbox
 
@@ -19,6 +19,10 @@ class Policy:
         max_context_tokens: Window for the first messages (estimated tokens).
         max_refinements: How often a poor answer is sent back.
         max_repeats: The same call, with the same arguments, this often in a run is a loop.
+        judge_model: Judges answers where a request asks for that; where the gateway has none of this name, the run's
+            own model does.
+        aside_timeout_s: For a model that is asked beside the conversation.
+        compacts_by_model: A model writes the summary of what has no room any more, not the rules.
         remember_timeout_s: Time for storing the history before the answer goes out; later it is stored behind it.
         lag: How far one who watches a run may fall behind.
         poll_s: Other planners write the same journal, and watchers look at it as often; None: only this one does.
@@ -27,6 +31,9 @@ class Policy:
     max_context_tokens: int = 8_000
     max_refinements: int = 1
     max_repeats: int = 3
+    judge_model: str = "judge"
+    aside_timeout_s: float = 30.0
+    compacts_by_model: bool = False
     remember_timeout_s: float = 2.0
     lag: LagBounds = field(default_factory=LagBounds)
     poll_s: float | None = None
@@ -37,6 +44,10 @@ class Parts:
     """The world as a run sees it.
 
     Attributes:
+        catalogue: Knows the models.
+        documents: Reads files that are not text.
+        timings: Measures phases.
+        files: Those of the sessions' workspaces; None: there are none.
         toolbox: The planner's own tools.
         remembered: Runs whose exchange is stored already.
         feed: Lets runs be watched.
@@ -48,6 +59,10 @@ class Parts:
     journal: Journal
     clock: Clock
     policy: Policy
+    catalogue: Catalogue
+    documents: Documents
+    timings: Timings
+    files: SessionFiles | None = None
     toolbox: Toolbox = field(default_factory=Toolbox)
     remembered: RecentIds = field(default_factory=RecentIds)
     feed: Feed = field(init=False)

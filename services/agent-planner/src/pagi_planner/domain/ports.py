@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from pagi_planner.domain.model import (
     FileList,
     ModelAnswer,
     ModelRequest,
+    ModelTraits,
     RunRequest,
     RunStatus,
     RunSummary,
@@ -58,6 +59,24 @@ class StreamingModel(Model, Protocol):
         Raises:
             UnknownModelError: There is no such model.
             PagiError: The model cannot be reached or refuses.
+        """
+
+
+class Catalogue(Protocol):
+    """Knows models."""
+
+    async def traits(self, model: str) -> ModelTraits:
+        """What is known of a model: nothing where nobody can be asked. The empty name is the default model's."""
+
+
+class Documents(Protocol):
+    """Reads files that are not text."""
+
+    async def text_of_pdf(self, content: bytes) -> str:
+        """The text of a PDF.
+
+        Raises:
+            UnreadableFileError: It cannot be read.
         """
 
 
@@ -319,11 +338,12 @@ class Notifier(Protocol):
             UnavailableError: It was not published.
         """
 
-    async def turn(self, reader: str) -> None:
-        """Returns when this planner is the one that reads for the reader: of several it is one at a time."""
 
-    def has_turn(self, reader: str) -> bool:
-        """Whether it still is."""
+class Timings(Protocol):
+    """Measures how long the phases of runs take."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Measures the block."""
 
 
 class Clock(Protocol):

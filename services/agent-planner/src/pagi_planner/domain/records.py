@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pagi_chassis import telemetry
 
 from pagi_planner.domain.context import FittedContext
+from pagi_planner.domain.conversation import Compacted
 from pagi_planner.domain.evaluation import Evaluation
+from pagi_planner.domain.explicit_plan import ExplicitPlan
+from pagi_planner.domain.files import ReadFile
+from pagi_planner.domain.intent import Intent
 from pagi_planner.domain.model import (
     Decision,
     InputFile,
@@ -26,6 +30,7 @@ from pagi_planner.domain.model import (
 )
 from pagi_planner.domain.state import RunState
 from pagi_planner.domain.turn import Observation
+from pagi_planner.domain.verdict import Verdict
 
 
 def start(request: RunRequest) -> dict[str, Any]:
@@ -41,14 +46,30 @@ def start(request: RunRequest) -> dict[str, Any]:
         "files": [asdict(each) for each in request.files],
         "evaluate": asdict(request.evaluate),
         "intent_by_model": request.intent_by_model,
+        "parent_run_id": request.parent_run_id,
+        "depth": request.depth,
+        "workspace": request.workspace,
         **telemetry.inject(),
     }
 
 
-def context(fitted: FittedContext, tools: Collection[ToolSpec], degraded: list[str]) -> dict[str, Any]:
-    """CONTEXT_LOADED: what the model is given to begin with."""
+def context(
+    fitted: FittedContext,
+    tools: Collection[ToolSpec],
+    degraded: list[str],
+    intent: Intent,
+    mode: Mode,
+    shown: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """CONTEXT_LOADED: what the model is given to begin with; `shown` says in what form it is given each file."""
+    messages: list[dict[str, Any]] = [{"role": each.role, "text": each.text} for each in fitted.messages]
+    if images := [place for place, each in enumerate(shown) if each["as"] == "image"]:
+        messages[-1]["images"] = images
     return {
-        "messages": [{"role": message.role, "text": message.text} for message in fitted.messages],
+        "intent": {"kind": intent.kind, "by": intent.by},
+        "mode": mode,
+        "files": list(shown),
+        "messages": messages,
         "passages": [
             {
                 "id": passage.id,
@@ -67,13 +88,13 @@ def context(fitted: FittedContext, tools: Collection[ToolSpec], degraded: list[s
     }
 
 
-def model_request(step: int, effect_id: str, messages: int) -> dict[str, Any]:
+def model_request(step: int, effect_id: str, messages: int, tokens: int) -> dict[str, Any]:
     """PLAN_MODEL_REQUEST: the intent to ask; the messages themselves are in the events before it."""
-    return {"step": step, "effect_id": effect_id, "messages": messages}
+    return {"step": step, "effect_id": effect_id, "messages": messages, "tokens": tokens}
 
 
-def model_response(step: int, effect_id: str, answer: ModelAnswer) -> dict[str, Any]:
-    """PLAN_MODEL_RESPONSE: what the model answered."""
+def model_response(step: int, effect_id: str, answer: ModelAnswer, repaired: Mapping[str, str]) -> dict[str, Any]:
+    """PLAN_MODEL_RESPONSE: what the model answered; `repaired` has arguments as it wrote them, by id of the call."""
     return {
         "step": step,
         "effect_id": effect_id,
@@ -81,6 +102,63 @@ def model_response(step: int, effect_id: str, answer: ModelAnswer) -> dict[str, 
         "tool_calls": [
             {"id": call.id, "name": call.name, "arguments": call.arguments_json} for call in answer.tool_calls
         ],
+        "repaired": dict(repaired),
+        **_usage(answer),
+    }
+
+
+def aside_call(purpose: str, effect_id: str) -> dict[str, Any]:
+    """MODEL_CALL: the intent to ask a model beside the conversation."""
+    return {"purpose": purpose, "effect_id": effect_id}
+
+
+def aside_result(
+    purpose: str, effect_id: str, answer: ModelAnswer, error: str = "", error_type: str = ""
+) -> dict[str, Any]:
+    """MODEL_RESULT: what it said; `error` where it did not."""
+    return {
+        "purpose": purpose,
+        "effect_id": effect_id,
+        "text": answer.text,
+        "error": error,
+        "error_type": error_type,
+        **_usage(answer),
+    }
+
+
+def plan(made: ExplicitPlan, by: str, error: str) -> dict[str, Any]:
+    """PLAN_MADE: the explicit plan; `error` says why no model made it."""
+    steps = [{"text": step.text, "tool": step.tool, "state": step.state} for step in made.steps]
+    return {"revision": made.revision, "by": by, "steps": steps, "error": error}
+
+
+def compaction(how: Compacted, *, because: str, by: str, tokens_before: int, tokens_after: int) -> dict[str, Any]:
+    """CONTEXT_COMPACTED: what took the place of what."""
+    return {
+        "because": because,
+        "by": by,
+        "removed": [list(each) for each in how.removed],
+        "cut": [{"at": place, "text": text} for place, text in how.cut.items()],
+        "summary": how.summary,
+        "tokens_before": tokens_before,
+        "tokens_after": tokens_after,
+    }
+
+
+def file_read(place: int, read: ReadFile, *, keep_image: bool) -> dict[str, Any]:
+    """FILE_READ: the text of a file of the request; an image's content only where the request does not hold it."""
+    return {
+        "place": place,
+        "name": read.name,
+        "media_type": read.media_type,
+        "text": read.text,
+        "characters": len(read.text),
+        "content_base64": read.image.content_base64 if read.image and keep_image else "",
+    }
+
+
+def _usage(answer: ModelAnswer) -> dict[str, Any]:
+    return {
         "input_tokens": answer.usage.input_tokens,
         "output_tokens": answer.usage.output_tokens,
         "cost_usd": answer.usage.cost_usd,
@@ -107,14 +185,17 @@ def tool_result(step: int, effect_id: str, seen: Observation) -> dict[str, Any]:
         "duration_ms": outcome.duration_ms,
         "truncated": outcome.truncated,
         "observation": seen.text,
+        "usage": None if outcome.usage is None else asdict(outcome.usage),
         "degraded": ["sandbox"] if outcome.verdict in ("unavailable", "unknown") else [],
     }
 
 
-def evaluation(judged: Evaluation, feedback: str) -> dict[str, Any]:
-    """EVALUATION: what the rules say of an answer; `feedback` is empty where it will do."""
+def evaluation(judged: Evaluation, verdict: Verdict | None, error: str, feedback: str) -> dict[str, Any]:
+    """EVALUATION: what rules and judge say of an answer; `feedback` is empty where it will do, or must."""
     findings = [{"rule": each.rule, "detail": each.detail} for each in judged.findings]
-    return {"score": judged.score, "findings": findings, "feedback": feedback}
+    said = {**asdict(verdict), "error": ""} if verdict else {"error": error} if error else None
+    score = min(judged.score, verdict.score) if verdict else judged.score
+    return {"score": score, "findings": findings, "judge": said, "feedback": feedback}
 
 
 def end(status: RunStatus, result: str, reason: str, usage: Usage) -> dict[str, Any]:
@@ -171,4 +252,7 @@ def request_of(state: RunState) -> RunRequest:
         files=tuple(InputFile(**each) for each in asked.get("files", ())),
         evaluate=Judging(**asked.get("evaluate", {})),
         intent_by_model=asked.get("intent_by_model", False),
+        parent_run_id=asked.get("parent_run_id", ""),
+        depth=asked.get("depth", 0),
+        workspace=asked.get("workspace", ""),
     )

@@ -10,16 +10,20 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
+from pagi_chassis import errors as chassis_errors
 from pagi_chassis.errors import PagiError, UnavailableError
 
+from pagi_planner.domain import errors
 from pagi_planner.domain.agent import Agent
+from pagi_planner.domain.errors import ContextTooLongError
 from pagi_planner.domain.events import FINAL, Event, EventType
 from pagi_planner.domain.model import Decision, ModelAnswer, ModelRequest, ToolCall, ToolOutcome, ToolSpec, Usage
 from pagi_planner.domain.standalone import ListJournal
-from pagi_planner.domain.state import Phase, RunState
+from pagi_planner.domain.state import TOO_LONG, Phase, RunState
 
 # What no two runs have in common; `tokens` counts the schemas of tools, too, which the journal does not hold.
 _VOLATILE = frozenset({"traceparent", "tracestate", "latency_ms", "duration_ms", "tokens"})
+_ANSWERS = (EventType.PLAN_MODEL_RESPONSE, EventType.MODEL_RESULT)
 _OUTCOMES = (EventType.TOOL_RESULT, EventType.TOOL_ERROR)
 # How these ended a run came from outside, or from the time of day.
 _NOT_REPEATABLE = (EventType.PLAN_CANCELLED,)
@@ -94,9 +98,8 @@ class _RecordedModel:
     """Gives each call the answer that the journal holds for it, and the error where the run ended in one."""
 
     def __init__(self, events: Sequence[Event]) -> None:
-        self._answers = {
-            event.data["effect_id"]: event for event in events if event.type is EventType.PLAN_MODEL_RESPONSE
-        }
+        self._answers = {event.data["effect_id"]: event for event in events if event.type in _ANSWERS}
+        self._too_long = _too_long(events)
         self._end = next((event for event in events if event.type in FINAL), None)
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
@@ -107,6 +110,8 @@ class _RecordedModel:
         """
         if event := self._answers.get(request.effect_id):
             return _answer(event.data)
+        if request.effect_id in self._too_long:
+            raise ContextTooLongError("the conversation was too long")
         told = self._end.data.get("error", "") if self._end else ""
         raise UnavailableError(told or f"the journal holds no answer for {request.effect_id}")
 
@@ -136,10 +141,26 @@ class _RecordedTools:
         return ToolOutcome(data["verdict"], data["output"], error=data["error"], truncated=data["truncated"])
 
 
+def _too_long(events: Sequence[Event]) -> set[str]:
+    """The effect ids of the model calls that were refused for the length of the conversation."""
+    refused, asked = set(), ""
+    for event in events:
+        if event.type is EventType.PLAN_MODEL_REQUEST:
+            asked = event.data["effect_id"]
+        elif event.type is EventType.CONTEXT_COMPACTED and event.data["because"] == TOO_LONG:
+            refused.add(asked)
+    return refused
+
+
 def _answer(data: Mapping[str, Any]) -> ModelAnswer:
+    if data.get("error_type"):
+        kind: Any = getattr(errors, data["error_type"], None) or getattr(chassis_errors, data["error_type"], PagiError)
+        raise kind(data["error"])
+    if data.get("error", "").startswith("no answer"):
+        raise TimeoutError
     return ModelAnswer(
         text=data["text"],
-        tool_calls=tuple(ToolCall(each["id"], each["name"], each["arguments"]) for each in data["tool_calls"]),
+        tool_calls=tuple(ToolCall(each["id"], each["name"], each["arguments"]) for each in data.get("tool_calls", ())),
         usage=Usage(data["input_tokens"], data["output_tokens"], data["cost_usd"]),
         finish_reason=data["finish_reason"],
         model=data["model"],

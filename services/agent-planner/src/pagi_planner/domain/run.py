@@ -16,6 +16,7 @@ from pagi_planner.domain.model import Decision, RunResult, RunStatus
 from pagi_planner.domain.phases.act import act
 from pagi_planner.domain.phases.ask import ask
 from pagi_planner.domain.phases.evaluate import evaluate
+from pagi_planner.domain.phases.plan import plan
 from pagi_planner.domain.phases.understand import understand
 from pagi_planner.domain.state import Phase, RunState
 from pagi_planner.domain.work import RunLimitError, Work
@@ -141,7 +142,7 @@ class Run:
             try:
                 async with clock:
                     while self.state.phase in _STEPS:
-                        await _STEPS[self.state.phase](self)
+                        await self._step(self.state.phase)
                     # Who gives a word on a call that waits may do it in another process, from the journal.
                     if self.state.phase is Phase.WAIT:
                         await self._work.sync()
@@ -150,20 +151,29 @@ class Run:
                     raise RunLimitError.for_time(timeout_s) from error
                 raise
 
+    async def _step(self, phase: Phase) -> None:
+        """One phase, with its span and its time."""
+        with telemetry.span(f"phase {phase}"), self._work.parts.timings.phase(phase):
+            await _STEPS[phase](self)
+
     async def _understand(self) -> None:
         await understand(self._work)
 
     async def _ask(self) -> None:
         await ask(self._work)
 
+    async def _plan(self) -> None:
+        await plan(self._work)
+
     async def _act(self) -> None:
         await act(self._work)
 
     async def _evaluate(self) -> None:
-        evaluate(self._work)
+        await evaluate(self._work)
 
     async def _answer(self) -> None:
-        said = self.state.answer if self.state.answer.strip() else "The model gave no answer."
+        answer = self.state.best_answer
+        said = answer if answer.strip() else "The model gave no answer."
         await self._end(RunStatus.COMPLETED, said)
 
     async def _end(self, status: RunStatus, result: str, *, reason: str = "") -> None:
@@ -211,6 +221,7 @@ class Run:
 
 _STEPS = {
     Phase.UNDERSTAND: Run._understand,
+    Phase.PLAN: Run._plan,
     Phase.ASK: Run._ask,
     Phase.ACT: Run._act,
     Phase.EVALUATE: Run._evaluate,

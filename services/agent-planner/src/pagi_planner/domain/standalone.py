@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
-from pagi_planner.domain.errors import UnknownToolError
+from pagi_planner.domain.errors import UnknownToolError, UnreadableFileError
 from pagi_planner.domain.events import Event
-from pagi_planner.domain.model import Context, Exchange, RunRequest, ToolCall, ToolOutcome, ToolSpec
+from pagi_planner.domain.model import Context, Exchange, ModelTraits, RunRequest, ToolCall, ToolOutcome, ToolSpec
 from pagi_planner.domain.ownership import FIRST_EPOCH
 
 
@@ -35,6 +36,30 @@ class NoTools:
     async def execute(self, call: ToolCall, *, session_id: str, effect_id: str) -> ToolOutcome:
         """Refuses."""
         raise UnknownToolError(f"there is no tool named {call.name!r}")
+
+
+class NoCatalogue:
+    """Knows no model."""
+
+    async def traits(self, model: str) -> ModelTraits:
+        """Nothing."""
+        return ModelTraits()
+
+
+class NoDocuments:
+    """Reads nothing but text."""
+
+    async def text_of_pdf(self, content: bytes) -> str:
+        """Refuses."""
+        raise UnreadableFileError("PDF cannot be read here")
+
+
+class NoTimings:
+    """Measures nothing."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Does nothing."""
+        return nullcontext()
 
 
 class ListJournal:

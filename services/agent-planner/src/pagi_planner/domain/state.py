@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
+from pagi_planner.domain.asides import Asides
+from pagi_planner.domain.conversation import Compacted, Conversation
 from pagi_planner.domain.events import Event, EventType
+from pagi_planner.domain.exchange import turns_of
+from pagi_planner.domain.explicit_plan import ExplicitPlan
+from pagi_planner.domain.material import Material
 from pagi_planner.domain.model import (
     Approval,
     Decision,
     Exchange,
     Message,
+    Mode,
     Role,
     RunResult,
     RunStatus,
     Source,
     Step,
     ToolCall,
-    Turn,
     Usage,
 )
+from pagi_planner.domain.phase import Phase as Phase
+from pagi_planner.domain.progress import Progress
+from pagi_planner.domain.sources import marked, sources_of
+from pagi_planner.domain.tokens import TokenScale
 
-# What one exchange may bring: memory takes 1,000 turns of a million characters, and a message has 16 MiB.
-MOST_STEPS_REMEMBERED = 100
-MOST_TOOL_CHARACTERS = 8_000
-MOST_CHARACTERS = 1_000_000
-
-
-class Phase(StrEnum):
-    """What a run does next."""
-
-    UNDERSTAND = "understand"
-    ASK = "ask"
-    ACT = "act"
-    EVALUATE = "evaluate"
-    ANSWER = "answer"
-    # Nothing, until a person has decided on a call.
-    WAIT = "wait"
-    ENDED = "ended"
+# How often a plan is made anew after its first making.
+MOST_REVISIONS = 2
+# Why a conversation was compacted: the provider would not have it.
+TOO_LONG = "too_long"
+# What a model reads of a call whose result was lost: every call must have one.
+ORPHAN = '{"error": "the result of this call was lost; it may or may not have run"}'
 
 
 @dataclass(slots=True)
@@ -55,7 +50,11 @@ class RunState:
         waiting: The calls of the turn that a person has to decide on.
         decisions: A person's word, by id of the call.
         approvals: Every call of the run that a person was asked about.
-        repeats: How often the model has called for the same thing.
+        progress: Whether the calls bring anything new.
+        plan: The explicit plan; None where there is none (yet).
+        asides: What models were asked beside the conversation.
+        is_too_long: The provider refused the conversation for its length, and it was compacted for that.
+        best: The score of the best answer so far, and the answer; of equals the last.
         paused_s: Time spent waiting for people, and for a planner to take the run up again.
     """
 
@@ -75,7 +74,8 @@ class RunState:
     usage: Usage = field(default_factory=Usage)
     model_calls: int = 0
     refinements: int = 0
-    messages: list[Message] = field(default_factory=list)
+    evaluations: int = 0
+    talk: Conversation = field(default_factory=Conversation)
     steps: list[Step] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     tools: list[str] = field(default_factory=list)
@@ -88,7 +88,16 @@ class RunState:
     waiting: dict[str, ToolCall] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
     approvals: list[Approval] = field(default_factory=list)
-    repeats: Counter[tuple[str, str]] = field(default_factory=Counter)
+    progress: Progress = field(default_factory=Progress)
+    mode: Mode = Mode.REACT
+    intent: str = ""
+    plan: ExplicitPlan | None = None
+    asides: Asides = field(default_factory=Asides)
+    material: Material = field(default_factory=Material)
+    scale: TokenScale = field(default_factory=TokenScale)
+    compactions: int = 0
+    is_too_long: bool = False
+    best: tuple[float, str] = (-1.0, "")
     is_understood: bool = False
     is_answered: bool = False
     is_judged: bool = False
@@ -131,7 +140,14 @@ class RunState:
             return Phase.WAIT if all(call.id in self.waiting for call in unanswered) else Phase.ACT
         if self.is_answered:
             return Phase.ANSWER if self.is_judged else Phase.EVALUATE
-        return Phase.ASK
+        return Phase.PLAN if self.needs_plan else Phase.ASK
+
+    @property
+    def needs_plan(self) -> bool:
+        """Whether a plan has to be made, or made anew, before the model is asked for the next step."""
+        if self.mode is not Mode.PLAN:
+            return False
+        return self.plan is None or (self.plan.has_failed and self.plan.revision <= MOST_REVISIONS)
 
     @property
     def used_s(self) -> float:
@@ -140,6 +156,11 @@ class RunState:
             return 0.0
         # A clock that was set back must not give the run more than it had.
         return max(0.0, (self.last_at - self.started_at).total_seconds() - self.paused_s)
+
+    @property
+    def best_answer(self) -> str:
+        """The answer that was judged best; a refinement may have made it worse."""
+        return self.best[1] or self.answer
 
     def unanswered(self) -> list[ToolCall]:
         """The calls of the turn that have no result yet."""
@@ -150,16 +171,24 @@ class RunState:
 
         The results of one turn follow in the order of its calls, whichever came first.
         """
-        return tuple(self.messages) + tuple(
+        results = (
             Message(Role.TOOL, text=self.observations[call_id], tool_call_id=call_id)
             for call_id in self.open_calls
             if call_id in self.observations
         )
+        return (*self.talk.to_send(self.plan.rendered if self.plan else ""), *results)
+
+    def closed_talk(self) -> Conversation:
+        """A copy of the conversation with the results of the turn in it, as `CONTEXT_COMPACTED` counts places."""
+        talk = Conversation(self.talk.messages)
+        talk.request_at, talk.summary = self.talk.request_at, self.talk.summary
+        for call_id in self.open_calls:
+            talk.add(Message(Role.TOOL, self.observations.get(call_id, ORPHAN), tool_call_id=call_id))
+        return talk
 
     def result(self) -> RunResult:
         """The run as a caller reads it."""
         assert self.started_at is not None
-        cited = [replace(source, cited=source.source in self.answer) for source in self.sources]
         return RunResult(
             run_id=self.run_id,
             session_id=self.session_id,
@@ -168,7 +197,7 @@ class RunState:
             result=self.answer,
             model=self.model,
             steps=tuple(self.steps),
-            sources=tuple(cited),
+            sources=marked(self.sources, self.answer),
             usage=self.usage,
             degraded=tuple(self.degraded),
             approvals=tuple(self.approvals),
@@ -178,19 +207,9 @@ class RunState:
         )
 
     def exchange(self) -> Exchange:
-        """What the run adds to its session's history: of the tool calls the last, each cut to what a reader needs."""
+        """What the run adds to its session's history."""
         assert self.started_at is not None
-        end = self.ended_at or self.started_at
-        tools = [
-            Turn(role, _cut(text, MOST_TOOL_CHARACTERS), step.timestamp)
-            for step in self.steps[-MOST_STEPS_REMEMBERED:]
-            for role, text in (
-                ("tool-plan", f"{step.tool} {_text(step.input)}"),
-                ("tool-output", step.error or _text(step.output)),
-            )
-        ]
-        asked = Turn("user", _cut(self.prompt, MOST_CHARACTERS), self.started_at)
-        turns = (asked, *tools, Turn("assistant", _cut(self.answer, MOST_CHARACTERS), end))
+        turns = turns_of(self.prompt, self.steps, self.answer, self.started_at, self.ended_at or self.started_at)
         return Exchange(self.session_id, self.run_id, self.persona, turns)
 
     def _start(self, event: Event) -> None:
@@ -205,39 +224,74 @@ class RunState:
     def _context(self, event: Event) -> None:
         self.is_understood = True
         self.tools = event.data["tools"]
-        self.messages = [Message(Role(each["role"]), each["text"]) for each in event.data["messages"]]
-        self.sources = [
-            Source(each["source"], each["knowledge_base"], tuple(each["headings"]), each["score"], cited=False)
-            for each in event.data["passages"]
-        ]
+        self.talk = Conversation([self._first(each) for each in event.data["messages"]])
+        self.sources = sources_of(event.data["passages"])
         # Absent in the first rows that were ever written.
         self.tool_versions = event.data.get("tool_versions", {})
+        self.mode = Mode(event.data.get("mode", Mode.REACT))
+        self.material.note_context(event.data)
+        self.intent = event.data.get("intent", {}).get("kind", "")
         self._note_degraded(event)
+
+    def _first(self, data: dict[str, Any]) -> Message:
+        """One of the first messages, with the images of the request where it shows them."""
+        return Message(Role(data["role"]), data["text"], images=self.material.images(data.get("images", ())))
+
+    def _file_read(self, event: Event) -> None:
+        self.material.note_file(event.data, self.request["files"])
+
+    def _plan_made(self, event: Event) -> None:
+        self.plan = ExplicitPlan.of(event.data)
+
+    def _model_call(self, event: Event) -> None:
+        self.asides.note_call(event.data)
+
+    def _model_result(self, event: Event) -> None:
+        self.asides.note_result(event.data)
+        self._use(event.data)
+
+    def _compacted(self, event: Event) -> None:
+        self._close_turn()
+        self.talk.compact(Compacted.of(event.data))
+        self.compactions += 1
+        if event.data["because"] == TOO_LONG:
+            # What was refused is asked again in another way, so under another effect id.
+            self.is_too_long = True
+            self.asked = ""
 
     def _model_request(self, event: Event) -> None:
         self._close_turn()
         self.asked = event.data["effect_id"]
         self.model_calls += 1
+        self.scale.note_request(event.data)
         self._note_degraded(event)
 
     def _model_response(self, event: Event) -> None:
         data = event.data
         calls = tuple(ToolCall(each["id"], each["name"], each["arguments"]) for each in data["tool_calls"])
-        self.messages.append(Message(Role.ASSISTANT, data["text"], calls))
+        self.talk.add(Message(Role.ASSISTANT, data["text"], calls))
         self.asked = ""
+        self.is_too_long = False
         self.open_calls = {call.id: call for call in calls}
-        self.repeats.update((call.name, call.arguments_json) for call in calls)
         self.is_answered = not calls
         self.is_judged = False
         self.model = data["model"]
         # What was taken over from the run that this one is forked from was paid for there.
         if data["effect_id"].startswith(self.run_id):
-            self.usage = self.usage + Usage(data["input_tokens"], data["output_tokens"], data["cost_usd"])
+            self._use(data)
+        self.scale.note_response(data)
         self.answer = data["text"] or self.answer
 
     def _tool_result(self, event: Event) -> None:
         data = event.data
         self.observations[data["call_id"]] = data["observation"]
+        if call := self.open_calls.get(data["call_id"]):
+            self.progress.note(call, data["observation"], data["error"])
+        if self.plan:
+            self.plan = self.plan.after(data["tool"], failed=bool(data["error"]))
+        self.material.note_result(data, len(self.steps))
+        if (used := data.get("usage")) and data["effect_id"].startswith(self.run_id):
+            self._use(used)
         self.steps.append(
             Step(
                 step=len(self.steps) + 1,
@@ -252,10 +306,13 @@ class RunState:
 
     def _evaluation(self, event: Event) -> None:
         self.is_judged = True
+        self.evaluations += 1
+        if event.data["score"] >= self.best[0]:
+            self.best = (event.data["score"], self.answer)
         if feedback := event.data["feedback"]:
             self.refinements += 1
             self._close_turn()
-            self.messages.append(Message(Role.USER, feedback))
+            self.talk.add(Message(Role.USER, feedback))
             self.is_answered = False
 
     def _end(self, event: Event) -> None:
@@ -308,12 +365,15 @@ class RunState:
         return max(0.0, (event.timestamp - self.last_at).total_seconds()) if self.last_at else 0.0
 
     def _close_turn(self) -> None:
-        """Puts the results of the turn behind its calls."""
-        self.messages = list(self.conversation())
+        """Puts the results of the turn behind its calls, each of which has one from then on."""
+        self.talk = self.closed_talk()
         self.open_calls = {}
         self.observations = {}
         self.intents = {}
         self.decisions = {}
+
+    def _use(self, data: dict[str, Any]) -> None:
+        self.usage = self.usage + Usage(data["input_tokens"], data["output_tokens"], data["cost_usd"])
 
     def _note_degraded(self, event: Event) -> None:
         self.degraded += [name for name in event.data.get("degraded", ()) if name not in self.degraded]
@@ -323,6 +383,11 @@ _APPLY: dict[EventType, Callable[[RunState, Event], None]] = {
     EventType.PLAN_START: RunState._start,
     EventType.RUN_RESUMED: RunState._resumed,
     EventType.CONTEXT_LOADED: RunState._context,
+    EventType.FILE_READ: RunState._file_read,
+    EventType.PLAN_MADE: RunState._plan_made,
+    EventType.MODEL_CALL: RunState._model_call,
+    EventType.MODEL_RESULT: RunState._model_result,
+    EventType.CONTEXT_COMPACTED: RunState._compacted,
     EventType.PLAN_MODEL_REQUEST: RunState._model_request,
     EventType.PLAN_MODEL_RESPONSE: RunState._model_response,
     EventType.TOOL_CALL: RunState._tool_call,
@@ -335,11 +400,3 @@ _APPLY: dict[EventType, Callable[[RunState, Event], None]] = {
     EventType.PLAN_ERROR: RunState._fail,
     EventType.PLAN_CANCELLED: RunState._cancel,
 }
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

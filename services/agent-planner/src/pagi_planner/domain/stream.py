@@ -89,7 +89,10 @@ Item = Happened | TextDelta | TextReset | CutOff
 # Where a run stands after an event of this type; the others change nothing.
 _PHASES = {
     EventType.PLAN_START: "understand",
+    EventType.FILE_READ: "understand",
     EventType.CONTEXT_LOADED: "understand",
+    EventType.PLAN_MADE: "plan",
+    EventType.CONTEXT_COMPACTED: "plan",
     EventType.PLAN_MODEL_REQUEST: "plan",
     EventType.PLAN_MODEL_RESPONSE: "plan",
     EventType.APPROVAL_REQUESTED: "execute",
@@ -99,10 +102,14 @@ _PHASES = {
     EventType.TOOL_ERROR: "execute",
     EventType.EVALUATION: "evaluate",
 }
+# What a model is asked beside the conversation belongs to what it is asked for.
+_PURPOSES = {"file": "understand", "intent": "understand", "judge": "evaluate"}
 
 
 def phase_of(event: Event) -> str:
     """The part of the loop that the event belongs to: understand, plan, execute or evaluate; empty where it is none."""
+    if event.type in (EventType.MODEL_CALL, EventType.MODEL_RESULT):
+        return _PURPOSES.get(event.data.get("purpose", ""), "plan")
     return _PHASES.get(event.type, "")
 
 

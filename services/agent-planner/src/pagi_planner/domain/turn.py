@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from pagi_chassis import telemetry
@@ -19,7 +20,10 @@ from pagi_chassis.errors import (
 )
 
 from pagi_planner.domain import json_text
-from pagi_planner.domain.model import Effects, ToolCall, ToolOutcome, ToolSpec
+from pagi_planner.domain.compaction import head_and_tail
+from pagi_planner.domain.json_repair import repaired
+from pagi_planner.domain.material import REFERENCE
+from pagi_planner.domain.model import Effects, ModelAnswer, ToolCall, ToolOutcome, ToolSpec
 from pagi_planner.domain.ports import ToolRunner
 
 # A model reads this much of one result; the journal keeps it all.
@@ -83,8 +87,7 @@ async def execute(
     arguments, fault = parse_arguments(call)
     spec = specs.get(call.name)
     if spec is None:
-        known = ", ".join(sorted(specs)) or "none"
-        outcome = ToolOutcome("invalid", error=f"there is no tool named {call.name!r}; the tools are: {known}")
+        outcome = ToolOutcome("invalid", error=_no_such_tool(call.name, specs))
     elif fault:
         outcome = ToolOutcome("invalid", error=fault)
     elif may_have_run and spec.effects is Effects.EFFECTFUL and not tools.know_effects:
@@ -92,7 +95,7 @@ async def execute(
     else:
         with telemetry.span(f"execute_tool {call.name}", attributes={"gen_ai.tool.name": call.name}):
             outcome = await _run(call, tools, spec, session_id, effect_id)
-    return Observation(call, arguments, outcome, _for_model(outcome))
+    return Observation(call, arguments, outcome, _for_model(outcome, "/".join(effect_id.rsplit("/", 2)[1:])))
 
 
 def denied(call: ToolCall, reason: str) -> Observation:
@@ -130,13 +133,44 @@ async def _run(call: ToolCall, tools: ToolRunner, spec: ToolSpec, session_id: st
         return ToolOutcome("unknown", error=text)
 
 
-def _for_model(outcome: ToolOutcome) -> str:
-    reply = outcome.reply
+def healed(answer: ModelAnswer, step: int) -> tuple[ModelAnswer, dict[str, str]]:
+    """The answer with calls that can be told apart and, where that is plain, arguments that parse.
+
+    Returns:
+        It, and the arguments that were mended as the model wrote them, by id of the call.
+    """
+    calls, written = [], {}
+    for call in distinct(answer.tool_calls, step):
+        if parse_arguments(call)[1]:
+            mended = repaired(call.arguments_json, is_whole=answer.finish_reason != "length")
+            if mended is not None:
+                written[call.id] = call.arguments_json
+                call = replace(call, arguments_json=mended)
+        calls.append(call)
+    return replace(answer, tool_calls=tuple(calls)), written
+
+
+def full_text(reply: Any, error: str) -> str:
+    """All of what a call brought, as a model reads it where there is room."""
     said: dict[str, Any] = reply if isinstance(reply, dict) else {} if reply is None else {"output": reply}
-    if outcome.error:
-        said = {**said, "error": outcome.error}
-    text = json.dumps(said, ensure_ascii=False)
+    if error:
+        said = {**said, "error": error}
+    return json.dumps(said, ensure_ascii=False)
+
+
+def _no_such_tool(name: str, specs: Mapping[str, ToolSpec]) -> str:
+    known = ", ".join(sorted(specs)) or "none"
+    folded = {each.lower(): each for each in specs}
+    near = [folded[each] for each in get_close_matches(name.lower(), folded, n=3)]
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"there is no tool named {name!r}; {meant}the tools are: {known}"
+
+
+def _for_model(outcome: ToolOutcome, artifact: str = "") -> str:
+    text = full_text(outcome.reply, outcome.error)
     if len(text) <= OBSERVATION_CHARACTERS:
         return text
-    half = OBSERVATION_CHARACTERS // 2
-    return f"{text[:half]} … {len(text) - 2 * half} characters left out … {text[-half:]}"
+    rest = f"{len(text) - OBSERVATION_CHARACTERS} characters left out"
+    if artifact:
+        rest += f"; call read_artifact with {REFERENCE.format(artifact)} to read on or to search in it"
+    return head_and_tail(text, OBSERVATION_CHARACTERS, rest)

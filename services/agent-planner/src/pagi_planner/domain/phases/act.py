@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pagi_planner.domain import records, turn
 from pagi_planner.domain.concurrency import together
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import Decision, RunStatus, ToolCall, ToolSpec
 from pagi_planner.domain.phases.understand import tools_of
+from pagi_planner.domain.progress import NUDGE
 from pagi_planner.domain.work import RunLimitError, Work
 
 
@@ -21,10 +24,8 @@ async def act(work: Work) -> None:
     """
     specs = await tools_of(work)
     state, policy = work.state, work.parts.policy
-    for call in state.unanswered():
-        if state.repeats[call.name, call.arguments_json] > policy.max_repeats:
-            reason = f"the model called {call.name} with the same arguments again and again"
-            raise RunLimitError(RunStatus.NO_PROGRESS, reason)
+    if fault := state.progress.fault(state.unanswered(), policy.max_repeats):
+        raise RunLimitError(RunStatus.NO_PROGRESS, fault)
     _check_number(work)
     _ask_for_approval(work, specs)
     ready = [call for call in state.unanswered() if call.id not in state.waiting]
@@ -77,11 +78,13 @@ async def _execute(work: Work, specs: dict[str, ToolSpec], call: ToolCall) -> No
             decision.applied_to(call),
             work.parts.toolbox.bound(call.name, work) or work.parts.tools,
             specs,
-            session_id=work.request.session_id,
+            session_id=work.request.workspace or work.request.session_id,
             effect_id=effect_id,
             may_have_run=call.id in work.inherited,
         )
     else:
         seen = turn.denied(call, decision.reason)
+    if work.state.progress.is_last_time(call, seen.text, work.parts.policy.max_repeats):
+        seen = replace(seen, text=seen.text + NUDGE)
     kind = EventType.TOOL_ERROR if seen.outcome.error else EventType.TOOL_RESULT
     work.note(kind, records.tool_result(work.state.model_calls, effect_id, seen))

@@ -1,13 +1,14 @@
-"""Plan: ask the model for the next step."""
+"""Execute: ask the model for the next step."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pagi_planner.domain import records, turn
+from pagi_planner.domain.errors import ContextTooLongError
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import ModelAnswer, ModelRequest, RunStatus
+from pagi_planner.domain.phases.allowance import money_left, reached_limit, tokens_left
 from pagi_planner.domain.phases.understand import tools_of
+from pagi_planner.domain.phases.window import compact_strongly, make_room
 from pagi_planner.domain.ports import StreamingModel
 from pagi_planner.domain.work import RunLimitError, Work
 
@@ -20,22 +21,40 @@ async def ask(work: Work) -> None:
 
     Raises:
         RunLimitError: No further call is allowed.
+        ContextTooLongError: The conversation is too long for the model even after it was made shorter.
         PagiError: The model cannot be reached, or refuses.
     """
     state = work.state
-    specs = await tools_of(work)
     if not state.asked:
         _check_limits(work)
+        tokens = await make_room(work, tuple((await tools_of(work)).values()))
         step = state.model_calls + 1
-        data = records.model_request(step, f"{state.run_id}/{step}/model", len(state.conversation()))
+        data = records.model_request(step, f"{state.run_id}/{step}/model", len(state.conversation()), tokens)
         work.note(EventType.PLAN_MODEL_REQUEST, data)
         await work.sync()
+    specs = await tools_of(work)
     request = ModelRequest(
-        state.conversation(), tuple(specs.values()), work.request.model, state.asked, _money_left(work)
+        state.conversation(),
+        tuple(specs.values()),
+        work.request.model,
+        state.asked,
+        money_left(work),
+        max_output_tokens=tokens_left(work),
     )
-    answer = await _answer(work, request)
-    answer = replace(answer, tool_calls=turn.distinct(answer.tool_calls, state.model_calls))
-    work.note(EventType.PLAN_MODEL_RESPONSE, records.model_response(state.model_calls, state.asked, answer))
+    try:
+        answer = await _answer(work, request)
+    except ContextTooLongError as error:
+        await _shorten(work, error)
+        return
+    answer, repaired = turn.healed(answer, state.model_calls)
+    work.note(EventType.PLAN_MODEL_RESPONSE, records.model_response(state.model_calls, state.asked, answer, repaired))
+
+
+async def _shorten(work: Work, error: ContextTooLongError) -> None:
+    """Makes the conversation shorter, once: the next call asks it again."""
+    if work.state.is_too_long or not await compact_strongly(work):
+        message = f"the conversation is too long for the model, and cannot be made shorter: {error.message}"
+        raise ContextTooLongError(message) from error
 
 
 async def _answer(work: Work, request: ModelRequest) -> ModelAnswer:
@@ -52,17 +71,11 @@ async def _answer(work: Work, request: ModelRequest) -> ModelAnswer:
 
 
 def _check_limits(work: Work) -> None:
+    """Whether the model may be asked once more, and whether that would bring anything."""
     limits, state = work.request.limits, work.state
     if state.model_calls >= limits.max_steps:
         raise RunLimitError(RunStatus.LIMIT_STEPS, f"its {limits.max_steps} steps were used up")
-    left_usd = _money_left(work)
-    if left_usd is not None and left_usd <= 0:
-        raise RunLimitError(RunStatus.LIMIT_COST, f"its {limits.max_cost_usd:g} USD were used up")
-    if limits.max_tokens is not None and state.usage.tokens >= limits.max_tokens:
-        raise RunLimitError(RunStatus.LIMIT_TOKENS, f"its {limits.max_tokens} tokens were used up")
-
-
-def _money_left(work: Work) -> float | None:
-    """What may still be spent (US dollars); None: there is no bound."""
-    most = work.request.limits.max_cost_usd
-    return None if most is None else most - (work.state.usage.cost_usd or 0.0)
+    if limit := reached_limit(work):
+        raise limit
+    if fault := state.progress.fault((), work.parts.policy.max_repeats):
+        raise RunLimitError(RunStatus.NO_PROGRESS, fault)
