@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,19 @@ def read(tmp_path: Path, text: str) -> ModelsConfig:
     path = tmp_path / "models.yaml"
     path.write_text(text)
     return read_models(path, lambda _: "")
+
+
+DOCS = Path(__file__).parents[3] / "docs" / "models.md"
+
+
+def test_the_sections_of_the_documentation_are_read(tmp_path: Path) -> None:
+    written = re.findall(r"```yaml\n((?:prices|budgets|cache):.*?)```", DOCS.read_text(), re.DOTALL)
+    assert len(written) == 3
+    config = read(tmp_path, "".join(written))
+    assert [budget.name for budget in config.budgets.budgets] == ["company", "tenant-day", "trial", "key-month", "run"]
+    assert config.budgets == BudgetRules(config.budgets.budgets)
+    assert config.cache == CacheRules(("judge", "fast-*"))
+    assert set(config.prices) == {"house", "openai/gpt-4o-mini", "anthropic/*"}
 
 
 WHOLE = """\
