@@ -70,9 +70,9 @@ class Points:
         """The same for the journal's appends, which are not awaited."""
         original = SqliteJournal.append
 
-        def wrapped(journal: SqliteJournal, event: Any) -> None:
+        def wrapped(journal: SqliteJournal, event: Any, *epoch: int) -> None:
             self.pass_by(f"before append {event.type}")
-            original(journal, event)
+            original(journal, event, *epoch)
             self.pass_by(f"after append {event.type}")
 
         SqliteJournal.append = wrapped  # type: ignore[method-assign]
