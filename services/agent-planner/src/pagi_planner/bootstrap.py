@@ -39,6 +39,8 @@ from pagi_planner.settings import PlannerSettings
 ACTIVE = Gauge("pagi_planner_active_runs", "Runs in progress")
 # Runs that are in progress when the planner is asked to stop have this long (seconds).
 GRACE_S = 8.0
+# So many signs of life must be missed.
+BEATS = 4
 # A run that another planner works on is looked at as often for those who watch it here (seconds).
 SHARED_POLL_S = 0.25
 # Lets a burst of runs that ended become one look at the journal; nobody waits for it.
@@ -118,7 +120,7 @@ async def build(
         Relay("notifications", journal, NOTIFIED, told.notify),
         Relay("history", journal, {EventType.PLAN_END}, HistoryKeeper(agent).deliver, delay_s=HISTORY_DELAY_S),
         *learning,
-        Keeper(runs, journal, grace_s=GRACE_S),
+        Keeper(runs, journal, beat_s=settings.agent_lapse_seconds / BEATS, grace_s=GRACE_S),
         HttpServer(app, settings.bind_host, settings.agent_planner_port, port_variable="AGENT_PLANNER_PORT"),
         peers.health,
     ]
