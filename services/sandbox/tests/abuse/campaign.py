@@ -202,7 +202,7 @@ class _Runner:
             if os.geteuid() == 0:
                 os.chown(folder, self._uid, self._uid)
         self._database = home / "sandbox.db"
-        self._http, self._port = _free_port(), _free_port()
+        self._http, self._port = free_port(), free_port()
         (home / "log").touch()
         environment = {
             "PATH": os.defpath,
@@ -480,7 +480,8 @@ class _Runner:
         return found if self._jailed else []
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

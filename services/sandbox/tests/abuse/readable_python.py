@@ -18,6 +18,8 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 # Of the standard library, what no tool imports and what is large.
 _LEFT_OUT = {"site-packages", "test", "idlelib", "ensurepip", "lib2to3", "turtledemo", "pydoc_data"}
 # Installed by some operators: programs use it where it is there.
@@ -97,20 +99,20 @@ def _build(folder: Path) -> Path:
 
 def _needed(*roots: str) -> Iterator[importlib.metadata.Distribution]:
     """The distributions that these need, themselves included."""
-    waiting, seen = list(roots), set()
+    waiting, seen = [Requirement(root) for root in roots], set()
     while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in seen:
-            continue
-        seen.add(name)
+        wanted = waiting.pop()
+        found = {(re.sub(r"[-_.]+", "-", wanted.name).lower(), extra) for extra in ("", *wanted.extras)} - seen
+        seen |= found
         try:
-            distribution = importlib.metadata.distribution(name)
+            distribution = importlib.metadata.distribution(wanted.name)
         except importlib.metadata.PackageNotFoundError:
             continue  # of another platform, or optional
-        yield distribution
-        for requirement in distribution.requires or ():
-            if "extra ==" not in requirement:
-                waiting.append(re.match(r"[A-Za-z0-9._-]+", requirement)[0])
+        if found:
+            yield distribution
+        for requirement in map(Requirement, distribution.requires or ()):
+            if any(not requirement.marker or requirement.marker.evaluate({"extra": extra}) for _, extra in found):
+                waiting.append(requirement)
 
 
 def _take_tree(source: Path, target: Path, left_out: set[str]) -> None:

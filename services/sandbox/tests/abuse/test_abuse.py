@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from abuse.campaign import ORDINARY_UIDS, SUMMARY, Campaign, run_campaigns
+from abuse.campaign import SUMMARY, Campaign, run_campaigns
 from abuse.expected import CASES, LANDLOCK, NAMESPACES, PROGRAMS, SECCOMP, Case
-from abuse.readable_python import NoReadableInterpreterError, as_user, readable_interpreter
+from abuse.readable_python import as_user
 
 # The highest profile that the system grants, and the one that needs no privilege at all.
 CAMPAIGNS = [(user, profile) for user in ("root", "user") for profile in ("auto", "L1")]
@@ -23,42 +20,30 @@ SCOPED = 6
 
 
 @pytest.fixture(scope="session")
-def python() -> Iterator[Path]:
-    """An interpreter that an ordinary user can run."""
-    folder = Path(tempfile.mkdtemp(prefix="pagi-abuse-python-"))
-    folder.chmod(0o755)
-    try:
-        yield readable_interpreter(folder / "python", ORDINARY_UIDS[0] if os.geteuid() == 0 else os.geteuid())
-    except NoReadableInterpreterError as error:
-        pytest.skip(str(error))
-    finally:
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
 def campaigns(request: pytest.FixtureRequest, python: Path) -> dict[tuple[str, str], Campaign]:
     """What became of the programs that were asked for, in each of the campaigns that were."""
     asked = [item.callspec.params for item in request.session.items if _is_ours(item)]
     cases = {one["case"].name for one in asked if "case" in one}
-    wanted = [one for one in CAMPAIGNS if any(item["campaign"] == one for item in asked) and _can_be(one[0])]
+    wanted = [one for one in CAMPAIGNS if any(item["campaign"] == one for item in asked) and can_be(one[0])]
     services = [(user, {"SANDBOX_PROFILE": profile}) for user, profile in wanted]
     done = asyncio.run(run_campaigns(services, python, [case for case in CASES if case.name in cases]))
     for (user, profile), campaign in zip(wanted, done, strict=True):
         _report(f"{user}-{profile}", campaign)
-        request.config.stash.setdefault(SUMMARY, []).extend(_summary(user, campaign))
+        request.config.stash.setdefault(SUMMARY, []).extend(summary(user, campaign))
     return dict(zip(wanted, done, strict=True))
 
 
 @pytest.fixture(scope="session", params=CAMPAIGNS, ids="-".join)
 def campaign(request: pytest.FixtureRequest) -> Campaign:
     """One of them."""
-    if not _can_be(request.param[0]):
+    if not can_be(request.param[0]):
         pytest.skip("only root can start the sandbox as root; the tests do not run as root")
     found: Campaign = request.getfixturevalue("campaigns")[request.param]
     return found
 
 
-def _can_be(user: str) -> bool:
+def can_be(user: str) -> bool:
+    """Whether a service can be started as this one here."""
     return user != "root" or os.geteuid() == 0
 
 
@@ -80,7 +65,8 @@ def _is_ours(item: pytest.Item) -> bool:
     return isinstance(item, pytest.Function) and "campaign" in getattr(getattr(item, "callspec", None), "params", {})
 
 
-def _summary(user: str, campaign: Campaign) -> list[str]:
+def summary(user: str, campaign: Campaign) -> list[str]:
+    """How a campaign went, in a few lines."""
     results = campaign.results.values()
     ordinary = [result for result in results if result.case.ordinary]
     hostile = [result for result in results if not result.case.ordinary]

@@ -133,7 +133,7 @@ def _options(server: McpServer, home: Path, path: str) -> dict[str, Any]:
     Raises:
         OSError: there is no such program, or its private directory cannot be made or is full.
     """
-    (home / "tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     fault = over_limit(home, server.jail.disk_mb)
     if fault:
         raise OSError(fault)

@@ -41,7 +41,7 @@ class BubblewrapJail:
     """The layers of one slot; see Jail for what each attribute and method is for."""
 
     folder = ""
-    keepers = 3  # bwrap itself, twice, and the process 1 inside
+    keepers = 2  # bwrap itself, and the process 1 inside
 
     def __init__(self, plan: Plan, *, network: bool, group: Group | None) -> None:
         """Built in the fork server."""
@@ -53,7 +53,7 @@ class BubblewrapJail:
         self._visible = sight.read_only(network=network)
         self._program = seccomp.build(seccomp.FilterOptions(network=network, own_files=True, to_be_closed=True))
         taken = any(path.startswith("/tmp/") for path in self._visible)  # noqa: S108
-        self._tmp = "/private-tmp" if taken else "/tmp"  # noqa: S108
+        self.inside = "/private-tmp" if taken else "/tmp"  # noqa: S108
         self.refuse: Callable[[], None] = lambda: None
         self._staged: dict[str, str] = {}
         self._report, self._their_report = -1, -1
@@ -135,14 +135,14 @@ class BubblewrapJail:
         if os.getppid() != self._pid:
             os._exit(1)  # the jailer died before we could ask to be told
         inside = [sys.executable, "-I", "-X", "utf8", "-m", "pagi_sandbox.zygote.within", self._told(orders, pure)]
-        environment = {"PATH": _PATH, "HOME": self._tmp, "TMPDIR": self._tmp, "LANG": "C.UTF-8"}
+        environment = {"PATH": _PATH, "HOME": self.inside, "TMPDIR": self.inside, "LANG": "C.UTF-8"}
         command = [self._bubblewrap.program, "--args", str(_ARGUMENTS), "--", *inside]
         os.execve(command[0], command, environment)  # noqa: S606 what this jail is made of
 
     def _told(self, orders: dict[str, Any], pure: bool) -> str:
         keys = ("memory_bytes", "cpu_seconds", "disk_bytes", "processes", "writes", "workspace")
         told = {key: orders[key] for key in keys} | {"workspace": orders["workspace"] is not None}
-        told |= {"pure": pure, "network": self._network, "landlock": self.plan.landlock, "tmp": self._tmp}
+        told |= {"pure": pure, "network": self._network, "landlock": self.plan.landlock, "tmp": self.inside}
         return json.dumps(told | {"tools": json.loads(self._bubblewrap.tools)})
 
     def _arguments(self, workspace: str | None, orders: dict[str, Any]) -> list[bytes]:
@@ -160,8 +160,8 @@ class BubblewrapJail:
         for name, target in {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}.items():
             found += ["--symlink", target, f"/dev/{name}"]
         # What asks for shared memory gets the call's private, bounded folder.
-        found += ["--symlink", self._tmp, "/dev/shm", "--remount-ro", "/dev", "--proc", "/proc"]  # noqa: S108
-        found += ["--perms", "1777", "--size", str(size), "--tmpfs", self._tmp]
+        found += ["--symlink", self.inside, "/dev/shm", "--remount-ro", "/dev", "--proc", "/proc"]  # noqa: S108
+        found += ["--perms", "1777", "--size", str(size), "--tmpfs", self.inside]
         if workspace is not None:
             bind = "--bind" if orders["writes"] else "--ro-bind"
             source = self._own_stage(workspace) if self._staged else workspace

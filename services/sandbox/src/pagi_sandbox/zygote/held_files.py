@@ -49,6 +49,15 @@ def folder_bytes(folder: str, most: int) -> int:
     return used
 
 
+def too_many_names(folder: str, most: int) -> bool:
+    """Whether a file system in memory has more names than it would have room for; false where it is gone."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return False
+    return status.f_files - status.f_ffree > max(_LEAST_FILES, most >> 12)
+
+
 def unnamed_bytes(pids: list[int], most: int) -> int:
     """What processes hold in files that have been deleted; those in memory are counted elsewhere."""
     files: dict[tuple[int, int], int] = {}

@@ -64,11 +64,13 @@ class Jail:
         plan: which there are.
         group: the slot's control group.
         folder: its folder for temporary files, where that lies on a disk; known in the jailer.
+        inside: the same, in memory, where nobody bounds its names.
         keepers: tasks below the jailer that are not the call's.
         refuse: in a child, what tells the service that it could not put them on.
     """
 
     folder = ""
+    inside = ""
     keepers = 0
 
     def __init__(self, plan: Plan, *, network: bool, group: Group | None, tasks: int) -> None:

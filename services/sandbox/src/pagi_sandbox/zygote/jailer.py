@@ -78,7 +78,8 @@ class Jailer:
         """One child from its fork to its end; False where there shall be no next one."""
         self._generation += 1
         self._jail.new_mounts()
-        before, usage = self._events(), Usage(self._jail.group, self._jail.folder, self._jail.keepers)
+        jail = self._jail
+        before, usage = self._events(), Usage(jail.group, jail.folder, jail.keepers, jail.inside)
         self._excess = _NOTHING
         pid = os.fork()
         if pid == 0:

@@ -27,9 +27,17 @@ _END_S = 5.0
 def main() -> NoReturn:
     """Runs until the server ends; exits as it did."""
     options: dict[str, Any] = json.loads(sys.argv[1])
+    # Whatever the service, or a library in it, has left open.
+    report = options["report"]
+    for low, high in ((3, report), (report + 1, os.sysconf("SC_OPEN_MAX"))):
+        os.closerange(low, high)
     # Everything that the server starts and leaves behind comes back to this process.
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    jail = ServerJail(options)
+    try:
+        jail = ServerJail(options)
+    except OSError as error:
+        os.write(2, f"its jail cannot be made: {error}\n".encode())
+        os._exit(127)
     signal.signal(signal.SIGTERM, lambda *_: _end(jail, 143))
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != options["parent"]:
@@ -40,7 +48,7 @@ def main() -> NoReturn:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
         os.dup2(nothing, descriptor)
-    os.close(options["report"])
+    os.close(report)
     while True:
         pid, status = os.waitpid(-1, 0)
         if pid == server:

@@ -26,6 +26,7 @@ _TASKS = 256
 # A server that is busy for nothing comes after what answers calls.
 _NICE = 5
 _STARTED = b"+"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ServerJail:
@@ -56,13 +57,8 @@ class ServerJail:
     def _find_user(self) -> bool:
         user = self._options["user"]
         found, self._why["user per server"] = find_users([user, user] if user else [])
-        if os.geteuid() == 0:
-            self._own_home(user if found else 0)
+        prepare_home(self._options["home"], user if found else os.geteuid())
         return found
-
-    def _own_home(self, user: int) -> None:
-        own_workspace(self._options["home"], user)
-        own_workspace(self._options["home"] + server_mounts.TMP, user)
 
     def _find_group(self) -> None:
         try:
@@ -102,7 +98,7 @@ class ServerJail:
             self._why["namespaces"] = str(error)
         if self._own_user and not self._can_reach():
             self._own_user = False
-            self._own_home(0)
+            prepare_home(self._options["home"], os.geteuid())
             self._why["user per server"] = (
                 "its program, or its directory, is below a directory that other users cannot enter, "
                 "and there are no namespaces to show it in"
@@ -221,8 +217,8 @@ class ServerJail:
             # Python ignores it, and a program that is started would inherit that.
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             os.execv(options["argv"][0], options["argv"])  # noqa: S606 the operator's own server
-        except OSError as error:
-            os.write(2, f"cannot be started: {error}\n".encode())
+        except Exception as error:  # noqa: BLE001 told to people, by what they read
+            os.write(2, f"cannot be started: {type(error).__name__}: {error}\n".encode())
         finally:
             os._exit(127)
 
@@ -291,6 +287,33 @@ class ServerJail:
                 f"its jail would be {profile}, and SANDBOX_MINIMUM_PROFILE asks for {self._options['minimum']}; "
                 f"missing: {missing}"
             )
+
+
+def prepare_home(home: str, user: int) -> None:
+    """Gives a server its private directory, with one for temporary files in it.
+
+    It may have put something else in the place of that: nothing is followed, and what is no directory is taken away.
+
+    Raises:
+        OSError: the directory cannot be had.
+    """
+    own_workspace(home, user)
+    top = os.open(home, _DIRECTORY)
+    try:
+        try:
+            tmp = os.open("tmp", _DIRECTORY, dir_fd=top)
+        except (FileNotFoundError, NotADirectoryError):
+            with suppress(FileNotFoundError):
+                os.unlink("tmp", dir_fd=top)
+            os.mkdir("tmp", 0o700, dir_fd=top)
+            tmp = os.open("tmp", _DIRECTORY, dir_fd=top)
+        try:
+            if os.fstat(tmp).st_uid != user:
+                os.fchown(tmp, user, user)
+        finally:
+            os.close(tmp)
+    finally:
+        os.close(top)
 
 
 def profile_of(active: set[str]) -> str:

@@ -43,17 +43,19 @@ class Excess(NamedTuple):
 class Usage:
     """Counts from its making on, in the jailer."""
 
-    def __init__(self, group: Group | None, folder: str, keepers: int) -> None:
+    def __init__(self, group: Group | None, folder: str, keepers: int, inside: str = "") -> None:
         """For one call.
 
         Args:
             group: the slot's control group, if it has one.
             folder: the call's folder for temporary files where that lies on a disk; else empty.
             keepers: tasks below the jailer that are not the call's.
+            inside: the call's folder in memory, as its processes see it, where the kernel does not bound its names.
         """
         self._group = group
         self._folder = folder
         self._keepers = keepers
+        self._inside = inside
         self._before_ms = self._other_ms() + sum(one.cpu_ms for one in _below(os.getpid()))
 
     def excess(self, budget: Budget) -> Excess | None:
@@ -80,6 +82,8 @@ class Usage:
     def _on_disk(self, most: int, pids: list[int]) -> Excess | None:
         if self._folder and (written := held_files.folder_bytes(self._folder, most)) > most:
             return Excess(wire.DISK, written)
+        if self._inside and pids and held_files.too_many_names(f"/proc/{pids[0]}/root{self._inside}", most):
+            return Excess(wire.DISK, most + 1)
         if (unnamed := held_files.unnamed_bytes(pids, most)) > most:
             return Excess(wire.UNNAMED, unnamed)
         return None

@@ -32,11 +32,15 @@ def main() -> NoReturn:
     os.environ.pop("PWD", None)
     # Without a handler no signal from inside reaches process 1; and its memory and descriptors are closed to the tool.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    waiting, go = os.pipe2(os.O_CLOEXEC)
     worker = os.fork()
     if worker == 0:
+        os.close(go)
+        os.read(waiting, 1)
         _work(told)
-    for descriptor in (CALL, STDOUT, STDERR):
+    # Not before the fork: the jailer has to be able to look into the tool.
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    for descriptor in (go, waiting, CALL, STDOUT, STDERR):
         os.close(descriptor)
     while True:
         pid, status = os.waitpid(-1, 0)
@@ -49,7 +53,6 @@ def _work(told: dict[str, Any]) -> NoReturn:
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         try:
             _confine(told)
         except (OSError, ValueError):

@@ -1,0 +1,3 @@
+# Does not listen.
+trap '' TERM HUP INT QUIT XCPU ALRM
+while :; do sleep 300; done

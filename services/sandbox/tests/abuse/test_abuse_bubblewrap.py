@@ -1,0 +1,49 @@
+"""The same programs against bubblewrap as the backend, as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from abuse.campaign import ORDINARY_UIDS, SUMMARY, Campaign, run_campaigns
+from abuse.expected import CASES, NAMESPACES, SECCOMP
+from abuse.readable_python import as_user
+from abuse.test_abuse import can_be, summary
+
+_TRIAL = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--tmpfs", "/tmp", "--proc", "/proc", "true"]
+
+
+@pytest.fixture(scope="module")
+def bubblewrapped(python: Path) -> dict[str, Campaign]:
+    """What became of all programs, by who started the service."""
+    if shutil.which("bwrap") is None:
+        pytest.skip("there is no program bwrap here: install the package bubblewrap")
+    trial = subprocess.run([*as_user(ORDINARY_UIDS[0]), *_TRIAL], capture_output=True, text=True, check=False)
+    if trial.returncode:
+        pytest.skip(f"bwrap cannot work here: {trial.stderr.strip()}")
+    users = [user for user in ("root", "user") if can_be(user)]
+    services = [(user, {"SANDBOX_BACKEND": "bubblewrap"}) for user in users]
+    return dict(zip(users, asyncio.run(run_campaigns(services, python, CASES)), strict=True))
+
+
+@pytest.mark.parametrize("user", ["root", "user"])
+def test_bubblewrap_holds_what_its_layers_promise(
+    bubblewrapped: dict[str, Campaign], user: str, request: pytest.FixtureRequest
+) -> None:
+    if user not in bubblewrapped:
+        pytest.skip("only root can start the sandbox as root; the tests do not run as root")
+    campaign = bubblewrapped[user]
+    lines = summary(user, campaign)
+    request.config.stash.setdefault(SUMMARY, []).extend(["with bubblewrap, " + lines[0], *lines[1:]])
+    assert campaign.profile >= "L2"
+    assert {SECCOMP, NAMESPACES} <= campaign.layers
+    assert campaign.aftermath == []
+    faults = {
+        name: result.faults()
+        for name, result in campaign.results.items()
+        if result.faults() and not campaign.is_open(result.case) and not campaign.cannot_work(result.case)
+    }
+    assert faults == {}
