@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from pagi.memory.v1 import memory_pb2 as pb
 from pagi_chassis.health import Health
+from pagi_chassis.http_server import HttpServer
 from pagi_chassis.proto_json import to_json
-from pagi_planner import Agent, Limits
+from pagi_planner import Agent, Limits, Policy
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.model import ToolOutcome
 from pagi_planner.domain.ports import Model
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.application import create_application
+from pagi_planner.routes.event_stream import Patience
 from pagi_planner.schemas import Bounds
 from pagi_planner.testing import InMemoryFiles, InMemoryMemory, RecordingTools, ScriptedArchive, ScriptedModel, saying
 
@@ -77,6 +80,8 @@ class Planner:
     api_key: str = ""
     bounds: Bounds = BOUNDS
     max_concurrent: int = 10
+    policy: Policy = field(default_factory=Policy)
+    patience: Patience = field(default_factory=Patience)
 
     def __post_init__(self) -> None:
         self.health.mark_ready()
@@ -85,17 +90,41 @@ class Planner:
     @property
     def runs(self) -> Runs:
         if self._runs is None:
-            agent = Agent(self.model, memory=self.memory, tools=self.tools, journal=self.journal, files=self.files)
+            agent = Agent(
+                self.model,
+                memory=self.memory,
+                tools=self.tools,
+                journal=self.journal,
+                files=self.files,
+                policy=self.policy,
+            )
             self._runs = Runs(agent, self.journal, max_concurrent=self.max_concurrent)
         return self._runs
 
     def app(self):
         return create_application(
-            self.runs, self.files, self.archive, self.health, api_key=self.api_key, bounds=self.bounds
+            self.runs,
+            self.files,
+            self.archive,
+            self.health,
+            api_key=self.api_key,
+            bounds=self.bounds,
+            patience=self.patience,
         )
 
     def client(self, **kwargs) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app()), base_url="http://planner", **kwargs)
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        """Serves it on a real socket; gives host and port."""
+        server = HttpServer(self.app(), "127.0.0.1", 0)
+        await server.start()
+        try:
+            yield f"127.0.0.1:{server.port}"
+        finally:
+            self.runs.send_watchers_away("the test is over")
+            await server.stop()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import json
 
 import pytest
 from pagi_planner import Agent, RunRequest, RunStatus
-from pagi_planner.domain.errors import ContextTooLongError, NotWaitingError, RunEndedError
+from pagi_planner.domain.errors import ContextTooLongError, DecidedError, RunEndedError, UnknownCallError
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import Decision, Effects, InputFile, Judging, Mode, ModelRequest, ToolOutcome
 from pagi_planner.domain.runs import Runs
@@ -166,15 +166,17 @@ class TestApproval:
         runs, _, _ = self.runs(journal)
         begun = await runs.begin(RunRequest("x"))
         await begun.result()
-        with pytest.raises(NotWaitingError, match="those that wait: a, c"):
+        with pytest.raises(UnknownCallError, match="those that wait: a, c"):
             await runs.decide(begun.run_id, "b", Decision(True))
         for call_id in "ac":
             await runs.decide(begun.run_id, call_id, Decision(True))
-        with pytest.raises((NotWaitingError, RunEndedError)):
+        with pytest.raises((DecidedError, RunEndedError)):
             await runs.decide(begun.run_id, "a", Decision(False))
         await runs.stop(5)
         with pytest.raises(RunEndedError):
-            await runs.decide(begun.run_id, "a", Decision(True))
+            await runs.decide(begun.run_id, "a", Decision(False))
+        again = await runs.decide(begun.run_id, "a", Decision(True))
+        assert again.status is RunStatus.COMPLETED, "the same word twice is one"
 
     async def test_a_waiting_run_is_cancelled(self, journal):
         runs, _, _ = self.runs(journal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pagi_chassis.errors import (
+    AlreadyExistsError,
     DeadlineExceededError,
     FailedPreconditionError,
     InternalError,
@@ -54,8 +55,12 @@ class RunEndedError(FailedPreconditionError):
     """The run has ended: nothing can be decided on in it any more."""
 
 
-class NotWaitingError(FailedPreconditionError):
-    """The call waits for no decision: there is none of this id, or it has been decided on."""
+class UnknownCallError(NotFoundError):
+    """No call of this id waits for a person's word, or ever did."""
+
+
+class DecidedError(AlreadyExistsError):
+    """A person has said something else of the call before."""
 
 
 class RunNotFoundError(NotFoundError):

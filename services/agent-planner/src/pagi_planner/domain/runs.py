@@ -16,11 +16,12 @@ from pagi_planner.domain.agent import Agent, new_run_id, session_id_of
 from pagi_planner.domain.begun_run import BegunRun, is_of, run_id_of
 from pagi_planner.domain.custody import Custody
 from pagi_planner.domain.errors import (
+    DecidedError,
     IdempotencyConflictError,
-    NotWaitingError,
     OverloadedError,
     RunEndedError,
     RunNotFoundError,
+    UnknownCallError,
 )
 from pagi_planner.domain.events import FINAL
 from pagi_planner.domain.fork import Change, fork
@@ -170,21 +171,22 @@ class Runs:
             await reached.ask(Order(run_id, OrderKind.CANCEL, {"reason": reason}))
 
     async def decide(self, run_id: str, call_id: str, decision: Decision) -> RunResult:
-        """Takes a person's word on a tool call; the run goes on with what it allows.
+        """Takes a person's word on a tool call; the run goes on with what it allows. The same word twice is one.
 
         Raises:
             RunNotFoundError: There is no such run.
             RunEndedError: The run has ended.
-            NotWaitingError: The call does not wait for a decision, or has been decided on.
+            UnknownCallError: No such call waits, or did.
+            DecidedError: Something else was said of it before.
             UnavailableError: The planner that has the run does not answer.
         """
         reached = Reach(self._custody)
         while True:
             if active := self._workshop.at_work.get(run_id):
                 if not active.is_leaving:
-                    check_waits(active.run.state, call_id)
-                    active.run.decide(call_id, decision)
-                    await active.run.sync()
+                    if is_news(active.run.state, call_id, decision):
+                        active.run.decide(call_id, decision)
+                        await active.run.sync()
                     return active.run.state.result()
                 await asyncio.wait([active.task])
             async with self._custody.alone(run_id):
@@ -195,7 +197,8 @@ class Runs:
             state = await self._existing(run_id)
             if reached.is_asked and not state.is_final and call_id not in state.waiting:
                 return state.result()
-            check_waits(state, call_id)
+            if not is_news(state, call_id, decision):
+                return state.result()
             await reached.ask(Order(run_id, OrderKind.DECIDE, {"call_id": call_id, **asdict(decision)}))
 
     async def carry_out(self, order: Order) -> None:
@@ -213,9 +216,9 @@ class Runs:
         """Takes the word on a run that was just claimed."""
         was_cut_off = run.state.phase is not Phase.WAIT
         try:
-            check_waits(run.state, call_id)
-            run.decide(call_id, decision)
-            await run.sync()
+            if is_news(run.state, call_id, decision):
+                run.decide(call_id, decision)
+                await run.sync()
             return run.state.result()
         finally:
             await self._workshop.go_on(run, was_cut_off=was_cut_off)
@@ -354,18 +357,25 @@ class Runs:
             )
 
 
-def check_waits(state: RunState, call_id: str) -> None:
-    """Raises what is wrong with a word on the call.
+def is_news(state: RunState, call_id: str, decision: Decision) -> bool:
+    """Whether a person's word on a call has not been taken before.
 
     Raises:
         RunEndedError: The run has ended.
-        NotWaitingError: The call does not wait for a decision, or has been decided on.
+        UnknownCallError: No such call waits, or did.
+        DecidedError: Something else was said of it before.
     """
+    asked = [each for each in state.approvals if each.call_id == call_id]
+    if any(each.decision == decision for each in asked) and call_id not in state.waiting:
+        return False
     if state.is_final:
         raise RunEndedError(f"the run has ended: it is {state.status}")
-    if call_id not in state.waiting:
+    if not asked:
         waiting = ", ".join(state.waiting) or "none"
-        raise NotWaitingError(f"the call {call_id!r} waits for no decision; those that wait: {waiting}")
+        raise UnknownCallError(f"no call {call_id!r} needs a person's word; those that wait: {waiting}")
+    if call_id not in state.waiting:
+        raise DecidedError(f"something else was decided on the call {call_id!r} before")
+    return True
 
 
 def conflict() -> IdempotencyConflictError:

@@ -42,7 +42,8 @@ class Watcher:
         self._version: object = None
         self._reason = ""
         self._has_synced = False
-        self._is_done = False
+        # Whether it has given its last item.
+        self.is_done = False
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +60,7 @@ class Watcher:
 
     async def next(self) -> Sequence[Item]:
         """What is new, as soon as there is something; nothing at the end, or after `close`."""
-        while not self._is_done:
+        while not self.is_done:
             self._woken.clear()
             if self._reason:
                 self.close()
@@ -71,7 +72,7 @@ class Watcher:
                 continue
             if items:
                 return items
-            if not self._is_done and not self._reason:
+            if not self.is_done and not self._reason:
                 await self._wait()
         return ()
 
@@ -86,7 +87,7 @@ class Watcher:
 
     def close(self) -> None:
         """Ends it."""
-        self._is_done = True
+        self.is_done = True
         self._channel.leave(self)
         self.wake()
 
@@ -101,7 +102,7 @@ class Watcher:
         items: list[Item] = []
         for event in await self._events():
             self._take(event, items)
-        if self.is_live and not self._is_done and (live := self._channel.live) and live.seq <= self.position.seq:
+        if self.is_live and not self.is_done and (live := self._channel.live) and live.seq <= self.position.seq:
             self._hear(live, items)
         return items
 

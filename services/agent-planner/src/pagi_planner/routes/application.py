@@ -18,7 +18,19 @@ from starlette.routing import Route
 from pagi_planner.domain.ports import Archive, SessionFiles
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes import api_key as api_keys
-from pagi_planner.routes import description, knowledge, memory, plan, runs, sessions, time_travel
+from pagi_planner.routes import (
+    chat,
+    decisions,
+    description,
+    knowledge,
+    memory,
+    plan,
+    runs,
+    sessions,
+    stream,
+    time_travel,
+)
+from pagi_planner.routes.event_stream import Patience
 from pagi_planner.routes.invalid_request import on_invalid_request
 from pagi_planner.schemas import Bounds
 
@@ -27,7 +39,14 @@ BODY_BYTES = 16 * 1024 * 1024
 
 
 def create_application(
-    service: Runs, files: SessionFiles, archive: Archive, health: Health, *, api_key: str, bounds: Bounds
+    service: Runs,
+    files: SessionFiles,
+    archive: Archive,
+    health: Health,
+    *,
+    api_key: str,
+    bounds: Bounds,
+    patience: Patience | None = None,
 ) -> FastAPI:
     """The application over everything that it needs.
 
@@ -38,7 +57,9 @@ def create_application(
         health: Answers for the service.
         api_key: What callers must show; empty: nothing.
         bounds: What the operator allows.
+        patience: How long streams wait.
     """
+    patience = patience or Patience()
     app = FastAPI(
         title="PAGI Mesh agent-planner",
         version=version("pagi-planner"),
@@ -46,9 +67,12 @@ def create_application(
         exception_handlers={**problems.HANDLERS, RequestValidationError: on_invalid_request},
     )
     described = api_keys.described() if api_key else []
-    app.include_router(plan.router(service, bounds), dependencies=described)
+    app.include_router(plan.router(service, bounds, patience), dependencies=described)
+    app.include_router(chat.router(service, bounds, patience), dependencies=described)
     app.include_router(runs.router(service), dependencies=described)
     app.include_router(time_travel.router(service, bounds), dependencies=described)
+    app.include_router(stream.router(service, patience), dependencies=described)
+    app.include_router(decisions.router(service), dependencies=described)
     app.include_router(sessions.router(files), dependencies=described)
     app.include_router(memory.router(archive), dependencies=described)
     app.include_router(knowledge.router(archive), dependencies=described)

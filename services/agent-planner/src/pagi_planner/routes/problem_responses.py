@@ -10,6 +10,7 @@ _DESCRIPTIONS = {
     401: "The API key is absent or wrong",
     403: "Who asks may look at this and not change it",
     404: "There is nothing of this name",
+    409: "Something else was decided before",
     412: "The model gateway is set up wrongly, or the run of this Idempotency-Key was cut off",
     413: "The body is too large",
     415: "The body is not JSON",

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from pagi_planner.domain.model import RunStatus
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.problem_responses import problems
 from pagi_planner.routes.run_bodies import RunListBody, RunSummaryBody
@@ -21,9 +22,10 @@ def router(runs: Runs) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         before: Annotated[str, Query(max_length=200, description="`next` of the page before")] = "",
         session_id: Annotated[str, Query(max_length=200, description="Only runs of this session")] = "",
+        status: Annotated[RunStatus | None, Query(description="Only runs that stand there")] = None,
     ) -> RunListBody:
         """Lists the runs, newest first; `next` goes on where a page ends."""
-        page = await runs.find(limit=limit, before=before, session_id=session_id)
+        page = await runs.find(limit=limit, before=before, session_id=session_id, status=status)
         return RunListBody(runs=[RunSummaryBody.from_domain(each) for each in page.runs], next=page.next or None)
 
     @routes.get(

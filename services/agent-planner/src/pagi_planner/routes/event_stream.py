@@ -1,0 +1,135 @@
+"""Server-sent events: a watched run as an HTTP answer that goes on until the run ends.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from starlette.responses import Response
+
+from pagi_planner.domain.stream import Item
+from pagi_planner.domain.watcher import Watcher
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "text/event-stream"
+# A browser that lost the connection comes again after this (milliseconds).
+_RETRY = b"retry: 1000\n\n"
+_BEAT = b": beat\n\n"
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a stream waits.
+
+    Attributes:
+        beat_s: After so long without an event a comment is sent, so that nobody on the way takes it for dead.
+        stall_s: A client that takes nothing for so long is gone.
+    """
+
+    beat_s: float = 15.0
+    stall_s: float = 60.0
+
+
+class View(Protocol):
+    """How the items of a run look on the wire."""
+
+    def show(self, items: Sequence[Item]) -> bytes:
+        """The next events."""
+
+    async def end(self) -> bytes:
+        """What follows the last item; it may wait until the run is settled."""
+
+
+def event(name: str, data: Any, event_id: str = "") -> bytes:
+    """One event; what is in line ends of the data is escaped by JSON."""
+    head = f"id: {event_id}\nevent: {name}\ndata: " if event_id else f"event: {name}\ndata: "
+    return head.encode() + _encode(data) + b"\n\n"
+
+
+class EventStream(Response):
+    """Sends what a watcher sees, in the words of a view.
+
+    Args:
+        watcher: Of the run; closed at the end.
+        view: Makes the events.
+        patience: See there.
+        left: Called where the client leaves before the end.
+        headers: More headers.
+    """
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        view: View,
+        patience: Patience,
+        *,
+        left: Callable[[], Awaitable[object]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        # nginx and its like would else keep events back until their buffer is full.
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})})
+        del self.headers["content-length"]
+        self._watcher = watcher
+        self._view = view
+        self._patience = patience
+        self._left = left
+        self._has_left = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer."""
+        with self._watcher:
+            listening = asyncio.create_task(self._listen(receive), name="client of a stream")
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await self._send(send)
+            finally:
+                if not self._has_left:
+                    listening.cancel()
+                with suppress(asyncio.CancelledError):
+                    await listening
+
+    async def _send(self, send: Send) -> None:
+        async def say(chunk: bytes, *, more: bool = True) -> None:
+            async with asyncio.timeout(self._patience.stall_s):
+                await send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+        try:
+            await say(_RETRY)
+            while (items := await self._next()) is None or items:
+                await say(_BEAT if items is None else self._view.show(items))
+            if not self._has_left:
+                await say(await self._view.end(), more=False)
+        except TimeoutError:
+            # The server closes the connection, since the answer is not complete.
+            log.warning("a client of a stream took nothing for %g s and is cut off", self._patience.stall_s)
+
+    async def _next(self) -> Sequence[Item] | None:
+        """What is new; None where nothing happened for a while, nothing at the end."""
+        try:
+            async with asyncio.timeout(self._patience.beat_s):
+                return await self._watcher.next()
+        except TimeoutError:
+            return None
+
+    async def _listen(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._has_left = True
+        self._watcher.close()
+        if self._left:
+            await self._left()
