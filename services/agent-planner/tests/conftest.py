@@ -82,6 +82,7 @@ class Planner:
     max_concurrent: int = 10
     policy: Policy = field(default_factory=Policy)
     patience: Patience = field(default_factory=Patience)
+    origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.health.mark_ready()
@@ -110,6 +111,7 @@ class Planner:
             api_key=self.api_key,
             bounds=self.bounds,
             patience=self.patience,
+            origins=self.origins,
         )
 
     def client(self, **kwargs) -> httpx.AsyncClient:
@@ -118,7 +120,7 @@ class Planner:
     @asynccontextmanager
     async def served(self) -> AsyncIterator[str]:
         """Serves it on a real socket; gives host and port."""
-        server = HttpServer(self.app(), "127.0.0.1", 0)
+        server = HttpServer(self.app(), "127.0.0.1", 0, websockets=True)
         await server.start()
         try:
             yield f"127.0.0.1:{server.port}"

@@ -20,7 +20,8 @@ EXEMPT = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 class ApiKeyGuard:
     """ASGI middleware that lets a request pass with the key in `X-API-Key` or as a bearer token.
 
-    It stands before the routes, so that without the key no body is read and no path can be told from another.
+    It stands before the routes, so that without the key no body is read and no path can be told from another. Other
+    connections than HTTP requests pass: a WebSocket is asked for the key by what serves it.
 
     Args:
         app: What is guarded, but for the paths in `EXEMPT`.
@@ -29,17 +30,19 @@ class ApiKeyGuard:
 
     def __init__(self, app: ASGIApp, *, key: str) -> None:
         self._app = app
-        self._key = key.encode()
+        self._key = key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or refuses it; whether the key was absent or wrong is not told."""
-        if scope["type"] != "http" or scope["path"] in EXEMPT or self._is_shown(Headers(scope=scope)):
+        if scope["type"] != "http" or scope["path"] in EXEMPT or is_shown(Headers(scope=scope), self._key):
             await self._app(scope, receive, send)
         else:
             await problem_of(UnauthenticatedError("unauthenticated"))(scope, receive, send)
 
-    def _is_shown(self, headers: Headers) -> bool:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        shown = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
-        # Headers are bytes, which Starlette shows as Latin-1; compared in constant time.
-        return hmac.compare_digest(shown.encode("latin-1"), self._key)
+
+def is_shown(headers: Headers, key: str) -> bool:
+    """Whether a request shows the key in `X-API-Key` or as a bearer token."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    shown = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
+    # Headers are bytes, which Starlette shows as Latin-1; compared in constant time.
+    return hmac.compare_digest(shown.encode("latin-1"), key.encode())

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
 GRACE_S = 5
+# A longer message ends its connection (RFC 6455, 1009); applications refuse shorter ones with words.
+WEBSOCKET_BYTES = 16 * 1024 * 1024
 
 
 def health_routes(health: Health) -> list[Route]:
@@ -72,12 +74,14 @@ class HttpServer:
         host: Address to listen on.
         port: 0 takes a free one; `port` tells which after the start.
         port_variable: The environment variable to name where the port is taken.
+        websockets: Whether the application serves WebSockets, too; the package of that name is needed for it.
     """
 
-    def __init__(self, app: Any, host: str, port: int, *, port_variable: str = "") -> None:
+    def __init__(self, app: Any, host: str, port: int, *, port_variable: str = "", websockets: bool = False) -> None:
         self.host = host
         self.port = port
         self._port_variable = port_variable
+        self._websockets = websockets
         self._app = app
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -95,6 +99,10 @@ class HttpServer:
         config = uvicorn.Config(
             self._app,
             http="httptools",
+            ws="websockets-sansio" if self._websockets else "none",
+            ws_max_size=WEBSOCKET_BYTES,
+            # Compression holds 64 KiB for each connection, and what agents say is short.
+            ws_per_message_deflate=False,
             access_log=False,
             log_config=None,
             lifespan="off",

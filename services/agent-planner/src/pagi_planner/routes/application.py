@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -29,6 +29,7 @@ from pagi_planner.routes import (
     sessions,
     stream,
     time_travel,
+    websocket,
 )
 from pagi_planner.routes.event_stream import Patience
 from pagi_planner.routes.invalid_request import on_invalid_request
@@ -47,6 +48,7 @@ def create_application(
     api_key: str,
     bounds: Bounds,
     patience: Patience | None = None,
+    origins: Collection[str] = (),
 ) -> FastAPI:
     """The application over everything that it needs.
 
@@ -58,6 +60,7 @@ def create_application(
         api_key: What callers must show; empty: nothing.
         bounds: What the operator allows.
         patience: How long streams wait.
+        origins: Pages of these origins may open a WebSocket, beside those of this host.
     """
     patience = patience or Patience()
     app = FastAPI(
@@ -76,6 +79,7 @@ def create_application(
     app.include_router(sessions.router(files), dependencies=described)
     app.include_router(memory.router(archive), dependencies=described)
     app.include_router(knowledge.router(archive), dependencies=described)
+    app.router.routes.append(websocket.route(service, bounds, patience, key=api_key, origins=origins))
     for route in health_routes(health):
         _add_health(app, route)
     description.complete(app, bounds)

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from pagi_chassis import correlation
 from pydantic import Field
+from starlette.responses import Response
 
 from pagi_planner.domain.agent import session_id_of
 from pagi_planner.domain.runs import Runs
@@ -39,7 +40,7 @@ def router(runs: Runs, bounds: Bounds, patience: Patience) -> APIRouter:
         "/api/chat/stream",
         operation_id="chat",
         summary="Chat with the agent",
-        response_class=EventStream,
+        response_class=Response,
         responses=_ANSWERS,
     )
     async def chat(body: ChatRequest) -> EventStream:

@@ -17,7 +17,7 @@ THOUGHT_CHARACTERS = 300
 
 
 class ChatMessage(NamedTuple):
-    """One thing to show; `kind` is thinking, content, reset, approval, complete or error."""
+    """One thing to show; `kind` is phase, thinking, content, reset, approval, complete or error."""
 
     kind: str
     data: dict[str, Any]
@@ -35,6 +35,7 @@ class Chat:
     def __init__(self, *, show_thinking: bool) -> None:
         self._show_thinking = show_thinking
         self._step = 0
+        self._phase = ""
         self._said: list[str] = []
         self.is_over = False
 
@@ -64,8 +65,12 @@ class Chat:
 
     def _happened(self, happened: Event) -> Iterator[ChatMessage]:
         self.is_over = happened.type in FINAL
+        phase = phase_of(happened)
+        if phase and phase != self._phase:
+            self._phase = phase
+            yield ChatMessage("phase", {"phase": phase})
         if self._show_thinking and (thought := _thought(happened)):
-            yield ChatMessage("thinking", {"phase": phase_of(happened), "content": thought})
+            yield ChatMessage("thinking", {"phase": phase, "content": thought})
         if happened.type is EventType.APPROVAL_REQUESTED:
             told = {name: happened.data[name] for name in ("call_id", "tool", "input")}
             yield ChatMessage("approval", {"run_id": happened.run_id, **told})
@@ -91,11 +96,11 @@ class ChatView:
     def __init__(self, chat: Chat, settled: Callable[[], Awaitable[RunResult]]) -> None:
         self._chat = chat
         self._settled = settled
-        self._id = ""
 
     def show(self, items: Sequence[Item]) -> bytes:
-        """The next events; the last one of each item has its id, by which `GET /runs/{run_id}/events` goes on."""
-        return b"".join(event(message.kind, message.data) for message in self._chat.take(items))
+        """The next events."""
+        messages = self._chat.take(items)
+        return b"".join(event(message.kind, message.data) for message in messages if message.kind != "phase")
 
     async def end(self) -> bytes:
         """How the run ended, and `done`."""

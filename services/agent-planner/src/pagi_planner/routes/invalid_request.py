@@ -9,6 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from pagi_chassis import problems
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -26,9 +28,18 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
         return problems.problem(
             415, "Unsupported media type", detail, faults=[("Content-Type", detail)], headers=headers
         )
-    faults = [(_printable(_place(fault["loc"])), _printable(_message(fault))) for fault in found[:MOST_FAULTS]]
-    detail = "; ".join(f"{field}: {message}" for field, message in faults[:FAULTS_IN_DETAIL])
-    return problems.problem(422, "Invalid argument", detail, faults=faults)
+    faults = faults_of(found)
+    return problems.problem(422, "Invalid argument", detail_of(faults), faults=faults)
+
+
+def faults_of(found: Sequence[Any]) -> list[tuple[str, str]]:
+    """Each part that is wrong, by its place, with what is wrong with it."""
+    return [(_printable(_place(fault["loc"])), _printable(_message(fault))) for fault in found[:MOST_FAULTS]]
+
+
+def detail_of(faults: Sequence[tuple[str, str]]) -> str:
+    """The first of them in one line."""
+    return "; ".join(f"{field}: {message}" for field, message in faults[:FAULTS_IN_DETAIL])
 
 
 def _is_json(content_type: str) -> bool:

@@ -38,7 +38,7 @@ def router(runs: Runs, patience: Patience) -> APIRouter:
         "/runs/{run_id}/events",
         operation_id="watch_run",
         summary="What happens in a run, as it happens",
-        response_class=EventStream,
+        response_class=Response,
         responses=_ANSWERS,
     )
     async def watch(run_id: str, header: LastEventId = "", query: LastEventIdAsQuery = "") -> Response:

@@ -11,6 +11,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 
+def parse(text: str) -> Any:
+    """Reads JSON as RFC 8259 has it: without NaN and Infinity.
+
+    Raises:
+        json.JSONDecodeError: It is not JSON, or no parser would take it.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise json.JSONDecodeError("it is nested too deep", "", 0) from None
+    except ValueError as error:
+        raise json.JSONDecodeError(str(error), "", 0) from None
+
+
 class _StrictRequest(Request):
     async def json(self) -> Any:
         """Reads the body as RFC 8259 has it: UTF-8, without NaN and Infinity.
@@ -21,15 +37,9 @@ class _StrictRequest(Request):
         """
         body = await self.body()
         try:
-            return json.loads(body.decode(), parse_constant=_refuse)
-        except json.JSONDecodeError:
-            raise
+            return parse(body.decode())
         except UnicodeDecodeError as error:
             raise json.JSONDecodeError("it is not UTF-8", "", error.start) from None
-        except RecursionError:
-            raise json.JSONDecodeError("it is nested too deep", "", 0) from None
-        except ValueError as error:
-            raise json.JSONDecodeError(str(error), "", 0) from None
 
 
 class StrictJsonRoute(APIRoute):
