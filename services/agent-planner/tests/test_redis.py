@@ -123,6 +123,12 @@ async def test_channel_and_stream_get_the_same_protobuf_json(valkey, notifier):
         (EventType.PLAN_START, {"prompt": "secret"}, "STARTED", None),
         (EventType.PLAN_END, {"result": "", "status": "completed"}, "COMPLETED", None),
         (
+            EventType.APPROVAL_REQUESTED,
+            {"tool": "shell", "input": {"command": "rm"}, "call_id": "c1"},
+            "APPROVAL_REQUESTED",
+            'shell {"command": "rm"} waits for a person\'s word at /runs/run-1/approvals/c1',
+        ),
+        (
             EventType.PLAN_END,
             {"result": "partial", "status": "limit_time", "reason": "its time was over"},
             "COMPLETED",

@@ -7,7 +7,7 @@ import base64
 import json
 
 import pytest
-from pagi_planner import Agent, RunRequest, RunStatus
+from pagi_planner import Agent, Policy, RunRequest, RunStatus
 from pagi_planner.domain.errors import ContextTooLongError, DecidedError, RunEndedError, UnknownCallError
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import Decision, Effects, InputFile, Judging, Mode, ModelRequest, ToolOutcome
@@ -177,6 +177,13 @@ class TestApproval:
             await runs.decide(begun.run_id, "a", Decision(False))
         again = await runs.decide(begun.run_id, "a", Decision(True))
         assert again.status is RunStatus.COMPLETED, "the same word twice is one"
+
+    async def test_the_operator_says_which_tools_need_a_word_beside_those_that_say_so(self):
+        for patterns, waits in [(("p?y",), True), (("x", "*"), True), (("pa",), False), ((), False)]:
+            tools = RecordingTools({"pay": lambda x: ToolOutcome("ok", x)})
+            model = ScriptedModel(calling(call("pay", {"n": 1}, "a")), saying("paid"))
+            result = await Agent(model, tools=tools, policy=Policy(approval_tools=patterns)).run("x")
+            assert (result.status is RunStatus.WAITING_APPROVAL) is waits, patterns
 
     async def test_a_waiting_run_is_cancelled(self, journal):
         runs, _, _ = self.runs(journal)

@@ -23,6 +23,7 @@ from pagi_planner.adapters.sandbox_client import SandboxTools
 from pagi_planner.adapters.sandbox_files import SandboxFiles
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.agent import Agent, Policy
+from pagi_planner.domain.channel import LagBounds
 from pagi_planner.domain.delegate import Delegate
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.history import HistoryKeeper
@@ -33,10 +34,12 @@ from pagi_planner.domain.ports import Archive, Memory, Mind, Model, Notifier, Se
 from pagi_planner.domain.relay import Relay
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.application import create_application
+from pagi_planner.routes.event_stream import Patience
 from pagi_planner.schemas import Bounds
 from pagi_planner.settings import PlannerSettings
 
 ACTIVE = Gauge("pagi_planner_active_runs", "Runs in progress")
+WATCHERS = Gauge("pagi_planner_watchers", "Streams and WebSocket chats that follow a run now")
 # Runs that are in progress when the planner is asked to stop have this long (seconds).
 GRACE_S = 8.0
 # So many signs of life must be missed.
@@ -90,6 +93,8 @@ async def build(
             compacts_by_model=settings.agent_compaction == "model",
             # Other planners write the same journal.
             poll_s=SHARED_POLL_S if isinstance(journal, PostgresJournal) else None,
+            approval_tools=settings.approval_tools,
+            lag=LagBounds(settings.agent_stream_max_events, settings.agent_stream_max_bytes),
         ),
         # A model that was passed in is not one of the gateway's.
         catalogue=None if model else peers.catalogue(),
@@ -101,6 +106,7 @@ async def build(
     told = notifier or peers.notifier()
     delegate.children = runs = Runs(agent, journal, max_concurrent=settings.max_concurrent_requests)
     ACTIVE.set_function(lambda: runs.active)
+    WATCHERS.set_function(lambda: agent.parts.feed.watchers)
     app = create_application(
         runs,
         files,
@@ -108,6 +114,8 @@ async def build(
         peers.health,
         api_key=settings.pagi_api_key.get_secret_value(),
         bounds=_bounds(settings),
+        patience=Patience(settings.agent_stream_heartbeat_seconds, settings.agent_stream_stall_seconds),
+        origins=settings.allowed_origins,
     )
     learning = []
     if mind:
@@ -121,7 +129,10 @@ async def build(
         Relay("history", journal, {EventType.PLAN_END}, HistoryKeeper(agent).deliver, delay_s=HISTORY_DELAY_S),
         *learning,
         Keeper(runs, journal, beat_s=settings.agent_lapse_seconds / BEATS, grace_s=GRACE_S),
-        HttpServer(app, settings.bind_host, settings.agent_planner_port, port_variable="AGENT_PLANNER_PORT"),
+        HttpServer(
+            app, settings.bind_host, settings.agent_planner_port, port_variable="AGENT_PLANNER_PORT", websockets=True
+        ),
+        Streams(runs),
         peers.health,
     ]
 
@@ -227,3 +238,32 @@ class Peers:
         self._clients.append(client)
         self.health.depends_on(name, client.check_health, required=required)
         return client
+
+
+class Streams:
+    """Those who watch runs: sent away first, so that the HTTP server need not wait for them."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+
+    async def start(self) -> None:
+        """They come by themselves."""
+
+    async def stop(self) -> None:
+        """Tells each of them how to go on."""
+        self._runs.send_watchers_away("the planner stops; go on at another one, or soon, with the id that you saw last")
+
+
+class InProgress:
+    """The runs: what a dead process left goes on, and what is in progress at the end may finish."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+
+    async def start(self) -> None:
+        """Takes up interrupted runs, so that none stays `running`."""
+        await self._runs.recover()
+
+    async def stop(self) -> None:
+        """Waits for the runs in progress."""
+        await self._runs.stop(GRACE_S)

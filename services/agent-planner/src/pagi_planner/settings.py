@@ -90,6 +90,40 @@ class PlannerSettings(ServiceSettings):
             raise ValueError("give a URL that starts with postgresql://")
         return value
 
+    agent_stream_heartbeat_seconds: float = Field(
+        default=15.0, gt=0, le=3_600, description="A stream without events gets a comment after so long."
+    )
+    agent_stream_stall_seconds: float = Field(
+        default=60.0, gt=0, le=3_600, description="A client of a stream that takes nothing for so long is gone."
+    )
+    agent_stream_max_events: int = Field(
+        default=500, ge=1, description="A client of a stream that falls behind by more events is cut off."
+    )
+    agent_stream_max_bytes: int = Field(
+        default=4 * 1024 * 1024,
+        ge=1_024,
+        description="The same in bytes of events, or characters of a model's answer.",
+    )
+    agent_approval_tools: str = Field(
+        default="",
+        description="Tools that need a person's word for each call, beside those that say so themselves: names with * "
+        "and ?, separated by commas.",
+    )
+    agent_allowed_origins: str = Field(
+        default="",
+        description="Origins of web pages that may open /ws, separated by commas; pages of the planner's own host may.",
+    )
+
+    @property
+    def approval_tools(self) -> tuple[str, ...]:
+        """The patterns of `AGENT_APPROVAL_TOOLS`."""
+        return _listed(self.agent_approval_tools)
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of `AGENT_ALLOWED_ORIGINS`."""
+        return _listed(self.agent_allowed_origins)
+
     @field_validator("redis_addr")
     @classmethod
     def _redis_url(cls, value: str) -> str:
@@ -98,3 +132,7 @@ class PlannerSettings(ServiceSettings):
         if url.scheme not in {"redis", "rediss", "unix"} or not (url.hostname or url.path) or url.port == 0:
             raise ValueError("give host:port, or a URL that starts with redis://, rediss:// or unix://")
         return value
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

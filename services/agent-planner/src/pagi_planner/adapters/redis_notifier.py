@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable
 from typing import Any
 
@@ -17,10 +18,13 @@ _STATUSES = {
     EventType.PLAN_END: events_pb2.Notification.COMPLETED,
     EventType.PLAN_ERROR: events_pb2.Notification.FAILED,
     EventType.PLAN_CANCELLED: events_pb2.Notification.CANCELLED,
+    EventType.APPROVAL_REQUESTED: events_pb2.Notification.APPROVAL_REQUESTED,
 }
 NOTIFIED = frozenset(_STATUSES)
 # A call that takes longer has failed: the relay asks again, and no run waits for it.
 CONNECT_TIMEOUT_S = 1.0
+# So much of a call that waits is told; the run has all of it.
+WISH_CHARACTERS = 1_000
 ANSWER_TIMEOUT_S = 2.0
 
 
@@ -84,13 +88,22 @@ async def _answered(command: Awaitable[Any]) -> None:
         raise UnavailableError(f"Redis does not answer: {error or type(error).__name__}") from error
 
 
+def _result(event: Event) -> str:
+    data = event.data
+    if event.type is EventType.APPROVAL_REQUESTED:
+        wish = f"{data['tool']} {json.dumps(data['input'], ensure_ascii=False)}"
+        wish = wish if len(wish) <= WISH_CHARACTERS else f"{wish[: WISH_CHARACTERS - 1]}…"
+        return f"{wish} waits for a person's word at /runs/{event.run_id}/approvals/{data['call_id']}"
+    return data.get("result") or data.get("error") or data.get("reason") or ""
+
+
 def _notification(event: Event) -> events_pb2.Notification:
     return events_pb2.Notification(
         trace_id=event.trace_id,
         session_id=event.session_id,
         run_id=event.run_id,
         status=_STATUSES[event.type],
-        result=event.data.get("result") or event.data.get("error") or event.data.get("reason") or "",
+        result=_result(event),
         timestamp=event.timestamp.isoformat(),
         traceparent=telemetry.inject().get("traceparent", ""),
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from pagi_planner.domain.channel import LagBounds
 from pagi_planner.domain.feed import Feed
+from pagi_planner.domain.model import ToolSpec
 from pagi_planner.domain.ports import Catalogue, Clock, Documents, Journal, Memory, Model, SessionFiles, Timings, Tools
 from pagi_planner.domain.recent import RecentIds
 from pagi_planner.domain.toolbox import Toolbox
@@ -24,6 +26,7 @@ class Policy:
         aside_timeout_s: For a model that is asked beside the conversation.
         compacts_by_model: A model writes the summary of what has no room any more, not the rules.
         remember_timeout_s: Time for storing the history before the answer goes out; later it is stored behind it.
+        approval_tools: Patterns of names of tools that need a person's word, beside those that say so of themselves.
         lag: How far one who watches a run may fall behind.
         poll_s: Other planners write the same journal, and watchers look at it as often; None: only this one does.
     """
@@ -35,8 +38,13 @@ class Policy:
     aside_timeout_s: float = 30.0
     compacts_by_model: bool = False
     remember_timeout_s: float = 2.0
+    approval_tools: tuple[str, ...] = ()
     lag: LagBounds = field(default_factory=LagBounds)
     poll_s: float | None = None
+
+    def needs_approval(self, spec: ToolSpec) -> bool:
+        """Whether a person has to allow each call of the tool."""
+        return spec.requires_approval or any(fnmatchcase(spec.name, pattern) for pattern in self.approval_tools)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from pagi_planner.domain.agent import session_id_of
 from pagi_planner.domain.runs import Runs
 from pagi_planner.routes import event_stream
-from pagi_planner.routes.chat_view import Chat, ChatView
+from pagi_planner.routes.chat_view import EVENTS, Chat, ChatView
 from pagi_planner.routes.departure import if_client_leaves
 from pagi_planner.routes.event_stream import EventStream, Patience
 from pagi_planner.routes.problem_responses import problems
@@ -20,7 +20,7 @@ from pagi_planner.routes.strict_json import StrictJsonRoute
 from pagi_planner.schemas import Bounds, Prompt, WorkBody
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "The chat"},
+    200: {"content": event_stream.described(EVENTS), "description": "The chat"},
     **problems(401, 413, 415, 422, 500, 503),
 }
 

@@ -12,6 +12,7 @@ from pagi_planner.domain.stream import CutOff, Happened, Item, TextDelta, phase_
 from pagi_planner.routes.event_stream import event
 from pagi_planner.schemas import RunBody
 
+EVENTS = frozenset({"thinking", "content", "reset", "approval", "complete", "error", "done"})
 # What an event tells about the agent's thoughts is cut to so much.
 THOUGHT_CHARACTERS = 300
 

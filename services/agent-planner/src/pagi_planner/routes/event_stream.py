@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -51,6 +51,24 @@ class View(Protocol):
 
     async def end(self) -> bytes:
         """What follows the last item; it may wait until the run is settled."""
+
+
+def described(names: Iterable[str]) -> dict[str, Any]:
+    """The `content` of such an answer in an OpenAPI document, whose schema is that of each event.
+
+    Args:
+        names: Of the events.
+    """
+    schema = {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {
+            "event": {"type": "string", "enum": sorted(names)},
+            "id": {"type": "string", "description": "What to send as Last-Event-ID to go on behind it."},
+            "data": {"type": "string", "contentMediaType": "application/json", "description": "A JSON object."},
+        },
+    }
+    return {MEDIA_TYPE: {"schema": schema}}
 
 
 def event(name: str, data: Any, event_id: str = "") -> bytes:

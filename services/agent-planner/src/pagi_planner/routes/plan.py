@@ -13,7 +13,7 @@ from pagi_planner.routes import event_stream
 from pagi_planner.routes.departure import if_client_leaves, result_or_departure
 from pagi_planner.routes.event_stream import EventStream, Patience
 from pagi_planner.routes.problem_responses import problems
-from pagi_planner.routes.run_view import RunView
+from pagi_planner.routes.run_view import EVENTS, RunView
 from pagi_planner.routes.strict_json import StrictJsonRoute
 from pagi_planner.schemas import Bounds, PlanRequest, RunBody
 
@@ -23,7 +23,7 @@ Key = Annotated[
     Header(alias="Idempotency-Key", min_length=1, max_length=255, description="Names the request: see above."),
 ]
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}}}},
+    200: {"content": event_stream.described(EVENTS)},
     202: {"model": RunBody, "description": "A tool call waits for a person's word, see `approvals`"},
     **problems(401, 412, 413, 415, 422, 429, 499, 500, 503, 504),
 }

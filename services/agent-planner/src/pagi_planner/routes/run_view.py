@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from pagi_planner.domain.events import FINAL
+from pagi_planner.domain.events import FINAL, EventType
 from pagi_planner.domain.model import RunResult
 from pagi_planner.domain.stream import CutOff, Happened, Item, Position, TextDelta, phase_of
 from pagi_planner.routes.event_stream import event
 from pagi_planner.schemas import RunBody
 
+EVENTS = frozenset({*(kind.value for kind in EventType), "text", "reset", "cut", "end"})
 # The id of the last event is that of the run's end with this behind it.
 END = ".end"
 

@@ -12,11 +12,11 @@ from pagi_planner.domain.stream import Position
 from pagi_planner.routes import event_stream
 from pagi_planner.routes.event_stream import EventStream, Patience
 from pagi_planner.routes.problem_responses import problems
-from pagi_planner.routes.run_view import END, RunView
+from pagi_planner.routes.run_view import END, EVENTS, RunView
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "content": event_stream.described(EVENTS),
         "description": "What happens, until the run ends",
     },
     204: {"description": "All of it was seen: do not come again"},

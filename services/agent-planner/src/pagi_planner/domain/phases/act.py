@@ -48,10 +48,11 @@ def _check_number(work: Work) -> None:
 
 
 def _ask_for_approval(work: Work, specs: dict[str, ToolSpec]) -> None:
-    state = work.state
+    state, policy = work.state, work.parts.policy
     for call in state.unanswered():
         spec = specs.get(call.name)
-        if spec and spec.requires_approval and call.id not in state.waiting and call.id not in state.decisions:
+        is_asked = call.id in state.waiting or call.id in state.decisions
+        if spec and not is_asked and policy.needs_approval(spec):
             arguments, fault = turn.parse_arguments(call)
             # What cannot run needs nobody's word.
             if not fault:
