@@ -252,18 +252,3 @@ class Streams:
     async def stop(self) -> None:
         """Tells each of them how to go on."""
         self._runs.send_watchers_away("the planner stops; go on at another one, or soon, with the id that you saw last")
-
-
-class InProgress:
-    """The runs: what a dead process left goes on, and what is in progress at the end may finish."""
-
-    def __init__(self, runs: Runs) -> None:
-        self._runs = runs
-
-    async def start(self) -> None:
-        """Takes up interrupted runs, so that none stays `running`."""
-        await self._runs.recover()
-
-    async def stop(self) -> None:
-        """Waits for the runs in progress."""
-        await self._runs.stop(GRACE_S)
