@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pagi_memory.adapters.postgres_heart import PostgresHeart
 from pagi_memory.adapters.sql_script import Statement
@@ -16,7 +17,7 @@ from pagi_memory.adapters.sqlite_heart import SqliteHeart
 from pagi_memory.domain.errors import StoreUnavailableError
 from pagi_memory.domain.model import SessionKey, Turn, TurnRole
 from pagi_memory.domain.ports import SessionStore
-from pagi_memory.domain.session import Retention, SessionRecord, Summary
+from pagi_memory.domain.session import Retention, SaidVector, SessionRecord, Summary
 from pagi_memory.testing import InMemorySessionStore
 
 KEY = SessionKey("", "s")
@@ -155,6 +156,42 @@ async def test_search_finds_words_dates_and_answers_by_their_question(store: Ses
     assert {hit.session_id for hit in await store.search("", ["march"], limit=9)} == {"s", "t"}
     assert await store.search("", ["'", '"', "\\", "owner", "*", "NEAR(a"], limit=9) == []
     assert await store.search("nobody", ["penguins"], limit=9) == []
+
+
+async def test_turns_are_found_by_what_they_mean(store: SessionStore) -> None:
+    def meant(run: str, *vector: float, model: str = "m") -> SaidVector:
+        return SaidVector(run, 0, model, np.array(vector, dtype=np.float32))
+
+    east, north = np.array([1, 0], dtype=np.float32), np.array([0, 1], dtype=np.float32)
+    await store.append(KEY, "dog", [said("east", "r1"), said("x", "r1", 0, 1)], [meant("r1", 1, 0)])
+    await store.append(KEY, "dog", [said("north", "r2", 1)], [meant("r2", 0, 1)])
+    await store.append(SessionKey("", "t"), "default", [said("north-east", "r3", 2)], [meant("r3", 0.6, 0.8)])
+    await store.append(SessionKey("", "t"), "default", [said("another model", "r4", 3)], [meant("r4", 0, 1, model="n")])
+    await store.append(SessionKey("acme", "s"), "default", [said("theirs", "r5")], [meant("r5", 0, 1)])
+
+    async def found(vector: np.ndarray, limit: int = 9, tenant: str = "", model: str = "m", **where: str) -> list[str]:
+        hits = await store.nearest(tenant, vector, model, **where, limit=limit)
+        return [hit.turn.text for hit in hits]
+
+    assert await found(north) == ["north", "north-east", "east"]
+    assert await found(east, limit=2) == ["east", "north-east"]
+    assert await found(north, session_id="s") == ["north", "east"]
+    assert await found(north, persona="default") == ["north-east"]
+    assert await found(north, session_id="t", persona="dog") == await found(north, tenant="nobody") == []
+    assert (await found(north, model="n"), await found(north, tenant="acme")) == (["another model"], ["theirs"])
+    [best] = await store.nearest("", north, "m", limit=1)
+    assert (best.session_id, best.title, best.score) == ("s", "east", pytest.approx(1))
+    # A repeat changes nothing; what is changed or forgotten is not found by what it once meant.
+    assert await store.append(KEY, "dog", [said("north", "r2", 1)], [meant("r2", 1, 0)]) == 0
+    assert (await found(north))[0] == "north"
+    await store.edit_turn(KEY, "r2", 0, "south", NOON)
+    await store.forget_turn(KEY, "r1", 0, NOON)
+    assert await found(north) == ["north-east"]
+    await store.forget_session(SessionKey("", "t"), NOON)
+    assert await found(north) == []
+    await store.append(KEY, "dog", [said("east", "r6", 9), said("y", "r7", 10)], [meant("r6", 1, 0)])
+    await store.expire(Retention(turns=1), NOON)
+    assert await found(east) == []
 
 
 async def test_a_summary_covers_turns_once(store: SessionStore) -> None:

@@ -1403,6 +1403,7 @@ class TurnMatch(_message.Message):
     TURN_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     MATCHED_WORDS_FIELD_NUMBER: _builtins.int
+    SCORE_PARTS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     title: _builtins.str
     score: _builtins.float
@@ -1413,6 +1414,10 @@ class TurnMatch(_message.Message):
     def matched_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The words of the query that were found in the turn itself, in the turn before it, or in its date."""
 
+    @_builtins.property
+    def score_parts(self) -> Global___ScoreParts:
+        """Why it was found."""
+
     def __init__(
         self,
         *,
@@ -1421,10 +1426,11 @@ class TurnMatch(_message.Message):
         turn: Global___Turn | None = ...,
         score: _builtins.float = ...,
         matched_words: _abc.Iterable[_builtins.str] | None = ...,
+        score_parts: Global___ScoreParts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["score_parts", b"score_parts", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["matched_words", b"matched_words", "score", b"score", "session_id", b"session_id", "title", b"title", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matched_words", b"matched_words", "score", b"score", "score_parts", b"score_parts", "session_id", b"session_id", "title", b"title", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -287,7 +287,8 @@ class MemoryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchHistory(self, request, context):
-        """The turns of the tenant that answer a query best, by their words, date and the turn before.
+        """The turns of the tenant that answer a query best: by their words, date and the turn before, and requests by what
+        they mean, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,9 @@ class MemoryStub:
     DeleteTurn: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeleteTurnRequest, _memory_pb2.DeleteTurnResponse]
     """Forgets one turn."""
     SearchHistory: _aio.UnaryUnaryMultiCallable[_memory_pb2.SearchHistoryRequest, _memory_pb2.SearchHistoryResponse]
-    """The turns of the tenant that answer a query best, by their words, date and the turn before."""
+    """The turns of the tenant that answer a query best: by their words, date and the turn before, and requests by what
+    they mean, too.
+    """
     ExportSessions: _aio.UnaryStreamMultiCallable[_memory_pb2.ExportSessionsRequest, _memory_pb2.ExportSessionsResponse]
     """Sessions and turns as JSON Lines, some lines a message."""
     ImportSessions: _aio.UnaryUnaryMultiCallable[_memory_pb2.ImportSessionsRequest, _memory_pb2.ImportSessionsResponse]
@@ -202,7 +204,9 @@ class MemoryServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.SearchHistoryRequest,
         context: _aio.ServicerContext[_memory_pb2.SearchHistoryRequest, _abc.Awaitable[_memory_pb2.SearchHistoryResponse]],
     ) -> _abc.Awaitable[_memory_pb2.SearchHistoryResponse]:
-        """The turns of the tenant that answer a query best, by their words, date and the turn before."""
+        """The turns of the tenant that answer a query best: by their words, date and the turn before, and requests by what
+        they mean, too.
+        """
 
     @_abc_1.abstractmethod
     def ExportSessions(

@@ -83,11 +83,11 @@ async def build(
     personas = Personas(passages)
     summarizer = _summarizer(settings)
     summaries = Summaries(sessions, summarizer, defaults=defaults)
-    history = History(sessions, defaults=defaults, summaries=summaries)
     serving = ServingModel(embedder)
+    vectors = QueryVectors(serving, size=settings.query_cache_size)
+    history = History(sessions, defaults=defaults, summaries=summaries, vectors=vectors)
     tasks_of = SqlPlaybookVectors(heart, lambda: serving.identity)
     searched = MatrixIndex(index, passages, mind=tasks_of)
-    vectors = QueryVectors(serving, size=settings.query_cache_size)
     recall = Recall(
         passages,
         searched,
@@ -108,7 +108,7 @@ async def build(
     learned = SqlPlaybookStore(heart)
     playbooks = Playbooks(learned, tasks, vectors, serving, least_relevance=settings.mind_min_relevance)
     learning = Learning(learned, tasks, vectors, serving, most=settings.mind_max_playbooks)
-    conversations = Sessions(sessions)
+    conversations = Sessions(sessions, vectors=vectors, model=serving)
     health = Health("memory")
     health.depends_on("chroma", index.check_health)
     app = application(

@@ -15,6 +15,7 @@ from pagi_memory.domain.documents import Overview
 from pagi_memory.domain.ingestion import IngestPhase, IngestProgress
 from pagi_memory.domain.model import (
     DocumentInfo,
+    FusedHit,
     KnowledgeBase,
     Narrowing,
     Passage,
@@ -113,14 +114,10 @@ def _timestamp(time: datetime) -> Timestamp:
 
 def passage_to_proto(scored: ScoredPassage) -> pb.Passage:
     """A passage with its scores."""
-    hit = scored.hit
     message = stored_passage_to_proto(scored.passage)
     message.score = scored.score
     message.merged = scored.merged
-    parts = message.score_parts
-    parts.dense, parts.lexical = hit.dense, hit.lexical
-    parts.cosine, parts.bm25 = hit.cosine, hit.bm25
-    parts.dense_rank, parts.lexical_rank = hit.dense_rank, hit.lexical_rank
+    message.score_parts.CopyFrom(_score_parts(scored.hit))
     return message
 
 
@@ -253,6 +250,18 @@ def hit_to_proto(hit: TurnHit) -> pb.TurnMatch:
         turn=turn_to_proto(hit.turn),
         score=hit.score,
         matched_words=hit.matched_words,
+        score_parts=_score_parts(hit.parts) if hit.parts else None,
+    )
+
+
+def _score_parts(hit: FusedHit) -> pb.ScoreParts:
+    return pb.ScoreParts(
+        dense=hit.dense,
+        lexical=hit.lexical,
+        cosine=hit.cosine,
+        bm25=hit.bm25,
+        dense_rank=hit.dense_rank,
+        lexical_rank=hit.lexical_rank,
     )
 
 

@@ -39,6 +39,16 @@ _TABLES = (
     """,
     "CREATE INDEX IF NOT EXISTS turns_by_time ON turns (tenant, session_id, created_at_us, run_id, position)",
     "CREATE INDEX IF NOT EXISTS turns_pending ON turns (tenant, session_id) WHERE summarized = 0",
+    # What requests mean, by the number of the turn.
+    """
+    CREATE TABLE IF NOT EXISTS turn_vectors (
+        turn BIGINT PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        model TEXT NOT NULL,
+        vector {blob} NOT NULL
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS turn_vectors_of_tenant ON turn_vectors (tenant, model, turn)",
     """
     CREATE TABLE IF NOT EXISTS forgotten (
         tenant TEXT NOT NULL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pagi_memory.adapters.sql_turn_rows import TURN_COLUMNS
 
+OF_SESSION = "tenant = ? AND session_id = ?"
 NEW_SESSION = """
 INSERT INTO sessions (tenant, session_id, persona, title, created_at_us, updated_at_us) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (tenant, session_id) DO UPDATE SET
@@ -20,12 +21,27 @@ INSERT INTO turns (tenant, session_id, run_id, position, role, body, created_at_
 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, session_id, run_id, position) DO NOTHING RETURNING number
 """
 NEW_WORDS = "INSERT INTO turn_words (rowid, owner, words) VALUES (?, ?, ?)"
+NEW_VECTOR = "INSERT INTO turn_vectors (turn, tenant, model, vector) VALUES (?, ?, ?, ?)"
+DELETE_VECTOR = "DELETE FROM turn_vectors WHERE turn = ?"
+DELETE_VECTORS = f"DELETE FROM turn_vectors WHERE turn IN (SELECT number FROM turns WHERE {OF_SESSION})"
+VECTORS = """
+SELECT turn_vectors.turn, turn_vectors.vector FROM turn_vectors {joined}
+WHERE turn_vectors.tenant = ? AND turn_vectors.model = ? {narrowing} ORDER BY turn_vectors.turn DESC LIMIT ?
+"""
+OF_ITS_SESSION = """
+JOIN turns ON turns.number = turn_vectors.turn
+JOIN sessions ON sessions.tenant = turns.tenant AND sessions.session_id = turns.session_id
+"""
+FOUND = f"""
+SELECT sessions.session_id, sessions.title, {", ".join(f"turns.{c}" for c in TURN_COLUMNS.split(", "))}
+FROM turns JOIN sessions ON sessions.tenant = turns.tenant AND sessions.session_id = turns.session_id
+WHERE turns.tenant = ? AND turns.number IN ({{marks}})
+"""
 FORGOTTEN = "SELECT position FROM forgotten WHERE tenant = ? AND session_id = ? AND run_id = ?"
 NEW_FORGOTTEN = """
 INSERT INTO forgotten (tenant, session_id, run_id, position, forgotten_at_us) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (tenant, session_id, run_id, position) DO NOTHING
 """
-OF_SESSION = "tenant = ? AND session_id = ?"
 OF_TURN = "tenant = ? AND session_id = ? AND run_id = ? AND position = ?"
 # By the time at which it was said, not stored: a planner that could not reach memory stores later.
 NEWEST = f"""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from pagi_memory.adapters import sql_session_statements as sql
-from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement
+from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement, marks
 from pagi_memory.adapters.sql_turn_rows import microseconds, session_of, stored_turn, time_of, turn_of
 from pagi_memory.adapters.sql_turn_words import SEARCHES, match_expression, matched_words, owner_word, words_of
+from pagi_memory.adapters.vector_rows import best_rows, stacked, to_blob
 from pagi_memory.domain.model import SessionKey, Turn, TurnRole
 from pagi_memory.domain.session import (
     HeartStatistics,
     Retention,
+    SaidVector,
     Session,
     SessionRecord,
     Summary,
@@ -21,7 +24,12 @@ from pagi_memory.domain.session import (
     title_of,
 )
 
+if TYPE_CHECKING:
+    from pagi_memory.domain.model import Vector
+
 MOST_PENDING = 200
+# Comparing with as many takes some milliseconds.
+MOST_COMPARED = 5_000
 # A planner repeats what it could not store within days, not years.
 FORGOTTEN_KEPT = timedelta(days=90)
 
@@ -32,7 +40,9 @@ class SqlSessionStore:
     def __init__(self, database: SqlDatabase) -> None:
         self._database = database
 
-    async def append(self, key: SessionKey, persona: str, turns: Sequence[Turn]) -> int:
+    async def append(
+        self, key: SessionKey, persona: str, turns: Sequence[Turn], vectors: Sequence[SaidVector] = ()
+    ) -> int:
         """See `SessionStore.append`."""
 
         def script() -> Script[int]:
@@ -41,7 +51,7 @@ class SqlSessionStore:
                 rows = yield Statement(sql.FORGOTTEN, (*_of(key), run_id))
                 gone |= {(run_id, position) for (position,) in rows}
             lasting = [t for t in turns if not {(t.run_id, t.position), (t.run_id, -1)} & gone]
-            return (yield from _add(key, persona, title_of(turns), lasting)) if lasting else 0
+            return (yield from _add(key, persona, title_of(turns), lasting, vectors)) if lasting else 0
 
         return await self._database.write(script)
 
@@ -154,6 +164,7 @@ class SqlSessionStore:
                 return None
             edited = stored_turn(rows[0])
             yield Statement(sql.DELETE_WORDS_OF_TURN, (edited.number,))
+            yield Statement(sql.DELETE_VECTOR, (edited.number,))
             before = yield from _said_before(key, edited.turn)
             yield Statement(sql.NEW_WORDS, (edited.number, owner_word(key.tenant), words_of(edited.turn, before)))
             return edited.turn
@@ -168,6 +179,7 @@ class SqlSessionStore:
             rows = yield Statement(sql.DELETE_TURN, (*_of(key), run_id, position))
             for (number,) in rows:
                 yield Statement(sql.DELETE_WORDS_OF_TURN, (number,))
+                yield Statement(sql.DELETE_VECTOR, (number,))
                 yield Statement(sql.NEW_FORGOTTEN, (*_of(key), run_id, position, microseconds(at)))
             return bool(rows)
 
@@ -179,11 +191,7 @@ class SqlSessionStore:
         """See `SessionStore.search`."""
         dialect = self._database.dialect
         expression = match_expression(dialect, words, tenant)
-        narrowing, bounds = "", []
-        for column, value in (("sessions.session_id", session_id), ("sessions.persona", persona)):
-            if value:
-                narrowing += f" AND {column} = ?"
-                bounds.append(value)
+        narrowing, bounds = _narrowed(session_id, persona)
 
         def script() -> Script[list[TurnHit]]:
             rows = yield Statement(SEARCHES[dialect].format(narrowing=narrowing), (expression, tenant, *bounds, limit))
@@ -191,6 +199,25 @@ class SqlSessionStore:
                 TurnHit(session, title, turn_of(turn), float(score), matched_words(marked))
                 for session, title, score, marked, *turn in rows
             ]
+
+        return await self._database.read(script)
+
+    async def nearest(
+        self, tenant: str, vector: Vector, model: str, *, session_id: str = "", persona: str = "", limit: int
+    ) -> list[TurnHit]:
+        """See `SessionStore.nearest`."""
+        narrowing, bounds = _narrowed(session_id, persona)
+        statement = sql.VECTORS.format(narrowing=narrowing, joined=sql.OF_ITS_SESSION if bounds else "")
+
+        def script() -> Script[list[TurnHit]]:
+            rows = yield Statement(statement, (tenant, model, *bounds, MOST_COMPARED))
+            best = best_rows(*stacked([(str(number), blob) for number, blob in rows]), vector, limit)
+            if not best:
+                return []
+            numbers = [int(hit.passage_id) for hit in best]
+            found = yield Statement(sql.FOUND.format(marks=marks(numbers)), (tenant, *numbers))
+            turns = {str(row[2]): (row[0], row[1], turn_of(row[2:])) for row in found}
+            return [TurnHit(*turns[each], cosine, []) for each, cosine in best if each in turns]
 
         return await self._database.read(script)
 
@@ -246,15 +273,27 @@ def _of(key: SessionKey) -> tuple[str, str]:
     return key.tenant, key.session_id
 
 
-def _add(key: SessionKey, persona: str, title: str, turns: Sequence[Turn]) -> Script[int]:
+def _narrowed(session_id: str, persona: str) -> tuple[str, list[str]]:
+    """A condition on `sessions` and its values."""
+    wanted = {"sessions.session_id": session_id, "sessions.persona": persona}
+    bounds = [value for value in wanted.values() if value]
+    return "".join(f" AND {column} = ?" for column, value in wanted.items() if value), bounds
+
+
+def _add(
+    key: SessionKey, persona: str, title: str, turns: Sequence[Turn], vectors: Sequence[SaidVector] = ()
+) -> Script[int]:
     """Adds turns of one session; those that are there stay as they are."""
     stored = 0
+    said = {(each.run_id, each.position): each for each in vectors}
     before = yield from _said_before(key, turns[0])
     for turn in turns:
         row = (turn.run_id, turn.position, turn.role.value, turn.text, microseconds(turn.created_at))
         edited_at_us = microseconds(turn.edited_at) if turn.edited_at else None
         for (number,) in (yield Statement(sql.NEW_TURN, (*_of(key), *row, edited_at_us))):
             yield Statement(sql.NEW_WORDS, (number, owner_word(key.tenant), words_of(turn, before)))
+            if meant := said.get((turn.run_id, turn.position)):
+                yield Statement(sql.NEW_VECTOR, (number, key.tenant, meant.model, to_blob(meant.vector)))
             stored += 1
         if turn.role in (TurnRole.USER, TurnRole.ASSISTANT):
             before = turn.text
@@ -296,6 +335,7 @@ def _delete(key: SessionKey) -> Script[int | None]:
     if not (yield Statement(sql.DELETE_SESSION, _of(key))):
         return None
     yield Statement(sql.DELETE_WORDS, _of(key))
+    yield Statement(sql.DELETE_VECTORS, _of(key))
     return len((yield Statement(sql.DELETE_TURNS, _of(key))))
 
 
@@ -304,4 +344,5 @@ def _shorten(most: int) -> Script[None]:
         doomed = yield Statement(sql.OLDEST_TURNS, (tenant, session_id, count - most))
         numbers = [(number,) for (number,) in doomed]
         yield Repeated(sql.DELETE_WORDS_OF_TURN, numbers)
+        yield Repeated(sql.DELETE_VECTOR, numbers)
         yield Repeated(sql.DELETE_TURN_BY_NUMBER, numbers)

@@ -21,9 +21,10 @@ from pagi_memory.domain.limits import (
     checked_tenant,
     checked_turn_text,
 )
-from pagi_memory.domain.model import SessionKey, Turn
+from pagi_memory.domain.model import SessionKey, Turn, TurnRole
 from pagi_memory.domain.ports import SessionStore
-from pagi_memory.domain.session import Recollection
+from pagi_memory.domain.query_vectors import QueryVectors
+from pagi_memory.domain.session import Recollection, SaidVector
 from pagi_memory.domain.summaries import Summaries
 
 
@@ -31,9 +32,15 @@ class History:
     """The Heart: turns by tenant and session."""
 
     def __init__(
-        self, store: SessionStore, *, defaults: Defaults | None = None, summaries: Summaries | None = None
+        self,
+        store: SessionStore,
+        *,
+        defaults: Defaults | None = None,
+        summaries: Summaries | None = None,
+        vectors: QueryVectors | None = None,
     ) -> None:
         self._store = store
+        self._vectors = vectors
         self._defaults = defaults or Defaults()
         self._summaries = summaries or Summaries(store, Extract(), defaults=self._defaults)
 
@@ -95,10 +102,20 @@ class History:
         for turn in turns:
             checked_id(turn.run_id, "run_id")
         checked = [replace(t, text=checked_turn_text(t.text, f"turns[{t.position}].text")) for t in turns]
-        stored = await self._store.append(key, name, _in_order(checked))
+        stored = await self._store.append(key, name, _in_order(checked), self._known(checked))
         if stored:
             self._summaries.added(key, checked)
         return stored
+
+    def _known(self, turns: Sequence[Turn]) -> list[SaidVector]:
+        """What the requests among the turns mean, where that is known: a run asked for its context with the same words.
+
+        Nothing is embedded for it: that would cost more than all else that memory does for a run.
+        """
+        if self._vectors is None:
+            return []
+        requests = [(turn, self._vectors.known(turn.text.strip())) for turn in turns if turn.role is TurnRole.USER]
+        return [SaidVector(turn.run_id, turn.position, *found) for turn, found in requests if found]
 
 
 def _in_order(turns: Sequence[Turn]) -> list[Turn]:

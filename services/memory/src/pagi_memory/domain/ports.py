@@ -25,6 +25,7 @@ from pagi_memory.domain.session import (
     Digest,
     HeartStatistics,
     Retention,
+    SaidVector,
     Session,
     SessionRecord,
     Summary,
@@ -232,8 +233,13 @@ class VectorIndex(Protocol):
 class SessionStore(Protocol):
     """The turns of conversations. What a key or a tenant does not own is not there for it."""
 
-    async def append(self, key: SessionKey, persona: str, turns: Sequence[Turn]) -> int:
-        """Adds the turns that are neither there nor forgotten (by run and position), all or none; says how many."""
+    async def append(
+        self, key: SessionKey, persona: str, turns: Sequence[Turn], vectors: Sequence[SaidVector] = ()
+    ) -> int:
+        """Adds the turns that are neither there nor forgotten (by run and position), all or none; says how many.
+
+        `vectors` are of some of these turns; a turn that is changed or forgotten loses its own.
+        """
 
     async def newest(self, key: SessionKey, limit: int) -> list[Turn]:
         """The newest `limit` turns, oldest of them first; none where the session is not known."""
@@ -271,6 +277,11 @@ class SessionStore(Protocol):
         self, tenant: str, words: Sequence[str], *, session_id: str = "", persona: str = "", limit: int
     ) -> list[TurnHit]:
         """The turns that hold any of the words, in their text, date or the turn before, best first."""
+
+    async def nearest(
+        self, tenant: str, vector: Vector, model: str, *, session_id: str = "", persona: str = "", limit: int
+    ) -> list[TurnHit]:
+        """Of the newest 5,000 turns that have a vector of the model the nearest, best first; the score is a cosine."""
 
     async def take_in(self, tenant: str, records: Sequence[SessionRecord]) -> int:
         """Adds sessions, all or none, those that were forgotten too; says how many turns were new."""

@@ -21,6 +21,12 @@ class QueryVectors:
         self._kept: OrderedDict[tuple[str, str], Vector] = OrderedDict()
         self._making: dict[tuple[str, str], asyncio.Task[Vector]] = {}
 
+    def known(self, query: str) -> tuple[str, Vector] | None:
+        """The model that serves and its vector of a query, where it is kept; it is not made."""
+        model = self._embedder.identity
+        vector = self._kept.get((model, query))
+        return None if vector is None else (model, vector)
+
     async def of(self, query: str) -> Vector:
         """The vector of a query, made once while it is kept, also where several ask for it at the same time.
 

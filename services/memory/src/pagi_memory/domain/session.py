@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from pagi_memory.domain.model import Turn, TurnRole
+from pagi_memory.domain.model import FusedHit, Turn, TurnRole
+
+if TYPE_CHECKING:
+    from pagi_memory.domain.model import Vector
 
 _TITLE_OF_PROMPT_CHARS = 80
 
@@ -80,13 +84,32 @@ class Recollection:
 
 @dataclass(frozen=True, slots=True)
 class TurnHit:
-    """A turn that a search found. `score` is comparable within one answer; `matched_words` as they stand there."""
+    """A turn that a search found. `score` is comparable within one answer; `matched_words` as they stand there.
+
+    `parts` tells of which the score is made where two kinds of search were joined.
+    """
 
     session_id: str
     title: str
     turn: Turn
     score: float
     matched_words: list[str]
+    parts: FusedHit | None = None
+
+    @property
+    def place(self) -> str:
+        """Names the turn among those of its tenant."""
+        return "\0".join((self.session_id, self.turn.run_id, str(self.turn.position)))
+
+
+@dataclass(frozen=True, slots=True)
+class SaidVector:
+    """What a turn means, as a model saw it when the turn was said."""
+
+    run_id: str
+    position: int
+    model: str
+    vector: Vector
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pagi_chassis.errors import InvalidArgumentError
 
-from pagi_memory.domain.errors import UnknownSessionError, UnknownTurnError
+from pagi_memory.domain.errors import EmbeddingUnavailableError, UnknownSessionError, UnknownTurnError
+from pagi_memory.domain.fusion import fuse
 from pagi_memory.domain.limits import (
     MAX_TITLE_CHARS,
     checked_count,
@@ -19,8 +22,10 @@ from pagi_memory.domain.limits import (
     checked_turn_text,
     storable,
 )
-from pagi_memory.domain.model import SessionKey, Turn
+from pagi_memory.domain.model import Hit, SessionKey, Turn
 from pagi_memory.domain.ports import SessionStore
+from pagi_memory.domain.query_vectors import QueryVectors
+from pagi_memory.domain.serving_model import ServingModel
 from pagi_memory.domain.session import (
     HeartStatistics,
     ImportReport,
@@ -32,8 +37,16 @@ from pagi_memory.domain.session import (
 )
 from pagi_memory.domain.words import query_words
 
+log = logging.getLogger(__name__)
+
 MAX_LISTED = 200
 MAX_FOUND = 100
+# Of each kind of search, at least so many are joined.
+_CANDIDATES = 50
+# As measured best on conversations (docs/memory.md).
+_LEXICAL_WEIGHT = 0.6
+# What shares no word with the query must be at least this near to it.
+_LEAST_SIMILARITY = 0.4
 
 
 def _utc_now() -> datetime:
@@ -43,8 +56,17 @@ def _utc_now() -> datetime:
 class Sessions:
     """The sessions of tenants. Every method takes the tenant and reaches nothing of another one."""
 
-    def __init__(self, store: SessionStore, *, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        *,
+        vectors: QueryVectors | None = None,
+        model: ServingModel | None = None,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
         self._store = store
+        self._vectors = vectors
+        self._model = model
         self._now = now
 
     async def find(self, tenant: str, *, limit: int = 0, page_token: str = "", persona: str = "") -> SessionPage:
@@ -131,7 +153,7 @@ class Sessions:
     async def search(
         self, tenant: str, query: str, *, session_id: str = "", persona: str = "", limit: int = 0
     ) -> list[TurnHit]:
-        """The turns that hold words of the query, best first; none where it holds no word.
+        """The turns that hold words of the query, and the requests that mean what it means, best first.
 
         Args:
             tenant: Whose; empty where there is one tenant.
@@ -146,12 +168,25 @@ class Sessions:
         wanted = checked_count(limit, "limit", default=10, most=MAX_FOUND)
         if session_id:
             checked_session_id(session_id)
-        words = query_words(checked_query(storable(query)))
-        if not words:
+        query = checked_query(storable(query))
+        if not query:
             return []
-        return await self._store.search(
-            checked_tenant(tenant), words, session_id=session_id, persona=persona, limit=wanted
-        )
+        checked_tenant(tenant)
+        where = {"session_id": session_id, "persona": persona}
+        words, most = query_words(query), max(wanted, _CANDIDATES)
+        lexical = await self._store.search(tenant, words, **where, limit=most) if words else []
+        return _joined(await self._by_meaning(tenant, query, where, most), lexical)[:wanted]
+
+    async def _by_meaning(self, tenant: str, query: str, where: Mapping[str, str], limit: int) -> list[TurnHit]:
+        if self._vectors is None or self._model is None:
+            return []
+        try:
+            async with self._model.held():
+                vector = await self._vectors.of(query)
+                return await self._store.nearest(tenant, vector, self._model.identity, **where, limit=limit)
+        except EmbeddingUnavailableError as error:
+            log.warning("searching the history by words alone: %s", error)
+            return []
 
     async def export(self, tenant: str, session_id: str = "") -> AsyncIterator[SessionRecord]:
         """Every session of the tenant, or one, each with all its turns in the order in which they were said.
@@ -197,6 +232,14 @@ class Sessions:
     async def statistics(self, tenant: str) -> HeartStatistics:
         """How much the tenant has said."""
         return await self._store.statistics(checked_tenant(tenant))
+
+
+def _joined(dense: Sequence[TurnHit], lexical: Sequence[TurnHit]) -> list[TurnHit]:
+    found = {hit.place: hit for hit in [*dense, *lexical]}
+    worded = {hit.place for hit in lexical}
+    near = [Hit(hit.place, hit.score) for hit in dense if hit.place in worded or hit.score >= _LEAST_SIMILARITY]
+    ranked = fuse(near, [Hit(hit.place, hit.score) for hit in lexical], lexical_weight=_LEXICAL_WEIGHT)
+    return [replace(found[hit.passage_id], score=hit.score, parts=hit) for hit in ranked]
 
 
 def _key(tenant: str, session_id: str) -> SessionKey:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import TYPE_CHECKING
 
 from pagi_memory.domain.model import DEFAULT_PERSONA, SessionKey, Turn, TurnRole
 from pagi_memory.domain.session import (
     HeartStatistics,
     Retention,
+    SaidVector,
     Session,
     SessionRecord,
     StoredTurn,
@@ -20,6 +22,9 @@ from pagi_memory.domain.session import (
     Window,
     title_of,
 )
+
+if TYPE_CHECKING:
+    from pagi_memory.domain.model import Vector
 
 
 @dataclass
@@ -30,6 +35,7 @@ class _Kept:
     persona: str = DEFAULT_PERSONA
     turns: dict[tuple[str, int], StoredTurn] = field(default_factory=dict)
     covered: set[int] = field(default_factory=set)
+    vectors: dict[tuple[str, int], SaidVector] = field(default_factory=dict)
     summary: Summary = field(default_factory=Summary)
 
     @property
@@ -60,10 +66,17 @@ class InMemorySessionStore:
         self._forgotten: set[tuple[SessionKey, str, int]] = set()
         self._numbers = count(1)
 
-    async def append(self, key: SessionKey, persona: str, turns: Sequence[Turn]) -> int:
+    async def append(
+        self, key: SessionKey, persona: str, turns: Sequence[Turn], vectors: Sequence[SaidVector] = ()
+    ) -> int:
         """See `SessionStore.append`."""
         lasting = [t for t in turns if not {(key, t.run_id, t.position), (key, t.run_id, -1)} & self._forgotten]
-        return self._add(key, persona, title_of(turns), lasting)
+        before = set(self._kept[key].turns) if key in self._kept else set()
+        stored = self._add(key, persona, title_of(turns), lasting)
+        for said in vectors if stored else ():
+            if (said.run_id, said.position) not in before:
+                self._kept[key].vectors[said.run_id, said.position] = said
+        return stored
 
     def _add(self, key: SessionKey, persona: str, title: str, turns: Sequence[Turn]) -> int:
         known = self._kept[key].turns if key in self._kept else {}
@@ -129,6 +142,7 @@ class InMemorySessionStore:
         if kept is None or (run_id, position) not in kept.turns:
             return None
         kept.drop_summary()
+        kept.vectors.pop((run_id, position), None)
         before = kept.turns[run_id, position]
         kept.turns[run_id, position] = after = replace(before, turn=replace(before.turn, text=text, edited_at=at))
         return after.turn
@@ -155,6 +169,21 @@ class InMemorySessionStore:
                 if found and session_id in ("", key.session_id) and persona in ("", kept.persona):
                     hits.append(TurnHit(key.session_id, kept.title, turn, float(len(found)), found))
                 before = turn.text if turn.role in (TurnRole.USER, TurnRole.ASSISTANT) else before
+        return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+    async def nearest(
+        self, tenant: str, vector: Vector, model: str, *, session_id: str = "", persona: str = "", limit: int
+    ) -> list[TurnHit]:
+        """See `SessionStore.nearest`."""
+        hits = [
+            TurnHit(key.session_id, kept.title, kept.turns[place].turn, float(vector @ said.vector), [])
+            for key, kept in self._of(tenant)
+            for place, said in kept.vectors.items()
+            if said.model == model
+            and place in kept.turns
+            and session_id in ("", key.session_id)
+            and persona in ("", kept.persona)
+        ]
         return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
     async def take_in(self, tenant: str, records: Sequence[SessionRecord]) -> int:
