@@ -24,7 +24,7 @@ from pagi_planner import Agent, Limits, RunRequest, RunStatus, convert
 from pagi_planner.adapters.gateway_client import GatewayModel
 from pagi_planner.adapters.memory_client import QUERY_CHARACTERS, MemoryClient
 from pagi_planner.adapters.sandbox_client import SandboxTools
-from pagi_planner.domain.errors import UnknownModelError, UnknownPersonaError
+from pagi_planner.domain.errors import EffectConflictError, UnknownModelError, UnknownPersonaError
 from pagi_planner.domain.model import (
     Effects,
     Exchange,
@@ -176,6 +176,10 @@ class TestGatewayModel:
         wrong = chassis_errors.InvalidArgumentError("answers no call", field="messages[3].tool_call_id")
         async with gateway(lambda _: wrong) as (model, _):
             with pytest.raises(chassis_errors.InternalError, match=r"messages\[3\]"):
+                await model.answer(asking())
+        known = chassis_errors.InvalidArgumentError("names another request already", field="effect_id")
+        async with gateway(lambda _: known) as (model, _):
+            with pytest.raises(EffectConflictError, match="another request"):
                 await model.answer(asking())
 
     async def test_a_gateway_that_is_away_is_unavailable_within_its_patience(self):

@@ -8,7 +8,13 @@ import json
 
 import pytest
 from pagi_planner import Agent, Policy, RunRequest, RunStatus
-from pagi_planner.domain.errors import ContextTooLongError, DecidedError, RunEndedError, UnknownCallError
+from pagi_planner.domain.errors import (
+    ContextTooLongError,
+    DecidedError,
+    EffectConflictError,
+    RunEndedError,
+    UnknownCallError,
+)
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import Decision, Effects, InputFile, Judging, Mode, ModelRequest, ToolOutcome
 from pagi_planner.domain.runs import Runs
@@ -128,6 +134,42 @@ async def test_tools_that_do_not_know_their_effects_repeat_only_what_is_harmless
     assert len(seen.executed) == (2 if runs_again else 0)
     assert all(("outcome is unknown" in (step.error or "")) is not runs_again for step in result.steps)
     assert result.result == "done"
+
+
+class Conflicting:
+    """Knows other requests under the first effect ids of a question."""
+
+    def __init__(self, conflicts: int) -> None:
+        self.asked: list[str] = []
+        self._conflicts = conflicts
+
+    async def answer(self, request):
+        self.asked.append(request.effect_id)
+        if len(self.asked) <= self._conflicts:
+            raise EffectConflictError(f"{request.effect_id!r} names another request already")
+        return saying("done")
+
+
+async def test_a_question_that_reads_otherwise_after_a_restart_is_asked_anew_under_another_effect_id():
+    events = await (await whole()).events("r")
+    asked = [event.type for event in events].index(EventType.PLAN_MODEL_REQUEST)
+    journal, model = ListJournal(), Conflicting(2)
+    for event in events[: asked + 1]:
+        journal.append(event)
+    result = await Agent(model, journal=journal).reopen(RunState.of(events[: asked + 1])).drive()
+    assert (result.status, result.result) == (RunStatus.COMPLETED, "done")
+    assert model.asked == ["r/1/model", "r/1/model/2", "r/1/model/3"]
+    again = await journal.events("r")
+    noted = [event.data for event in again if event.type is EventType.PLAN_MODEL_REQUEST]
+    assert [(data["step"], data["effect_id"]) for data in noted] == [(1, effect) for effect in model.asked]
+    assert RunState.of(again).model_calls == 1
+
+
+async def test_a_gateway_that_knows_every_effect_id_otherwise_ends_the_run():
+    model = Conflicting(99)
+    with pytest.raises(EffectConflictError):
+        await Agent(model).run(RunRequest("x"), run_id="r")
+    assert len(model.asked) == 4
 
 
 class TestApproval:

@@ -18,7 +18,7 @@ from pagi_chassis.errors import (
 from pagi_chassis.grpc_client import GrpcClient
 
 from pagi_planner.convert import model_answer_from_proto, model_request_to_proto
-from pagi_planner.domain.errors import ContextTooLongError, UnknownModelError
+from pagi_planner.domain.errors import ContextTooLongError, EffectConflictError, UnknownModelError
 from pagi_planner.domain.model import ModelAnswer, ModelRequest
 from pagi_planner.domain.ports import Words
 
@@ -108,6 +108,8 @@ def _told(request: ModelRequest) -> Iterator[None]:
             raise UnknownModelError(error.message, field="model") from error
         raise FailedPreconditionError(f"the gateway's default model does not exist: {error.message}") from error
     except InvalidArgumentError as error:
+        if error.field == "effect_id":
+            raise EffectConflictError(f"the gateway refuses effect_id: {error.message}") from error
         if error.field:
             # A field of a message that was written here: nothing that the caller could mend.
             raise InternalError(f"the gateway refuses {error.field}: {error.message}") from error

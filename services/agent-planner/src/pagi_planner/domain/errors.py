@@ -39,6 +39,10 @@ class ContextTooLongError(InvalidArgumentError):
     """The model refuses the conversation for its length."""
 
 
+class EffectConflictError(InternalError):
+    """The gateway knows the effect id, and another request under it: the tools have changed over a restart, say."""
+
+
 class UnreadableFileError(InvalidArgumentError):
     """A file of the request cannot be read."""
 

@@ -72,7 +72,7 @@ def _until(events: Sequence[Event], step: int, *, whole: bool) -> list[Event]:
 
 
 def _model_calls(events: Sequence[Event]) -> int:
-    return sum(event.type is EventType.PLAN_MODEL_REQUEST for event in events)
+    return max((event.data["step"] for event in events if event.type is EventType.PLAN_MODEL_REQUEST), default=0)
 
 
 def _changed(event: Event, change: Change, step: int) -> Event:

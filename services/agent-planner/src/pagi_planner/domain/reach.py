@@ -20,7 +20,6 @@ class Reach:
         self._custody = custody
         self._since = custody.position
         self._gives_up_at = asyncio.get_running_loop().time() + PATIENCE_S
-        self.is_asked = False
 
     async def ask(self, order: Order) -> None:
         """Leaves word, and returns when it is worth another look.
@@ -30,6 +29,5 @@ class Reach:
         """
         if asyncio.get_running_loop().time() > self._gives_up_at:
             raise UnavailableError(f"the planner that works on {order.run_id} does not answer; try again")
-        self.is_asked = True
         since, self._since = self._since, self._custody.position
         await self._custody.pass_on(order, since)

@@ -195,8 +195,6 @@ class Runs:
                 if run := await self._custody.take(run_id):
                     return await self._decide(run, call_id, decision)
             state = await self._existing(run_id)
-            if reached.is_asked and not state.is_final and call_id not in state.waiting:
-                return state.result()
             if not is_news(state, call_id, decision):
                 return state.result()
             await reached.ask(Order(run_id, OrderKind.DECIDE, {"call_id": call_id, **asdict(decision)}))

@@ -195,7 +195,8 @@ class RunState(RunFacts):
     def _model_request(self, event: Event) -> None:
         self._close_turn()
         self.asked = event.data["effect_id"]
-        self.model_calls += 1
+        # A question that was asked anew, under another effect id, is no further step.
+        self.model_calls = max(self.model_calls, event.data["step"])
         self.scale.note_request(event.data)
         self._note_degraded(event)
 

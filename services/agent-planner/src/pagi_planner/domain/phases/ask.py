@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
 from pagi_planner.domain import records, turn
-from pagi_planner.domain.errors import ContextTooLongError
+from pagi_planner.domain.errors import ContextTooLongError, EffectConflictError
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import ModelAnswer, ModelRequest, RunStatus
 from pagi_planner.domain.phases.allowance import money_left, reached_limit, tokens_left
@@ -11,6 +13,11 @@ from pagi_planner.domain.phases.understand import tools_of
 from pagi_planner.domain.phases.window import compact_strongly, make_room
 from pagi_planner.domain.ports import StreamingModel
 from pagi_planner.domain.work import RunLimitError, Work
+
+log = logging.getLogger(__name__)
+
+# A question is given so many effect ids; more would be a fault of the gateway or of ours.
+MOST_QUESTIONS = 4
 
 
 async def ask(work: Work) -> None:
@@ -46,8 +53,28 @@ async def ask(work: Work) -> None:
     except ContextTooLongError as error:
         await _shorten(work, error)
         return
+    except EffectConflictError as error:
+        await _ask_anew(work, error)
+        return
     answer, repaired = turn.healed(answer, state.model_calls)
     work.note(EventType.PLAN_MODEL_RESPONSE, records.model_response(state.model_calls, state.asked, answer, repaired))
+
+
+async def _ask_anew(work: Work, error: EffectConflictError) -> None:
+    """Gives the question another effect id: the gateway has an answer to the one that an earlier process asked.
+
+    What the model reads has changed since, with the tools say, so that the answer to the old question is not one to
+    this; it was paid for, and is not used.
+    """
+    state = work.state
+    named = f"{state.run_id}/{state.model_calls}/model"
+    count = int(state.asked.removeprefix(named).removeprefix("/") or "1") + 1
+    if count > MOST_QUESTIONS:
+        raise error
+    log.info("%s is asked anew: %s", state.asked, error.message)
+    data = {**records.model_request(state.model_calls, f"{named}/{count}", len(state.conversation()), 0)}
+    work.note(EventType.PLAN_MODEL_REQUEST, data)
+    await work.sync()
 
 
 async def _shorten(work: Work, error: ContextTooLongError) -> None:
