@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -45,6 +44,9 @@ def find(tools: LoadedTools, options: Mapping[str, Any]) -> Found:
     Raises:
         CannotWorkError: it is not installed, not allowed, or does not hold the canary.
     """
+    # Not where it is not needed: with the libraries for archives that it loads, each fork is a tenth slower.
+    import shutil
+
     program = shutil.which("bwrap", path=options["programs"])
     if program is None:
         raise CannotWorkError(

@@ -87,7 +87,10 @@ class Jail:
         self._network = network
         self._others = tasks + _OTHERS
         self._visible = sight.read_only(network=network)
-        options = seccomp.FilterOptions(network=network, own_files=plan.namespaces or plan.own_user, to_be_closed=True)
+        # Where modes are real, the jailer can do its work under the filter too, and loads it for all of its children.
+        own_files = plan.namespaces or plan.own_user
+        options = seccomp.FilterOptions(network=network, own_files=own_files, to_be_closed=True, of_jailer=own_files)
+        self._is_shared = own_files
         self._program = seccomp.build(options) if plan.seccomp else b""
         self._closing = seccomp.close() if plan.seccomp else b""
         # Hidden under a private /tmp, an interpreter that lives there would be out of reach.
@@ -124,6 +127,9 @@ class Jail:
             self._open(sight.DEVICES[3:], landlock.READ_FILE)
             if not self.plan.namespaces:
                 self._open(sight.PROC[1:], landlock.READ_FILE)
+        if self._program and self._is_shared:
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+            seccomp.load(self._program)
 
     def new_mounts(self) -> None:
         """Before each fork: mounts for the child's use, without those of the last one.
@@ -177,7 +183,7 @@ class Jail:
             self._rules.add(self._places)
             self._rules.allow("/proc" if self.plan.namespaces else "/proc/self", landlock.READ)
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-        if self._program:
+        if self._program and not self._is_shared:
             seccomp.load(self._program)
         tmp = self._tmp_folder()
         return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": tmp, "TMPDIR": tmp, "LANG": "C.UTF-8"}

@@ -55,6 +55,7 @@ _SCHEDULING = (
 
 # What a child needs between having work and running it: its mounts, its workspace's owner, its last rules.
 _UNTIL_CLOSED = ("mount", "umount2", "mount_setattr", "fchown", "chown", "fchownat")
+_OF_JAILER = ("setns", "unshare")
 _LANDLOCK = (444, 445, 446)  # landlock_create_ruleset, landlock_add_rule, landlock_restrict_self
 
 Program = list[tuple[int, int, int, int]]
@@ -73,18 +74,20 @@ class FilterOptions:
         network: sockets for TCP and UDP may be made.
         own_files: see syscall_policy.MODES.
         to_be_closed: what a child needs until it runs its tool; `close` takes it away.
+        of_jailer: what its jailer needs to make the next one ready; `close` takes it away too.
     """
 
     network: bool = False
     own_files: bool = False
     to_be_closed: bool = False
+    of_jailer: bool = False
 
 
 def build(options: FilterOptions, machine: str | None = None) -> bytes:
     """The program's instructions, or nothing where there is no table for the architecture.
 
-    Loading takes a quarter of a millisecond, so a child loads it before it has work, and `close` then takes away what
-    it still needed.
+    Loading takes a quarter of a millisecond, so a child loads it before it has work, or its jailer once for all of its
+    children, and `close` then takes away what was still needed.
     """
     machine = machine or platform.machine()
     known = numbers(machine)
@@ -94,6 +97,8 @@ def build(options: FilterOptions, machine: str | None = None) -> bytes:
     if options.to_be_closed:
         leaves |= {known[name]: _return(ALLOW) for name in _UNTIL_CLOSED if name in known}
         leaves |= dict.fromkeys(_LANDLOCK, _return(ALLOW))
+    if options.of_jailer:
+        leaves |= {known[name]: _return(ALLOW) for name in _OF_JAILER if name in known}
     program: Program = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, _AUDIT[machine]), (_RETURN, 0, 0, KILL)]
     program.append((_LOAD, 0, 0, _NUMBER))
     if machine == "x86_64":
@@ -108,7 +113,9 @@ def close(machine: str | None = None) -> bytes:
     if not known:
         return b""
     forbidden = [
-        (known[name], KILL if name in KILLED.split() else error(errno.EPERM)) for name in _UNTIL_CLOSED if name in known
+        (known[name], KILL if name in KILLED.split() else error(errno.EPERM))
+        for name in (*_UNTIL_CLOSED, *_OF_JAILER)
+        if name in known
     ]
     forbidden += [(number, error(errno.ENOSYS)) for number in _LANDLOCK]
     program: Program = [(_LOAD, 0, 0, _NUMBER)]
@@ -120,16 +127,16 @@ def close(machine: str | None = None) -> bytes:
     return b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)
 
 
+class _Filter(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
 def load(program: bytes) -> None:
     """Puts this process under the program, for good; no_new_privs must be set.
 
     Raises:
         OSError: the kernel does not take it.
     """
-
-    class _Filter(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
-
     kernel.prctl_pointer(kernel.PR_SET_SECCOMP, 2, _Filter(len(program) // _INSTRUCTION.size, program))
 
 

@@ -41,7 +41,7 @@ class Excess(NamedTuple):
 
 
 class Usage:
-    """Counts from its making on, in the jailer."""
+    """Counts from its making on, in the jailer, below which there is nothing then."""
 
     def __init__(self, group: Group | None, folder: str, keepers: int, inside: str = "") -> None:
         """For one call.
@@ -56,7 +56,7 @@ class Usage:
         self._folder = folder
         self._keepers = keepers
         self._inside = inside
-        self._before_ms = self._other_ms() + sum(one.cpu_ms for one in _below(os.getpid()))
+        self._before_ms = self._other_ms()
 
     def excess(self, budget: Budget) -> Excess | None:
         """The first bound that is broken."""
