@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from pagi_chassis.errors import UnavailableError
 from pagi_planner import Agent, Limits, RunRequest
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.learning import Teacher
-from pagi_planner.domain.lesson import Lesson, LessonStep, Trial
+from pagi_planner.domain.lesson import Account, Lesson, LessonStep, Trial
 from pagi_planner.domain.model import Passage, ToolOutcome
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.testing import (
@@ -31,15 +32,13 @@ class RecordingMind:
     def __init__(self) -> None:
         self.lessons: list[Lesson] = []
         self.trials: list[Trial] = []
-        self.told: list[Lesson | Trial] = []
+        self.accounts: list[Account] = []
 
-    async def learn(self, lesson: Lesson) -> None:
-        self.lessons.append(lesson)
-        self.told.append(lesson)
-
-    async def count(self, trial: Trial) -> None:
-        self.trials.append(trial)
-        self.told.append(trial)
+    async def record(self, accounts: Sequence[Account]) -> Sequence[str]:
+        self.accounts += accounts
+        self.lessons += [account.lesson for account in accounts if account.lesson]
+        self.trials += [account.trial for account in accounts if account.trial]
+        return ["refused" if account.run_id == "bad" else "" for account in accounts]
 
 
 class VersionedTools(RecordingTools):
@@ -62,6 +61,7 @@ async def learned(*script, passages=(), limits: Limits | None = None) -> Recordi
         memory=InMemoryMemory(passages=passages),
         clock=SteppingClock(),
     )
+    teacher = Teacher(agent, mind)
     request = RunRequest("Add 1 and 2", "s", limits=limits or Limits())
     if isinstance(script[-1], Exception):
         with pytest.raises(type(script[-1])):
@@ -69,9 +69,13 @@ async def learned(*script, passages=(), limits: Limits | None = None) -> Recordi
     else:
         await agent.run(request, run_id="r")
     ends = [event for event in await journal.events("r") if event.type is EventType.PLAN_END]
-    teacher = Teacher(journal, mind)
-    for event in ends * 2:
-        await teacher.deliver(event)
+    # In this process, and in one that knows of the run from its journal alone.
+    await teacher.deliver(ends)
+    in_process = list(mind.accounts)
+    await Teacher(Agent(ScriptedModel(), journal=journal), mind).deliver(ends)
+    assert [(each.lesson, each.trial) for each in mind.accounts[len(in_process) :]] == [
+        (each.lesson, each.trial) for each in in_process
+    ]
     return mind
 
 
@@ -110,7 +114,23 @@ async def test_the_end_of_a_run_counts_for_the_playbooks_that_it_was_given(scrip
 
 async def test_a_lesson_comes_before_the_count_so_that_a_playbook_that_worked_is_brought_up_to_date():
     mind = await learned(calling(ADD), saying("3"), passages=[GIVEN])
-    assert [type(told) for told in mind.told[:2]] == [Lesson, Trial]
+    assert (type(mind.accounts[0].lesson), type(mind.accounts[0].trial)) == (Lesson, Trial)
+
+
+async def test_many_runs_are_told_of_at_once_without_a_look_at_their_journals_and_a_refusal_is_its_own():
+    class Unreadable(ListJournal):
+        async def events(self, run_id, **_):
+            raise AssertionError("the run has told of itself")
+
+    mind, journal = RecordingMind(), Unreadable()
+    tools = VersionedTools({"add": lambda x: ToolOutcome("ok", {"sum": x["a"] + x["b"]})})
+    agent = Agent(ScriptedModel(*[calling(ADD), saying("3")] * 3), tools=tools, journal=journal)
+    teacher = Teacher(agent, mind)
+    for run_id in ("good", "bad", "plain"):
+        await agent.run("Add 1 and 2", run_id=run_id)
+    ends = [events[-1] for events in journal._events.values()]
+    assert await teacher.deliver(ends) == ["", "refused", ""]
+    assert [account.run_id for account in mind.accounts] == ["good", "bad", "plain"]
 
 
 async def test_an_outage_counts_for_nobody():

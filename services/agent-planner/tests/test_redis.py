@@ -100,7 +100,7 @@ async def test_channel_and_stream_get_the_same_protobuf_json(valkey, notifier):
     async with Redis(port=valkey.port) as redis, redis.pubsub() as listener:
         await listener.subscribe(CHANNEL)
         await listener.get_message(timeout=5)
-        await notifier.notify(event(result="Grüße\n", status="completed"))
+        await notifier.notify([event(result="Grüße\n", status="completed")])
         heard = await listener.get_message(ignore_subscribe_messages=True, timeout=5)
         [(_, entry)] = await redis.xrange(STREAM)
     assert heard["data"] == entry[b"payload"]
@@ -140,7 +140,7 @@ async def test_channel_and_stream_get_the_same_protobuf_json(valkey, notifier):
 )
 async def test_each_kind_of_event_has_its_status(valkey, notifier, kind, data, status, result):
     assert kind in NOTIFIED
-    await notifier.notify(event(kind, **data))
+    await notifier.notify([event(kind, **data)])
     [told] = await valkey.delivered()
     assert (told["status"], told.get("result")) == (status, result)
 
@@ -148,32 +148,32 @@ async def test_each_kind_of_event_has_its_status(valkey, notifier, kind, data, s
 async def test_the_trace_goes_on_in_who_reads(valkey, notifier):
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     with telemetry.attach({"traceparent": traceparent}):
-        await notifier.notify(event())
+        await notifier.notify([event()])
     assert (await valkey.delivered())[0]["traceparent"] == traceparent
 
 
 async def test_a_server_that_is_away_is_told_at_once_and_used_again_when_it_is_back(valkey, notifier):
-    await notifier.notify(event(run_id="a"))
+    await notifier.notify([event(run_id="a")])
     await notifier.check()
     valkey.kill()
-    for ask in (notifier.notify(event(run_id="b")), notifier.check()):
+    for ask in (notifier.notify([event(run_id="b")]), notifier.check()):
         began = time.monotonic()
         with pytest.raises(UnavailableError, match="Redis does not answer"):
             await ask
         assert time.monotonic() - began < 1
     await valkey.start()
-    await notifier.notify(event(run_id="c"))
+    await notifier.notify([event(run_id="c")])
     await notifier.check()
     assert [told["run_id"] for told in await valkey.delivered()] == ["a", "c"]
 
 
 async def test_a_server_that_hangs_is_given_up(valkey, notifier):
-    await notifier.notify(event())
+    await notifier.notify([event()])
     os.kill(valkey.process.pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
         with pytest.raises(UnavailableError):
-            await notifier.notify(event())
+            await notifier.notify([event()])
         assert time.monotonic() - began < 4
     finally:
         os.kill(valkey.process.pid, signal.SIGCONT)
@@ -183,7 +183,7 @@ async def test_a_server_that_refuses_is_an_error_with_its_reason(valkey, notifie
     async with Redis(port=valkey.port) as redis:
         await redis.set(STREAM, "no stream")
     with pytest.raises(UnavailableError, match="WRONGTYPE"):
-        await notifier.notify(event())
+        await notifier.notify([event()])
 
 
 async def test_nothing_is_lost_and_the_order_is_kept_while_the_server_is_killed_and_restarted(
@@ -243,13 +243,13 @@ class TestAnyNotifier:
 
     async def test_it_tells_in_order_and_says_when_it_cannot(self, parts):
         notifier, away, told = parts
-        await notifier.notify(event(run_id="a"))
+        await notifier.notify([event(run_id="a")])
         away(True)
         try:
             with pytest.raises(UnavailableError):
-                await notifier.notify(event(run_id="b"))
+                await notifier.notify([event(run_id="b")])
         finally:
             away(False)
-        await notifier.notify(event(run_id="b"))
-        await notifier.notify(event(run_id="c"))
+        await notifier.notify([event(run_id="b")])
+        await notifier.notify([event(run_id="c")])
         assert await told() == ["a", "b", "c"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -94,28 +94,30 @@ async def test_a_new_start_goes_on_where_the_last_one_stopped(journal):
     assert following.told == ["a", "b", "c"]
 
 
-async def test_a_stop_in_the_middle_of_many_repeats_none_that_was_told(journal):
+async def test_a_stop_in_the_middle_of_many_repeats_none_but_the_batch_under_way(journal):
     names = [f"r{n}" for n in range(300)]
     for name in names:
         journal.append(Event(name, 1, EventType.PLAN_START, datetime.now(UTC), "t", "s", {}))
     await journal.sync(names[-1])
     following = Following(journal)
-    third = asyncio.Event()
+    second = asyncio.Event()
     notify = following.notifier.notify
 
-    async def notify_three(event: Event) -> None:
-        if len(following.told) == 3:
-            third.set()
+    async def notify_first(events: Sequence[Event]) -> Sequence[str]:
+        refusals = await notify(events)
+        if len(following.told) > relay_module.BATCH:
+            second.set()
             await asyncio.Event().wait()
-        await notify(event)
+        return refusals
 
-    following.notifier.notify = notify_three
+    following.notifier.notify = notify_first
     async with following:
-        await third.wait()
+        await second.wait()
+    assert following.told == names
     following.notifier.notify = notify
     async with following:
-        await eventually(lambda: len(following.told) == 300)
-    assert following.told == names
+        await eventually(lambda: len(following.told) >= 400)
+    assert following.told == names + names[relay_module.BATCH :]
 
 
 @pytest.mark.parametrize(
@@ -141,10 +143,10 @@ async def test_one_that_can_never_be_told_does_not_hold_up_the_rest(journal, err
     async with Following(journal) as following:
         notify = following.notifier.notify
 
-        async def notify_all_but_b(event: Event) -> None:
-            if event.run_id == "b":
+        async def notify_all_but_b(events: Sequence[Event]) -> Sequence[str]:
+            if any(event.run_id == "b" for event in events):
                 raise error
-            await notify(event)
+            return await notify(events)
 
         following._relay._deliver = notify_all_but_b
         await tell(journal, "a", "b", "c")
@@ -152,16 +154,32 @@ async def test_one_that_can_never_be_told_does_not_hold_up_the_rest(journal, err
     assert "PLAN_START of b is left behind" in caplog.text
 
 
+async def test_what_comes_in_a_burst_is_told_at_once_and_what_is_refused_of_it_is_said(journal, caplog):
+    batches = []
+
+    async def deliver(events: Sequence[Event]) -> Sequence[str]:
+        batches.append([event.run_id for event in events])
+        return ["no" if event.run_id == "b" else "" for event in events]
+
+    relay = Relay("test", journal, TYPES, deliver, delay_s=0)
+    await tell(journal, "a", "b", "c")
+    await relay.start()
+    await eventually(lambda: bool(batches))
+    await relay.stop()
+    assert batches == [["a", "b", "c"]]
+    assert "PLAN_START of b is left behind: no" in caplog.text
+
+
 async def test_a_fault_that_passes_is_borne(journal):
     async with Following(journal) as following:
         notify, faults = following.notifier.notify, 0
 
-        async def notify_at_last(event: Event) -> None:
+        async def notify_at_last(events: Sequence[Event]) -> Sequence[str]:
             nonlocal faults
             faults += 1
             if faults < 5:
                 raise InternalError("starting up")
-            await notify(event)
+            return await notify(events)
 
         following._relay._deliver = notify_at_last
         await tell(journal, "a")
@@ -188,8 +206,9 @@ async def test_a_journal_that_cannot_be_read_is_waited_for(journal, caplog):
 
     told = []
 
-    async def deliver(event):
-        told.append(event.run_id)
+    async def deliver(events):
+        told.extend(event.run_id for event in events)
+        return ()
 
     flaky = Flaky()
     relay = Relay("test", flaky, TYPES, deliver, delay_s=0)
@@ -205,8 +224,9 @@ async def test_the_ids_and_the_trace_of_the_run_are_bound_while_it_is_told(journ
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     seen = []
 
-    async def deliver(event: Event) -> None:
+    async def deliver(events: Sequence[Event]) -> Sequence[str]:
         seen.append((correlation.current(), telemetry.inject()))
+        return ()
 
     relay = Relay("test", journal, TYPES, deliver, delay_s=0)
     await relay.start()
@@ -255,8 +275,8 @@ async def test_history_that_the_run_stored_is_not_stored_again(journal):
     result = await agent.run("hi")
     keeper = HistoryKeeper(agent)
     [(_, end)] = await journal.after(0, {EventType.PLAN_END}, 10)
-    await keeper.deliver(end)
+    await keeper.deliver([end])
     assert memory.calls == 1
     # A new process does not know, and memory does: a repeat changes nothing.
-    await HistoryKeeper(Agent(ScriptedModel(), memory=memory, journal=journal)).deliver(end)
+    await HistoryKeeper(Agent(ScriptedModel(), memory=memory, journal=journal)).deliver([end])
     assert (memory.calls, list(memory.exchanges)) == (2, [result.run_id])

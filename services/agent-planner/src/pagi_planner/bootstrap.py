@@ -48,7 +48,7 @@ BEATS = 4
 SHARED_POLL_S = 0.25
 # Lets a burst of runs that ended become one look at the journal; nobody waits for it.
 HISTORY_DELAY_S = 0.5
-MIND_DELAY_S = 1.0
+MIND_DELAY_S = 2.0
 
 
 async def build(
@@ -120,7 +120,7 @@ async def build(
     learning = []
     if mind:
         learning.append(
-            Relay("mind", journal, {EventType.PLAN_END}, Teacher(journal, mind).deliver, delay_s=MIND_DELAY_S)
+            Relay("mind", journal, {EventType.PLAN_END}, Teacher(agent, mind).deliver, delay_s=MIND_DELAY_S)
         )
     return [
         journal,

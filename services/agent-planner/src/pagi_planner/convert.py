@@ -12,7 +12,7 @@ from pagi.memory.v1 import memory_pb2
 from pagi.sandbox.v1 import sandbox_pb2
 
 from pagi_planner.domain import json_text
-from pagi_planner.domain.lesson import Lesson, Trial
+from pagi_planner.domain.lesson import Account, Lesson, Trial
 from pagi_planner.domain.model import (
     Context,
     Effects,
@@ -177,6 +177,19 @@ def exchange_to_proto(exchange: Exchange) -> memory_pb2.StoreSessionHistoryReque
         stored = request.turns.add(role=_TURN_ROLES[turn.role], text=turn.text)
         stored.created_at.FromDatetime(turn.created_at)
     return request
+
+
+def accounts_to_proto(accounts: Sequence[Account]) -> memory_pb2.RecordRunsRequest:
+    """What memory is to learn of some runs."""
+    return memory_pb2.RecordRunsRequest(
+        runs=[
+            memory_pb2.RunRecord(
+                playbook=lesson_to_proto(account.lesson) if account.lesson else None,
+                outcome=trial_to_proto(account.trial) if account.trial else None,
+            )
+            for account in accounts
+        ]
+    )
 
 
 def lesson_to_proto(lesson: Lesson) -> memory_pb2.RecordPlaybookRequest:

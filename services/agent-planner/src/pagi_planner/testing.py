@@ -234,11 +234,12 @@ class RecordingNotifier:
         self.told: list[Event] = []
         self.away: PagiError | None = None
 
-    async def notify(self, event: Event) -> None:
-        """Records the event."""
+    async def notify(self, events: Sequence[Event]) -> Sequence[str]:
+        """Records the events."""
         if self.away:
             raise self.away
-        self.told.append(event)
+        self.told += events
+        return ()
 
 
 class LoneStore:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from pagi.memory.v1 import memory_pb2, memory_pb2_grpc
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError
 from pagi_chassis.grpc_client import GrpcClient
 
-from pagi_planner.convert import context_from_proto, exchange_to_proto, lesson_to_proto, trial_to_proto
+from pagi_planner.convert import accounts_to_proto, context_from_proto, exchange_to_proto
 from pagi_planner.domain.errors import UnknownPersonaError
-from pagi_planner.domain.lesson import Lesson, Trial
+from pagi_planner.domain.lesson import Account
 from pagi_planner.domain.model import Context, Exchange, RunRequest
 
 # The longest query that memory takes; passages are found by how a request begins.
 QUERY_CHARACTERS = 32_768
+# What memory takes of one call, and how long it may embed and store that.
+MOST_ACCOUNTS = 500
+RECORD_TIMEOUT_S = 30.0
 # What the caller of a run knows as something else.
 _FIELDS = {"query": "prompt"}
 
@@ -72,14 +75,17 @@ class MemoryClient:
             self._stub.StoreSessionHistory, exchange_to_proto(exchange), timeout_s=self._timeout_s, repeatable=True
         )
 
-    async def learn(self, lesson: Lesson) -> None:
-        """Keeps how a run did what it was asked."""
-        await self._client.call(
-            self._stub.RecordPlaybook, lesson_to_proto(lesson), timeout_s=self._timeout_s, repeatable=True
-        )
+    async def record(self, accounts: Sequence[Account]) -> Sequence[str]:
+        """Keeps how runs did what they were asked, and counts how those ended that were given playbooks.
 
-    async def count(self, trial: Trial) -> None:
-        """Counts how a run ended that was given playbooks."""
-        await self._client.call(
-            self._stub.RecordPlaybookOutcome, trial_to_proto(trial), timeout_s=self._timeout_s, repeatable=True
-        )
+        Raises:
+            PagiError: Memory cannot be reached.
+        """
+        refusals: list[str] = []
+        for at in range(0, len(accounts), MOST_ACCOUNTS):
+            request = accounts_to_proto(accounts[at : at + MOST_ACCOUNTS])
+            answer = await self._client.call(
+                self._stub.RecordRuns, request, timeout_s=RECORD_TIMEOUT_S, repeatable=True
+            )
+            refusals += [result.message if result.code else "" for result in answer.results]
+        return refusals

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from google.protobuf import json_format
@@ -29,7 +29,7 @@ ANSWER_TIMEOUT_S = 2.0
 
 
 class RedisNotifier:
-    """Publishes one event to the channel and the stream in one round trip.
+    """Publishes events to the channel and the stream, all that there are in one round trip.
 
     Args:
         address: `host:port` or a `redis://` URL.
@@ -53,18 +53,27 @@ class RedisNotifier:
         self._channel = channel
         self._stream = stream
 
-    async def notify(self, event: Event) -> None:
-        """Publishes; the same event may come twice.
+    async def notify(self, events: Sequence[Event]) -> Sequence[str]:
+        """Publishes in this order; the same event may come twice.
 
         Raises:
-            UnavailableError: Redis is away; nothing is lost, since the journal has the event.
+            UnavailableError: Redis is away; nothing is lost, since the journal has the events.
         """
-        with telemetry.span(f"publish {self._stream}", "producer"):
-            payload = json_format.MessageToJson(_notification(event), preserving_proto_field_name=True, indent=None)
-            async with self._redis.pipeline(transaction=False) as pipe:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for event in events:
+                payload = self._payload(event)
                 pipe.xadd(self._stream, {"payload": payload})
                 pipe.publish(self._channel, payload)
-                await _answered(pipe.execute())
+            await _answered(pipe.execute())
+        return ()
+
+    def _payload(self, event: Event) -> str:
+        """The notification, in the trace of its run."""
+        with (
+            telemetry.attach({key: value for key, value in event.data.items() if key == "traceparent"}),
+            telemetry.span(f"publish {self._stream}", "producer"),
+        ):
+            return json_format.MessageToJson(_notification(event), preserving_proto_field_name=True, indent=None)
 
     async def check(self) -> None:
         """Asks whether Redis is there.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pagi_planner.domain.conversation import PASSAGES, Compacted, Conversation
 from pagi_planner.domain.model import Message, Role
-from pagi_planner.domain.tokens import Family, message_tokens
+from pagi_planner.domain.tokens import Family
 
 # So much of what may be filled is left after a compaction: the next one shall not come with the next call.
 FILLED_AFTER = 0.6
@@ -49,7 +49,7 @@ def shorten(talk: Conversation, family: Family, target: int, *, strong: bool) ->
         target: What may be left (tokens, by our estimate, the summary not counted).
         strong: Cut also what stays: long tool results, then the passages of the system message.
     """
-    sizes = [message_tokens(message, family) for message in talk.messages]
+    sizes = talk.sizes(family)
     left = sum(sizes)
     removed: list[tuple[int, int]] = []
     for begin, end in _blocks(talk):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pagi_planner.domain.model import Message, Role
+from pagi_planner.domain.tokens import Family, message_tokens
 
 # Where the passages begin in the system message.
 PASSAGES = "\n\n<passage "
@@ -44,12 +45,36 @@ class Conversation:
         self.messages = list(first)
         self.request_at = len(self.messages) - 1
         self.summary = ""
+        # By identity, with the message so that it lives as long: each text is counted once, however often it is sent.
+        self._counted: dict[int, tuple[Message, Family, int]] = {}
 
     @property
     def passages(self) -> str:
         """The passages as the system message has them."""
         system = self.messages[0].text if self.messages else ""
         return "".join(system.partition(PASSAGES)[1:]).strip()
+
+    def copy(self) -> Conversation:
+        """One that goes its own way from here on."""
+        other = Conversation(self.messages)
+        other.request_at, other.summary, other._counted = self.request_at, self.summary, self._counted
+        return other
+
+    def sizes(self, family: Family) -> list[int]:
+        """The estimated tokens of each message."""
+        return [self._size(message, family) for message in self.messages]
+
+    def _size(self, message: Message, family: Family) -> int:
+        known = self._counted.get(id(message))
+        if known is not None and known[1] is family:
+            return known[2]
+        size = message_tokens(message, family)
+        self._counted[id(message)] = (message, family, size)
+        return size
+
+    def beside_tokens(self, plan: str, family: Family) -> int:
+        """The estimated tokens of what `to_send` adds."""
+        return sum(family.tokens(section) for section in (plan, self._summary_section()) if section)
 
     def add(self, message: Message) -> None:
         """Puts a message behind the others."""
@@ -60,6 +85,7 @@ class Conversation:
         gone = {place for begin, end in how.removed for place in range(begin, end)}
         texts = {place: replace(self.messages[place], text=text) for place, text in how.cut.items()}
         self.messages = [texts.get(place, each) for place, each in enumerate(self.messages) if place not in gone]
+        self._counted = {}
         self.request_at -= sum(place < self.request_at for place in gone)
         self.summary = how.summary
 

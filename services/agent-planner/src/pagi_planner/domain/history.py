@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pagi_planner.domain.agent import Agent
 from pagi_planner.domain.events import Event
 from pagi_planner.domain.state import RunState
@@ -17,15 +19,19 @@ class HistoryKeeper:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
 
-    async def deliver(self, event: Event) -> None:
-        """Stores the exchange unless the run has done so itself. A repeat changes nothing, by memory's contract.
+    async def deliver(self, events: Sequence[Event]) -> Sequence[str]:
+        """Stores the exchanges that runs have not stored themselves. A repeat changes nothing, by memory's contract.
 
         Args:
-            event: The PLAN_END of the run.
+            events: The PLAN_END of each run.
 
         Raises:
-            PagiError: The journal or memory cannot be reached, or memory refuses the exchange.
+            PagiError: The journal or memory cannot be reached, or memory refuses an exchange.
         """
-        if event.run_id not in self._agent.parts.remembered:
-            state = RunState.of(await self._agent.journal.events(event.run_id))
-            await self._agent.parts.memory.remember(state.exchange())
+        parts = self._agent.parts
+        for event in events:
+            if event.run_id not in parts.remembered:
+                state = RunState.of(await self._agent.journal.events(event.run_id))
+                await parts.memory.remember(state.exchange())
+                parts.remembered.add(event.run_id)
+        return ()

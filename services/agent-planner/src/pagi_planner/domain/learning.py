@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from pagi_planner.domain.agent import Agent
 from pagi_planner.domain.events import Event
-from pagi_planner.domain.lesson import lesson_of, trial_of
-from pagi_planner.domain.ports import Journal, Mind
+from pagi_planner.domain.lesson import Account, account_of
+from pagi_planner.domain.ports import Mind
 from pagi_planner.domain.state import RunState
 
 
 class Teacher:
-    """Tells the mind of each run that ended: what it teaches, and what it says of the playbooks that it was given.
+    """Tells the mind of runs that ended: what each teaches, and what it says of the playbooks that it was given.
 
     Args:
-        journal: Of the runs.
+        agent: Whose runs these are: a run that ends in this process gives its account itself.
         mind: What learns. A repeat changes nothing there.
     """
 
-    def __init__(self, journal: Journal, mind: Mind) -> None:
-        self._journal = journal
+    def __init__(self, agent: Agent, mind: Mind) -> None:
+        self._journal = agent.journal
+        self._accounts = agent.parts.accounts
+        self._accounts.is_read = True
         self._mind = mind
 
-    async def deliver(self, event: Event) -> None:
-        """Reads the run of a final event from the journal and tells of it.
+    async def deliver(self, events: Sequence[Event]) -> Sequence[str]:
+        """Tells of the runs, all at once.
+
+        Args:
+            events: The PLAN_END of each run.
+
+        Returns:
+            For each run why it was refused; empty where it was not.
 
         Raises:
-            PagiError: The journal or memory cannot be reached, or memory refuses what it is told.
+            PagiError: The journal or memory cannot be reached.
         """
-        state = RunState.of(await self._journal.events(event.run_id))
-        # A run counts once for a playbook. First what it teaches: where that is about one that it was given, the
-        # playbook is brought up to date, and the win is counted with it.
-        if lesson := lesson_of(state):
-            await self._mind.learn(lesson)
-        if trial := trial_of(state):
-            await self._mind.count(trial)
+        accounts = [await self._account(event.run_id) for event in events]
+        telling = [account for account in accounts if account.tells]
+        refusals = dict(zip(telling, await self._mind.record(telling), strict=True)) if telling else {}
+        for event in events:
+            self._accounts.forget(event.run_id)
+        return [refusals.get(account, "") for account in accounts]
+
+    async def _account(self, run_id: str) -> Account:
+        """What the run had to say at its end; of one that ended in another process, what its journal says."""
+        known = self._accounts.of(run_id)
+        return known or account_of(RunState.of(await self._journal.events(run_id)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ MIND = "Mind-KB"
 PLAYBOOK_SOURCE = "playbook:"
 MOST_STEPS = 20
 MOST_CHARACTERS = 300
+# Accounts that wait to be handed on: a few KB each.
+CAPACITY = 1_000
 # A run that failed was refused or found somebody away, one that was cancelled was not let: neither tells of a playbook.
 _TELLING = frozenset(RunStatus) - {RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED}
 
@@ -52,6 +55,53 @@ class Trial:
     run_id: str
     playbook_ids: tuple[str, ...]
     succeeded: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Account:
+    """What there is to tell of a run that ended; the lesson comes first.
+
+    A run counts once for a playbook: where the lesson is about one that the run was given, the playbook is brought up
+    to date, and the win is counted with it.
+    """
+
+    run_id: str
+    lesson: Lesson | None = None
+    trial: Trial | None = None
+
+    @property
+    def tells(self) -> bool:
+        """Whether there is anything."""
+        return self.lesson is not None or self.trial is not None
+
+
+class Accounts:
+    """The accounts of runs that ended in this process, until they are handed on."""
+
+    def __init__(self) -> None:
+        # Nobody may ever read them: then none is kept.
+        self.is_read = False
+        self._accounts: OrderedDict[str, Account] = OrderedDict()
+
+    def keep(self, state: RunState) -> None:
+        """Takes the account of a run that ended; the oldest goes where there is no room: the journal has it."""
+        if self.is_read:
+            self._accounts[state.run_id] = account_of(state)
+            if len(self._accounts) > CAPACITY:
+                self._accounts.popitem(last=False)
+
+    def of(self, run_id: str) -> Account | None:
+        """The account of a run; None where it is not here."""
+        return self._accounts.get(run_id)
+
+    def forget(self, run_id: str) -> None:
+        """It was handed on."""
+        self._accounts.pop(run_id, None)
+
+
+def account_of(state: RunState) -> Account:
+    """All that there is to tell of the run."""
+    return Account(state.run_id, lesson_of(state), trial_of(state))
 
 
 def lesson_of(state: RunState) -> Lesson | None:

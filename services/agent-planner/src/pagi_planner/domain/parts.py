@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from pagi_planner.domain.channel import LagBounds
 from pagi_planner.domain.feed import Feed
+from pagi_planner.domain.lesson import Accounts
 from pagi_planner.domain.model import ToolSpec
 from pagi_planner.domain.ports import Catalogue, Clock, Documents, Journal, Memory, Model, SessionFiles, Timings, Tools
 from pagi_planner.domain.recent import RecentIds
@@ -58,6 +59,7 @@ class Parts:
         files: Those of the sessions' workspaces; None: there are none.
         toolbox: The planner's own tools.
         remembered: Runs whose exchange is stored already.
+        accounts: What there is to tell of runs that ended, for who learns from them.
         feed: Lets runs be watched.
     """
 
@@ -73,6 +75,7 @@ class Parts:
     files: SessionFiles | None = None
     toolbox: Toolbox = field(default_factory=Toolbox)
     remembered: RecentIds = field(default_factory=RecentIds)
+    accounts: Accounts = field(default_factory=Accounts)
     feed: Feed = field(init=False)
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from pagi_planner.domain.events import Event, EventType
-from pagi_planner.domain.lesson import Lesson, Trial
+from pagi_planner.domain.lesson import Account
 from pagi_planner.domain.model import (
     Context,
     Exchange,
@@ -102,18 +102,14 @@ class Memory(Protocol):
 class Mind(Protocol):
     """Learns from runs. Telling it of one run twice changes nothing."""
 
-    async def learn(self, lesson: Lesson) -> None:
-        """Keeps how a run did what it was asked.
+    async def record(self, accounts: Sequence[Account]) -> Sequence[str]:
+        """Keeps how runs did what they were asked, and counts how those ended that were given playbooks.
+
+        Returns:
+            For each account why it was refused; empty where it was not.
 
         Raises:
-            PagiError: Memory cannot be reached, or refuses the lesson.
-        """
-
-    async def count(self, trial: Trial) -> None:
-        """Counts how a run ended that was given playbooks.
-
-        Raises:
-            PagiError: Memory cannot be reached.
+            PagiError: Memory cannot be reached; a repeat is harmless.
         """
 
 
@@ -331,8 +327,11 @@ class JournalTail(Protocol):
 class Notifier(Protocol):
     """Tells people and systems that something happened to a run."""
 
-    async def notify(self, event: Event) -> None:
-        """Publishes; the same event may come twice.
+    async def notify(self, events: Sequence[Event]) -> Sequence[str]:
+        """Publishes in this order; the same event may come twice.
+
+        Returns:
+            For each event why it was refused; nothing where none was.
 
         Raises:
             UnavailableError: It was not published.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -20,6 +20,8 @@ from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.ports import JournalTail
 
 T = TypeVar("T")
+# Says of each event why it was refused; empty: it was not.
+Deliver = Callable[[Sequence[Event]], Awaitable[Sequence[str]]]
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +39,9 @@ class Relay:
         name: Of the cursor.
         tail: The journal.
         types: The events that are handed on.
-        deliver: Takes one event, and must bear to be given it again. One who is away is met with patience; an event
-            that is refused, or met with faults too often, is logged and left behind: it must not hold up the rest.
+        deliver: Takes some events in their order, and must bear to be given them again; see `Deliver`. One who is away
+            is met with patience; an event that is refused, or met with faults too often, is logged and left behind: it
+            must not hold up the rest.
         delay_s: Time between hearing of an event and delivering it: lets a burst become one batch.
     """
 
@@ -47,7 +50,7 @@ class Relay:
         name: str,
         tail: JournalTail,
         types: Collection[EventType],
-        deliver: Callable[[Event], Awaitable[None]],
+        deliver: Deliver,
         *,
         delay_s: float = 0.01,
     ) -> None:
@@ -83,30 +86,46 @@ class Relay:
         """Delivers what stands behind the position and returns the new one."""
         end = self._tail.last_position
         while batch := await self._patiently(partial(self._tail.after, position, self._types, BATCH)):
-            try:
-                for place, event in batch:
-                    if not self._tail.has_turn(self._name):
-                        return position
-                    await self._hand_over(event)
-                    position = place
-            finally:
-                # Also where it is stopped in the middle: the next start then repeats one event at most.
-                self._tail.advance(self._name, position)
+            if not self._tail.has_turn(self._name):
+                return position
+            # Stopped in the middle of a batch, the next start repeats that one at most.
+            await self._hand_over([event for _, event in batch])
+            position = batch[-1][0]
+            self._tail.advance(self._name, position)
         # What was read and is of other types need not be read again.
         return max(position, end)
 
-    async def _hand_over(self, event: Event) -> None:
+    async def _hand_over(self, events: Sequence[Event]) -> None:
+        """Delivers the events together; each by itself where one of them makes that fail."""
+        if len(events) == 1:
+            await self._hand_over_one(events[0])
+            return
+        try:
+            refusals = await self._patiently(partial(self._deliver, events))
+        except Exception as error:  # noqa: BLE001 - which event it is about, and what it is, is found out one by one
+            log.debug("%s delivers %d events one by one: %s", self._name, len(events), error)
+            for event in events:
+                await self._hand_over_one(event)
+        else:
+            self._say(events, refusals)
+
+    async def _hand_over_one(self, event: Event) -> None:
         with (
             correlation.bind(trace_id=event.trace_id, run_id=event.run_id, session_id=event.session_id),
             telemetry.attach({key: value for key, value in event.data.items() if key == "traceparent"}),
         ):
             try:
-                await self._patiently(partial(self._deliver, event))
+                self._say([event], await self._patiently(partial(self._deliver, [event])))
             except PagiError as error:
-                log.error("%s: %s of %s is left behind: %s", self._name, event.type, event.run_id, error.message)
+                self._say([event], [error.message])
             except Exception:
                 # A fault of ours with one event; the relay must live for the others.
                 log.exception("%s: %s of %s is left behind", self._name, event.type, event.run_id)
+
+    def _say(self, events: Sequence[Event], refusals: Sequence[str]) -> None:
+        for event, refusal in zip(events, refusals, strict=False):
+            if refusal:
+                log.error("%s: %s of %s is left behind: %s", self._name, event.type, event.run_id, refusal)
 
     async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
         """Repeats the action while somebody is away, with growing pauses; says so once."""

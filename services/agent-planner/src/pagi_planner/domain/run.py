@@ -130,6 +130,7 @@ class Run:
             await self._fail(error, "internal error")
             raise
         if self.state.is_final:
+            work.parts.accounts.keep(self.state)
             await self._remember()
 
     async def _within_its_time(self) -> None:

@@ -113,8 +113,7 @@ class RunState(RunFacts):
 
     def closed_talk(self) -> Conversation:
         """A copy of the conversation with the results of the turn in it, as `CONTEXT_COMPACTED` counts places."""
-        talk = Conversation(self.talk.messages)
-        talk.request_at, talk.summary = self.talk.request_at, self.talk.summary
+        talk = self.talk.copy()
         for call_id in self.open_calls:
             talk.add(Message(Role.TOOL, self.observations.get(call_id, ORPHAN), tool_call_id=call_id))
         return talk

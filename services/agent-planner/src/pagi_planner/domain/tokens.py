@@ -9,8 +9,9 @@ Within a run the provider's own count of the last call corrects the estimate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pagi_planner.domain.model import Message, ToolSpec
@@ -85,9 +86,15 @@ def message_tokens(message: Message, family: Family = GENERAL) -> int:
     return family.tokens(message.text) + calls + MESSAGE_TOKENS + len(message.images) * IMAGE_TOKENS
 
 
-def tools_tokens(specs: tuple[ToolSpec, ...], family: Family = GENERAL) -> int:
+def tools_tokens(specs: Iterable[ToolSpec], family: Family = GENERAL) -> int:
     """The estimate for the descriptions of tools."""
-    return sum(family.tokens(f"{spec.name} {spec.description} {spec.parameters_schema_json}") for spec in specs)
+    return sum(_tool_tokens(spec, family) for spec in specs)
+
+
+# Tools are few, and the same in each call of each run.
+@lru_cache(maxsize=1024)
+def _tool_tokens(spec: ToolSpec, family: Family) -> int:
+    return family.tokens(f"{spec.name} {spec.description} {spec.parameters_schema_json}")
 
 
 @dataclass(slots=True)

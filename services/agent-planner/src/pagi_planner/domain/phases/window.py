@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pagi_planner.domain import records
 from pagi_planner.domain.compaction import FILLED_AFTER, SUMMARY_SHARE, Shortening, compacted, extract, shorten
 from pagi_planner.domain.conversation import Conversation
@@ -9,7 +11,7 @@ from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import Message, ModelTraits, Role, ToolSpec
 from pagi_planner.domain.phases.aside import ask_aside
 from pagi_planner.domain.state import TOO_LONG
-from pagi_planner.domain.tokens import Family, family_of, message_tokens, tools_tokens
+from pagi_planner.domain.tokens import Family, family_of, tools_tokens
 from pagi_planner.domain.work import Work
 
 # Of a window that is known, so much is kept for the answer, and a quarter at most.
@@ -32,54 +34,50 @@ def family_for(work: Work) -> Family:
     return family_of(work.state.model or work.request.model)
 
 
-async def room_for(work: Work, specs: tuple[ToolSpec, ...], family: Family) -> int:
-    """What the messages may have, in our estimate of tokens."""
-    traits = await work.parts.catalogue.traits(work.request.model)
-    return room_within(traits, work.parts.policy.max_context_tokens, specs, family, work.state.scale.factor)
-
-
-def room_within(traits: ModelTraits, otherwise: int, specs: tuple[ToolSpec, ...], family: Family, scale: float) -> int:
-    """The room of a window.
+def room_within(traits: ModelTraits, otherwise: int, tools: int, scale: float) -> int:
+    """What messages may have in a window, in our estimate of tokens.
 
     Args:
         traits: Of the model.
         otherwise: The room where its window is not known (tokens).
-        specs: The tools that are offered, which take room.
-        family: How tokens are counted.
+        tools: What the descriptions of the tools take of it.
         scale: Tokens as the provider counts them for one of the estimate.
     """
     window = traits.context_tokens
     room = window - min(traits.max_output_tokens or ANSWER_TOKENS, window // 4) if window else otherwise
-    return max(int(room / scale) - tools_tokens(specs, family), LEAST_ROOM)
+    return max(int(room / scale) - tools, LEAST_ROOM)
 
 
-async def make_room(work: Work, specs: tuple[ToolSpec, ...]) -> int:
+async def make_room(work: Work, specs: Iterable[ToolSpec]) -> int:
     """Compacts the conversation where it would not fit. Returns the estimated size of what is sent (tokens)."""
     family = family_for(work)
-    size = size_of(work.state.conversation(), family)
-    room = await room_for(work, specs, family)
+    tools = tools_tokens(specs, family)
+    traits = await work.parts.catalogue.traits(work.request.model)
+    room = room_within(traits, work.parts.policy.max_context_tokens, tools, work.state.scale.factor)
+    size = _size(work, work.state.closed_talk(), family)
     if size > room:
         size = await _compact(work, family, size, int(room * FILLED_AFTER), because="window", must_fit=room)
-    return size + tools_tokens(specs, family)
+    return size + tools
 
 
 async def compact_strongly(work: Work) -> bool:
     """Halves a conversation that the provider found too long; False: there is nothing that could go."""
     family = family_for(work)
-    before = size_of(work.state.conversation(), family)
+    before = _size(work, work.state.closed_talk(), family)
     return await _compact(work, family, before, before // 2, because=TOO_LONG, must_fit=0) < before
 
 
-def size_of(messages: tuple[Message, ...], family: Family) -> int:
-    """The estimated size of messages (tokens)."""
-    return sum(message_tokens(message, family) for message in messages)
+def _size(work: Work, talk: Conversation, family: Family) -> int:
+    """The estimated size of all that is sent of a conversation (tokens)."""
+    plan = work.state.plan.rendered if work.state.plan else ""
+    return sum(talk.sizes(family)) + talk.beside_tokens(plan, family)
 
 
 async def _compact(work: Work, family: Family, before: int, target: int, *, because: str, must_fit: int) -> int:
     """Shortens the conversation, more strongly where the first way does not suffice. Returns its size then."""
     state = work.state
     talk = state.closed_talk()
-    beside = before - sum(message_tokens(message, family) for message in talk.messages)
+    beside = before - sum(talk.sizes(family))
     messages_target = target - beside - int(target * SUMMARY_SHARE)
     how = None
     if because != TOO_LONG:
@@ -91,7 +89,7 @@ async def _compact(work: Work, family: Family, before: int, target: int, *, beca
     summary, by = await _summary(work, family, how, int(target * SUMMARY_SHARE))
     shorter = compacted(how, summary)
     talk.compact(shorter)
-    after = size_of(talk.to_send(state.plan.rendered if state.plan else ""), family)
+    after = _size(work, talk, family)
     data = records.compaction(shorter, because=because, by=by, tokens_before=before, tokens_after=after)
     work.note(EventType.CONTEXT_COMPACTED, data)
     return after
@@ -99,7 +97,7 @@ async def _compact(work: Work, family: Family, before: int, target: int, *, beca
 
 def _size_after(talk: Conversation, how: Shortening, family: Family) -> int:
     gone = {place for begin, end in how.removed for place in range(begin, end)}
-    return sum(message_tokens(each, family) for place, each in enumerate(talk.messages) if place not in gone)
+    return sum(size for place, size in enumerate(talk.sizes(family)) if place not in gone)
 
 
 async def _summary(work: Work, family: Family, how: Shortening, most_tokens: int) -> tuple[str, str]:
