@@ -273,6 +273,20 @@ async def test_a_short_time_of_the_first_caller_does_not_cut_off_who_joined() ->
     assert house.provider.timeouts_s[1] > 4
 
 
+async def test_a_stream_that_has_begun_is_not_begun_anew_for_who_joined() -> None:
+    house = House()
+    house.close()
+    first = house.listen(timeout_s=0.05)
+    await until(lambda: first.heard)
+    second = house.listen()
+    await until(lambda: second.heard)
+    for listener in (first, second):
+        with pytest.raises(ProviderTimeoutError):
+            await listener.task
+        assert listener.heard == PIECES[:1]
+    assert house.asked == 1
+
+
 async def test_who_joined_waits_no_longer_than_it_has_time_and_the_call_goes_on() -> None:
     house = House()
     gate = house.close()

@@ -290,11 +290,38 @@ async def test_a_server_that_is_away_is_told_and_what_was_used_is_counted_when_i
         await door.emptied()
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_what_was_set_aside_without_our_knowing_is_released(valkey_url: str, leaves: bool) -> None:
+    clock, day = Clock(), claim(Limits(100, None, None))
+    door = Door(int(valkey_url.rpartition(":")[2].partition("/")[0]))
+    async with await asyncio.start_server(door.pass_on, "127.0.0.1", 0) as listener:
+        url = f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0"
+        async with redis_spending(url, clock, answer_s=0.2) as store, redis_spending(valkey_url, clock) as other:
+            await store.check()
+            door.silent = True
+            asked = Amounts(5, 1, 1)
+            call = asyncio.create_task(Calls(store, clock).reserve("a", [day], asked))
+            async with asyncio.timeout(5):
+                while (await other.counted(day))[1] != asked:
+                    await asyncio.sleep(0.001)
+            if leaves:
+                call.cancel()
+            with pytest.raises(asyncio.CancelledError if leaves else BudgetStoreError):
+                await call
+            door.silent = False
+            async with asyncio.timeout(5):
+                while store._settling:
+                    await asyncio.sleep(0.01)
+            assert await other.counted(day) == (Amounts(), Amounts())
+        await door.emptied()
+
+
 class Door:
-    """Between a client and a server; while it is shut, nobody answers."""
+    """Between a client and a server; while it is shut, nobody answers, and while silent, only requests go through."""
 
     def __init__(self, port: int) -> None:
         self.open = True
+        self.silent = False
         self._port = port
         self._writers: list[asyncio.StreamWriter] = []
         self._within = 0
@@ -317,13 +344,14 @@ class Door:
         there, back = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers += [writer, back]
         self._within += 1
-        await asyncio.gather(self._copy(reader, back), self._copy(there, writer))
+        await asyncio.gather(self._copy(reader, back), self._copy(there, writer, back=True))
         self._within -= 1
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool = False) -> None:
         try:
             while data := await reader.read(65536):
-                writer.write(data)
+                if not (back and self.silent):
+                    writer.write(data)
                 await writer.drain()
         except ConnectionError:
             pass
