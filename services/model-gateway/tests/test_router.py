@@ -536,6 +536,8 @@ async def test_arguments_that_are_not_json_are_asked_of_another() -> None:
     assert [each.outcome for each in plan.attempts] == ["WrongShape", "ProviderDown", "ProviderTimeout"]
     lone = house(a=[BAD_CALL])
     assert (await lone.ask()).attempts[0].outcome == "ok"
+    last = house(a=[BAD_CALL], b=[GOOD_CALL], habits=Habits(attempts=1))
+    assert (await last.ask()).tool_calls == BAD_CALL.tool_calls
     off = house(a=[BAD_CALL], b=[GOOD_CALL], habits=Habits(fail_over_on=frozenset({Fault.DOWN})))
     assert (await off.ask()).tool_calls == BAD_CALL.tool_calls
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given, settings
@@ -40,22 +41,23 @@ from pagi_gateway.domain.routes import (
 )
 from pagi_gateway.testing import ManualClock, RecordingProvider, RecordingWatch, asking
 
-ANSWERS: list[Plan | Exception] = [
-    Plan("all is well"),
-    Plan("all is well"),
-    Plan(tool_calls=(ToolCall("c", "math", '{"a": '),)),
-    ProviderDownError("down"),
-    ProviderDownError("down", retry_after_s=2),
-    ProviderBusyError("busy"),
-    ProviderBusyError("busy", retry_after_s=1),
-    ProviderTimeoutError("slow"),
-    ProviderAnswerError("a page"),
-    WrongShapeError("shape"),
-    ProviderAccessError("key"),
-    ProviderRejectedError("refused"),
-    ModelNotFoundError("no model"),
-    UnsupportedError("cannot"),
-    KeyError("a bug"),
+# Made anew each time: an error carries the attempts of its request.
+ANSWERS: list[Callable[[], Plan | Exception]] = [
+    lambda: Plan("all is well"),
+    lambda: Plan("all is well"),
+    lambda: Plan(tool_calls=(ToolCall("c", "math", '{"a": '),)),
+    lambda: ProviderDownError("down"),
+    lambda: ProviderDownError("down", retry_after_s=2),
+    lambda: ProviderBusyError("busy"),
+    lambda: ProviderBusyError("busy", retry_after_s=1),
+    lambda: ProviderTimeoutError("slow"),
+    lambda: ProviderAnswerError("a page"),
+    lambda: WrongShapeError("shape"),
+    lambda: ProviderAccessError("key"),
+    lambda: ProviderRejectedError("refused"),
+    lambda: ModelNotFoundError("no model"),
+    lambda: UnsupportedError("cannot"),
+    lambda: KeyError("a bug"),
 ]
 TARGET = st.fixed_dictionaries(
     {
@@ -110,7 +112,7 @@ async def asked(router: Router, how: str, timeout_s: float) -> Plan | None:
 async def scenario(targets: list[dict[str, Any]], habits: Habits, callers: list[dict[str, Any]], seed: int) -> None:
     names = [f"t{number}" for number in range(len(targets))]
     providers = {
-        name: Slow([ANSWERS[index] for index in each["answers"]], name=name, pieces=3)
+        name: Slow([ANSWERS[index]() for index in each["answers"]], name=name, pieces=3)
         for name, each in zip(names, targets, strict=True)
     }
     made = {

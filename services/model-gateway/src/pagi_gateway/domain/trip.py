@@ -72,19 +72,14 @@ class Trip:
         if verdict.hopeless:
             self._hopeless = (*self._hopeless, target)
         self._final = verdict.sent and verdict.fault not in self.route.route.habits.fail_over_on
-        return not verdict.sent or self.may_go_on(verdict.fault)
-
-    def may_go_on(self, fault: Fault | None) -> bool:
-        """Whether another call may be made after the one that is noted already."""
-        habits = self.route.route.habits
-        return fault in habits.fail_over_on and len(self.attempts) < habits.attempts
+        return not verdict.sent or self._may_go_on(verdict.fault, len(self.attempts))
 
     def wants_another(self, plan: Plan) -> bool:
-        """Whether an answer is of the wrong shape, and somebody else may still be asked."""
+        """Whether an answer, which is not among the attempts yet, is of the wrong shape, and another may be asked."""
         return (
             bool(plan.tool_calls)
             and len(self.route.members) > len(self.out) + 1
-            and self.may_go_on(Fault.WRONG_SHAPE)
+            and self._may_go_on(Fault.WRONG_SHAPE, len(self.attempts) + 1)
             and not all(_is_object(call.arguments_json) for call in plan.tool_calls)
         )
 
@@ -136,6 +131,11 @@ class Trip:
         return self._with_attempts(
             ProviderTimeoutError(f"no answer for {self.route.route.name!r} in the time that was left{told}")
         )
+
+    def _may_go_on(self, fault: Fault | None, calls: int) -> bool:
+        """Whether another call may be made after so many."""
+        habits = self.route.route.habits
+        return fault in habits.fail_over_on and calls < habits.attempts
 
     def _all_failed(self, now: float) -> PagiError:
         errors = [error for _, error in self._errors if not isinstance(error, UnsupportedError)]
