@@ -84,8 +84,7 @@ class TestWhereItCannotWork:
             "tr '\\0' '\\n' <&7 | grep -vx -e --seccomp -e 8 | tr '\\n' '\\0' | bwrap --args 0 -- \"$@\""
         )
         told = await self.why(self.stub(folder, f"PATH=/usr/local/bin:/usr/bin:/bin\n{script}"))
-        assert "not held: " in told
-        assert "make a user namespace" in told
+        assert "no tool can be run in it: not held: " in told
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be refused for being root")
     async def test_it_never_runs_as_root(self) -> None:
