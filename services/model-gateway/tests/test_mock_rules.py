@@ -151,4 +151,4 @@ def test_long_prompts_are_read_in_linear_time(piece: str) -> None:
 
     cost(100)
     # Four times the text may take ten times as long at most, a quadratic reading would take sixteen.
-    assert cost(12_000) < 10 * max(cost(3_000), 0.02)
+    assert cost(6_000) < 10 * max(cost(1_500), 0.01)
