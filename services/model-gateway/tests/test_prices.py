@@ -112,6 +112,15 @@ async def test_what_runs_at_home_is_on_no_list_and_nothing_is_started_for_it() -
     assert [listed.known(model) for model in models] == [None] * 5
 
 
+async def test_an_answer_does_not_wait_long_for_its_price() -> None:
+    listed, model = GenaiPriceList(patience_s=0.001), PricedModel("openai", "gpt-4o-mini")
+    await listed.learn([model])
+    assert listed.known(model) is None
+    assert listed._looking is not None
+    await listed._looking
+    assert listed.known(model) is not None
+
+
 async def test_a_look_up_under_way_ends_with_the_service() -> None:
     listed = GenaiPriceList()
     listed.want([PricedModel("openai", "gpt-4o")])

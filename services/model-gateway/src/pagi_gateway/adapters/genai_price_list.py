@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -46,12 +47,19 @@ class GenaiPriceList:
     Args:
         update: Whether the newest list is fetched over the network first; else that of the installed library counts.
         program: The module that is run.
+        patience_s: How long an answer waits for its price; then it is not known yet.
         now: Seconds that only go up.
     """
 
     def __init__(
-        self, *, update: bool = False, program: str = _PROGRAM, now: Callable[[], float] = time.monotonic
+        self,
+        *,
+        update: bool = False,
+        program: str = _PROGRAM,
+        patience_s: float = 5.0,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._patience_s = patience_s
         self._update = update
         self._program = program
         self._now = now
@@ -94,13 +102,15 @@ class GenaiPriceList:
             self._looking = asyncio.get_running_loop().create_task(self._look())
 
     async def learn(self, models: Sequence[PricedModel]) -> None:
-        """Waits for what is not known yet; see PriceList."""
+        """Waits for what is not known yet, but not for long; see PriceList."""
         self.want(models)
-        while any(model not in self._found for model in models):
-            self.want(models)
-            if self._looking is not None:
-                # Shielded: others wait for it too.
-                await asyncio.shield(self._looking)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_s):
+                while any(model not in self._found for model in models):
+                    self.want(models)
+                    if self._looking is not None:
+                        # Shielded: others wait for it too.
+                        await asyncio.shield(self._looking)
 
     async def _refresh(self) -> None:
         try:
