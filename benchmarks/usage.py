@@ -49,7 +49,8 @@ def own_pss_mib(pid: int, part: str = "Pss") -> float:
 
     Args:
         pid: Its number.
-        part: `Pss`, or `Pss_Anon`: without the pages of files, which others that run the same programs share.
+        part: `Pss`, or `Pss_Anon`: without the pages of files, which others that run the same programs share;
+            `Anonymous` is the same with what it shares counted in full.
     """
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
