@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
 from pagi_memory.adapters.sqlite_word_budget import WordBudget
+from pagi_memory.adapters.sqlite_word_search import WordSearch
 from pagi_memory.domain.errors import StoreUnavailableError
 from pagi_memory.domain.model import Document, KnowledgeBase, Narrowing, Passage, Piece, Shelf
 from pagi_memory.domain.ports import PassageStore
@@ -146,7 +147,7 @@ async def test_a_replacement_that_fails_half_way_changes_nothing(tmp_path: Path)
 
 async def test_of_many_occurrences_the_rare_words_decide(tmp_path: Path) -> None:
     store = SqlitePassageStore(tmp_path / "memory.db")
-    store._budget = WordBudget(postings=5)
+    store._words = WordSearch(budget=WordBudget(postings=5))
     await store.start()
     bodies = [f"common words number{i}" for i in range(9)]
     await store.replace(document("Domain-KB/a.md", *bodies, "common rare"))
@@ -158,6 +159,26 @@ async def test_of_many_occurrences_the_rare_words_decide(tmp_path: Path) -> None
     await store.remove("Domain-KB/a.md")
     await store.replace(document("Domain-KB/c.md", "rare", "common"))
     assert len(await store.search_words(["common", "rare"], [DOMAIN], 99)) == 2
+    await store.stop()
+
+
+async def test_the_best_of_a_shelf_are_the_same_however_much_of_all_it_holds(tmp_path: Path) -> None:
+    store = SqlitePassageStore(tmp_path / "memory.db")
+    await store.start()
+    body, small = Shelf("default", KnowledgeBase.BODY), Shelf("dog", KnowledgeBase.DOMAIN)
+    # The other shelves hold the better answers, so that what is left out afterwards is not few.
+    await store.replace(document("Domain-KB/a.md", *(f"tea {'tea ' * (i % 5)} number{i}" for i in range(60))))
+    await store.replace(document("Body-KB/b.md", *(f"a longer text about tea of kind{i}" for i in range(60))))
+    await store.replace(document("personas/dog/Domain-KB/c.md", *(f"tea bone{i}" for i in range(9))))
+    for shelves in ([DOMAIN], [body], [small], [DOMAIN, body], [DOMAIN, body, small], []):
+        for limit in (1, 5, 50, 200):
+            found = await store.search_words(["tea"], shelves, limit)
+            every = await store.search_words(["tea"], shelves, 200)
+            assert [hit.score for hit in found] == [hit.score for hit in every[:limit]]
+            here = {s.collection for s in shelves}
+            assert len(found) == min(limit, sum(60 if s != small else 9 for s in shelves))
+            passages = await store.passages([hit.passage_id for hit in found])
+            assert {p.shelf.collection for p in passages.values()} <= here
     await store.stop()
 
 

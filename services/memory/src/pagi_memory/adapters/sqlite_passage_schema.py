@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 
@@ -88,7 +89,7 @@ PASSAGES_OF_SOURCE = _PASSAGE_COLUMNS + " WHERE passages.source = ? ORDER BY pie
 
 # `rank MATCH` sets the weights of the columns; ORDER BY rank lets FTS5 keep the best itself.
 WORDS = """
-SELECT passages.id, -best.score FROM (
+SELECT passages.id, -best.score, passages.shelf FROM (
     SELECT rowid AS number, rank AS score FROM passage_words
     WHERE passage_words MATCH ? AND rank MATCH 'bm25(0.0, {title_weight}, 1.0)' ORDER BY rank LIMIT ?
 ) AS best JOIN passages ON passages.number = best.number ORDER BY best.score, passages.id
@@ -138,22 +139,24 @@ FROM documents GROUP BY persona, knowledge_base ORDER BY persona, knowledge_base
 """
 
 
+@functools.lru_cache(maxsize=4_096)
 def shelf_word(shelf: Shelf) -> str:
     """The word that stands for a shelf: digits only, so that stemming leaves it as it is."""
     return "9" + str(int.from_bytes(hashlib.sha256(shelf.collection.encode()).digest()[:8]))
 
 
-def match_expression(words: Sequence[str], shelves: Iterable[Shelf]) -> str:
-    """An FTS5 expression; empty where there is nothing to look for.
+def match_expression(words: Sequence[str], shelves: Iterable[Shelf] | None) -> str:
+    """An FTS5 expression for any of the words on the shelves, or (None) on all; empty where there is nothing to find.
 
     A quoted string is a term whatever it holds: no operator, no column name, no syntax error. FTS5 ends its
     expression at a NUL.
     """
     quoted = ['"' + word.replace('"', '""').replace("\0", " ") + '"' for word in words]
+    anywhere = f"{{title body}} : ({' OR '.join(quoted)})" if quoted else ""
+    if shelves is None:
+        return anywhere
     places = [f'"{shelf_word(shelf)}"' for shelf in shelves]
-    if not quoted or not places:
-        return ""
-    return f"shelf : ({' OR '.join(places)}) AND {{title body}} : ({' OR '.join(quoted)})"
+    return f"shelf : ({' OR '.join(places)}) AND {anywhere}" if anywhere and places else ""
 
 
 def narrowing_condition(only: Narrowing) -> tuple[str, list[str]]:

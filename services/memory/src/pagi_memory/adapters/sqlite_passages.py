@@ -21,7 +21,7 @@ from pagi_memory.adapters.sqlite_passage_rows import (
     row_of,
     version_of,
 )
-from pagi_memory.adapters.sqlite_word_budget import WordBudget
+from pagi_memory.adapters.sqlite_word_search import WordSearch
 from pagi_memory.adapters.vector_rows import best_rows, from_blob, stacked, to_blob
 from pagi_memory.domain.errors import StoreUnavailableError
 from pagi_memory.domain.model import (
@@ -69,8 +69,7 @@ class SqlitePassageStore:
     def __init__(self, path: Path, *, title_weight: float = 1.0, now: Callable[[], datetime] = _utc_now) -> None:
         self._path = path
         self._database = SqliteDatabase(path, sql.SCHEMA)
-        self._title_weight = title_weight
-        self._budget = WordBudget()
+        self._words = WordSearch(title_weight=title_weight)
         self._now = now
 
     async def start(self) -> None:
@@ -121,12 +120,12 @@ class SqlitePassageStore:
             connection.executemany(sql.ADD_VECTOR, [(model, vectors[p.id], p.id) for p in document.passages])
 
         await self._database.write(put)
-        self._budget.forget()
+        self._words.forget()
 
     async def remove(self, source: str) -> None:
         """See `PassageStore.remove`."""
         await self._database.write(lambda connection: _delete(connection, source))
-        self._budget.forget()
+        self._words.forget()
 
     async def forget_documents(self) -> None:
         """See `PassageStore.forget_documents`."""
@@ -136,7 +135,7 @@ class SqlitePassageStore:
             connection.execute("DELETE FROM documents")
 
         await self._database.write(forget)
-        self._budget.forget()
+        self._words.forget()
 
     async def souls(self) -> dict[str, str]:
         """See `PassageStore.souls`."""
@@ -154,17 +153,13 @@ class SqlitePassageStore:
         self, words: Sequence[str], shelves: Sequence[Shelf], limit: int, only: Narrowing = EVERYTHING
     ) -> list[Hit]:
         """See `PassageStore.search_words`."""
-        if not sql.match_expression(words, shelves):
+        if not words or not shelves:
             return []
-        condition, values = sql.narrowing_condition(only)
-        statement = sql.WORDS_NARROWED if only else sql.WORDS
-        statement = statement.format(narrowing=condition, title_weight=float(self._title_weight))
-
-        def select(connection: sqlite3.Connection) -> list[Hit]:
-            expression = sql.match_expression(self._budget.kept(connection, words, shelves), shelves)
-            return [Hit(*row) for row in connection.execute(statement, (expression, *values, limit))]
-
-        return await self._database.read(select)
+        if only:
+            return await self._database.read(
+                lambda connection: self._words.narrowed(connection, words, shelves, limit, only)
+            )
+        return await self._database.read(lambda connection: self._words.best(connection, words, shelves, limit))
 
     async def nearest(
         self, vector: Vector, shelves: Sequence[Shelf], limit: int, only: Narrowing = EVERYTHING
