@@ -14,11 +14,13 @@ from pagi_chassis.component import StartError
 from pagi_chassis.errors import PagiError
 from pagi_chassis.settings import SettingsError, load
 
+from pagi_gateway.adapters.accounting import Accounting
 from pagi_gateway.adapters.models_in_force import models_of
 from pagi_gateway.adapters.provider_catalogue import RemoteProvider, provider_of
 from pagi_gateway.adapters.routing_targets import RoutingTargets
 from pagi_gateway.domain.fitting import FittingProvider
 from pagi_gateway.domain.model import Message, Plan, PlanRequest, ReasoningDelta, Role, TextDelta
+from pagi_gateway.domain.priced_source import PricedSource
 from pagi_gateway.settings import GatewaySettings, ProviderName, variable, with_provider
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from pagi_gateway.domain.model import Attempt
     from pagi_gateway.domain.ports import Answerer, ModelSource
+    from pagi_gateway.domain.prices import Prices
 
 _PROMPT = "Say in one short sentence that you can be heard."
 _TOKENS = 200
@@ -37,19 +40,22 @@ def main(arguments: Sequence[str]) -> int:
     asked = _parser().parse_args(arguments)
     try:
         settings = load(with_provider(asked.provider) if asked.provider else GatewaySettings)
+        # For the prices only: it is not started, so that no file is opened.
+        accounting = Accounting(settings)
         # A provider that is named is asked whatever models.yaml says.
         config = None if asked.provider else models_of(settings, variable)
         if config is not None and config.routes is not None:
             # What went wrong is told with the attempts.
             logging.disable(logging.WARNING)
-            routing = RoutingTargets(settings, config, variable)
+            accounting.use(config)
+            routing = RoutingTargets(settings, config, variable, accounting.prices)
             names = list(config.routes.targets) if asked.all_targets else [asked.model or config.routes.default]
             return asyncio.run(_try_routes(routing, names, asked))
         source = provider_of(settings.llm_provider, settings)
     except (SettingsError, StartError) as error:
         _tell("configuration", str(error))
         return _WRONG_CONFIGURATION
-    return asyncio.run(_try(source, asked.model, asked.prompt, asked.timeout))
+    return asyncio.run(_try(source, accounting.prices, asked))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,8 +90,9 @@ async def _try_routes(routing: RoutingTargets, names: Sequence[str], asked: argp
     return failed
 
 
-async def _try(source: ModelSource, model: str, prompt: str, timeout_s: float) -> int:
-    request = PlanRequest((Message(Role.USER, prompt),), model=model or source.default_model, max_output_tokens=_TOKENS)
+async def _try(source: ModelSource, prices: Prices, asked: argparse.Namespace) -> int:
+    model, timeout_s = asked.model or source.default_model, asked.timeout
+    request = PlanRequest((Message(Role.USER, asked.prompt),), model=model, max_output_tokens=_TOKENS)
     _tell("provider", source.name)
     _tell("model", request.model)
     try:
@@ -94,7 +101,7 @@ async def _try(source: ModelSource, model: str, prompt: str, timeout_s: float) -
             began = time.perf_counter()
             await asyncio.wait_for(source.check(), timeout_s)
             _tell("connection", f"taken in {_ms(began)}")
-        await _ask(FittingProvider(source), request, timeout_s)
+        await _ask(FittingProvider(PricedSource(source, prices)), request, timeout_s)
     except (PagiError, TimeoutError) as error:
         _tell("failed", f"{type(error).__name__}: {error}")
         return 1
