@@ -126,6 +126,7 @@ SECRETS = (
     _case("secrets/shared_input"),
     _case("secrets/shared_input_of_next"),
     _case("secrets/shared_mappings"),
+    _case("secrets/mounts_of_machine", FILES),
 )
 NETWORK = (
     _case("network/tcp_loopback", TCP),
@@ -141,6 +142,7 @@ NETWORK = (
     _case("network/docker_socket", METADATA),
     _case("network/sockets_of_fork_server", (SECCOMP,)),
     _case("network/netlink", (SECCOMP,)),
+    _case("network/tables_of_machine", FILES),
     _case("network/vsock", KERNEL),
     _case("network/raw_and_packet", (SECCOMP, UNPRIVILEGED)),
     _case("network/rare_families", KERNEL),
@@ -191,6 +193,7 @@ RESOURCES = (
     _case("resources/all_processors", verdicts="TIMEOUT"),
     _case("resources/timers_and_watches"),
     _case("resources/queued_signals"),
+    _case("resources/many_descriptors", verdicts="TIMEOUT PROCESSES"),
 )
 TIME = (
     _case("time/sleep_past", verdicts="TIMEOUT"),

@@ -27,10 +27,13 @@ class Names:
     processes: str
     process_events: str
     processor: str
+    swap: str
 
 
-_V2 = Names("memory.max", "memory.events", "pids.max", "pids.events", "cpu.stat")
-_V1 = Names("memory.limit_in_bytes", "memory.oom_control", "pids.max", "pids.events", "cpuacct.usage")
+_V2 = Names("memory.max", "memory.events", "pids.max", "pids.events", "cpu.stat", "memory.swap.max")
+_V1 = Names(
+    "memory.limit_in_bytes", "memory.oom_control", "pids.max", "pids.events", "cpuacct.usage", "memory.swappiness"
+)
 
 
 class Group:
@@ -45,6 +48,9 @@ class Group:
         self._directories = directories
         for directory in directories.values():
             directory.mkdir(exist_ok=True)
+        # What is swapped out, the limit of memory does not count. Where nothing is ever, the file may be missing.
+        with suppress(OSError):
+            (directories["memory"] / names.swap).write_text("0")
         self._joins = [os.open(one / "cgroup.procs", os.O_WRONLY) for one in directories.values()]
         self._memory = os.open(directories["memory"] / names.memory, os.O_WRONLY)
         self._processes = os.open(directories["pids"] / names.processes, os.O_WRONLY)

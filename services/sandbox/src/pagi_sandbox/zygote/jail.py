@@ -181,12 +181,20 @@ class Jail:
         if self.plan.landlock:
             self._rules = landlock.Ruleset(self.plan.landlock, tcp=not self._network)
             self._rules.add(self._places)
-            self._rules.allow("/proc" if self.plan.namespaces else "/proc/self", landlock.READ)
+            self._allow_proc(self._rules)
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self._program and not self._is_shared:
             seccomp.load(self._program)
         tmp = self._tmp_folder()
         return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": tmp, "TMPDIR": tmp, "LANG": "C.UTF-8"}
+
+    def _allow_proc(self, rules: landlock.Ruleset) -> None:
+        if self.plan.namespaces:
+            rules.allow("/proc", landlock.READ)
+            return
+        rules.allow("/proc/self", landlock.READ_DIR)
+        for name in sight.OWN:
+            rules.allow(f"/proc/self/{name}", landlock.READ_FILE)
 
     def _tmp_folder(self) -> str:
         return self._tmp if self.plan.namespaces else self._scratch

@@ -56,6 +56,7 @@ class Usage:
         self._folder = folder
         self._keepers = keepers
         self._inside = inside
+        self._looks = 0
         self._before_ms = self._other_ms()
 
     def excess(self, budget: Budget) -> Excess | None:
@@ -77,7 +78,10 @@ class Usage:
                 return Excess(wire.MEMORY, held)
         # Above the call's own, so found before them; and closed to others, as process 1 inside bubblewrap is.
         own = [one.pid for one in processes[self._keepers :]]
-        return self._on_disk(budget.disk_bytes, own) if budget.disk_bytes else None
+        # Each time another one first, for not all may be looked at.
+        self._looks += 1
+        first = self._looks % (len(own) or 1)
+        return self._on_disk(budget.disk_bytes, [*own[first:], *own[:first]]) if budget.disk_bytes else None
 
     def _on_disk(self, most: int, pids: list[int]) -> Excess | None:
         if self._folder and (written := held_files.folder_bytes(self._folder, most)) > most:
