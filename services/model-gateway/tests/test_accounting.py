@@ -282,6 +282,39 @@ async def test_two_gateways_share_budgets_through_redis(serving: Any, valkey_url
                 await service.ask("weather")
 
 
+async def test_the_providers_socket_is_closed_when_the_last_of_those_who_joined_leaves(
+    serving: Any, raw_server: Callable[[Any], Awaitable[Any]]
+) -> None:
+    closed = asyncio.Event()
+
+    async def answer(exchange: Any) -> None:
+        await exchange.begin_stream()
+        await exchange.event({"choices": [{"delta": {"content": "one "}}]})
+        await exchange.hung_up()
+        closed.set()
+
+    server = await raw_server(answer)
+    models = TARGETS.replace("URL", server.base_url).replace("MORE", "")
+    async with serving(models, TEAM_KEY="sk-1") as service:
+        request, joined = asked("hello", effect_id="r/1/0"), 'pagi_gateway_effects_total{outcome="joined"}'
+        before = await service.metrics(joined)
+        first = service.stub.StreamPlan(pb.StreamPlanRequest(plan=request), timeout=30)
+        assert (await first.read()).text_delta == "one "
+        second = service.stub.StreamPlan(pb.StreamPlanRequest(plan=request), timeout=30)
+        assert (await second.read()).text_delta == "one "
+        third = service.stub.GetPlan(request, timeout=30)
+        async with asyncio.timeout(5):
+            while (await service.metrics(joined))[joined] < before[joined] + 2:
+                await asyncio.sleep(0.005)
+        for call in (first, third):
+            call.cancel()
+        await asyncio.sleep(0.05)
+        assert not closed.is_set()
+        second.cancel()
+        await asyncio.wait_for(closed.wait(), 5)
+        assert len(server.exchanges) == 1
+
+
 @pytest.mark.parametrize("without", ["refuse", "allow"])
 async def test_without_redis_the_file_says_what_happens(serving: Any, without: str) -> None:
     models = f"budgets: {{without_store: {without}, rules: {{day: {{window: day, requests: 3}}}}}}"

@@ -105,6 +105,9 @@ def test_the_plan_that_is_kept_here_has_every_member_set() -> None:
 async def test_a_restart_loses_nothing(tmp_path: Path) -> None:
     async with answers_in(tmp_path) as answers:
         answers.keep(NAME, "f1", WHOLE)
+        await written(answers)
+        # Nobody else reads what models wrote.
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("gateway.db*")} == {0o600}
     async with answers_in(tmp_path) as answers:
         assert await answers.find(NAME) == ("f1", WHOLE)
     async with answers_in(tmp_path, space="cache") as other:

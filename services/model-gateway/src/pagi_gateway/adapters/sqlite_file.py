@@ -44,7 +44,7 @@ class SqliteFile:
     """A component. Whoever keeps tables in it is started after it and stopped before it.
 
     Args:
-        path: The file; it and its folder are made where they are missing.
+        path: The file; it and its folder are made where they are missing, the file for its owner only.
         variable: The setting that names it, for messages.
     """
 
@@ -65,6 +65,8 @@ class SqliteFile:
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            # It holds what models wrote: for its owner's eyes. What SQLite puts beside it has the same mode.
+            self._path.touch(mode=0o600)
             self._reading, writing = self._connect(), self._connect()
         except (OSError, sqlite3.Error) as error:
             raise StartError(f"{self._variable}={self._path} cannot be opened: {error}") from error
