@@ -62,6 +62,11 @@ def _serve_one(work: int, generation: int, jail: Jail, tools: Mapping[str, Tool]
     return 0
 
 
+def forget(variable: str) -> None:
+    """Takes a variable out of the environment of this process, and so of what the tool starts."""
+    os.environ.pop(variable, None)
+
+
 def take_work(work: int, generation: int) -> tuple[dict[str, Any], list[int]]:
     """Waits for the orders and the call's socket, output and errors; nothing where the service went away."""
     with socket.socket(fileno=work) as waiting:

@@ -29,7 +29,7 @@ def main() -> NoReturn:
     told: dict[str, Any] = json.loads(sys.argv[1])
     sys.path.extend(path for path in told["tools"]["path"] if path not in sys.path)
     # bwrap has set it.
-    os.environ.pop("PWD", None)
+    child.forget("PWD")
     # Without a handler no signal from inside reaches process 1; and its memory and descriptors are closed to the tool.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     waiting, go = os.pipe2(os.O_CLOEXEC)
