@@ -11,6 +11,7 @@ from pagi_chassis.errors import InvalidArgumentError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from pagi_planner.domain import json_text
+from pagi_planner.domain.explicit_plan import StepState
 from pagi_planner.domain.model import (
     Approval,
     InputFile,
@@ -295,6 +296,14 @@ class ApprovalBody(BaseModel):
         )
 
 
+class PlanStepBody(BaseModel):
+    """One step of the explicit plan."""
+
+    text: str
+    tool: str = Field(description="That does it; empty: the answer itself does.")
+    state: StepState = Field(description="open, done or failed, as the calls of its tool went.")
+
+
 class RunBody(BaseModel):
     """A run, finished or not."""
 
@@ -309,6 +318,7 @@ class RunBody(BaseModel):
     usage: UsageBody
     degraded: list[str] = Field(description="Services that the run had to do without.")
     approvals: list[ApprovalBody] = Field(description="Calls that need a person's word, waiting or decided.")
+    plan: list[PlanStepBody] = Field(description="The explicit plan; empty where there is none.")
     error: str | None = Field(description="Why the run failed or was cancelled; null otherwise.")
     started_at: datetime
     ended_at: datetime | None
@@ -350,6 +360,7 @@ class RunBody(BaseModel):
                 cost_usd=run.usage.cost_usd,
             ),
             degraded=list(run.degraded),
+            plan=[PlanStepBody(text=each.text, tool=each.tool, state=each.state) for each in run.plan],
             approvals=[ApprovalBody.from_domain(each) for each in run.approvals],
             error=run.error or None,
             started_at=run.started_at,

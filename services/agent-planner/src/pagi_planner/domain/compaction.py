@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pagi_planner.domain.conversation import PASSAGES, Compacted, Conversation
 from pagi_planner.domain.model import Message, Role
@@ -18,8 +19,9 @@ from pagi_planner.domain.tokens import Family
 FILLED_AFTER = 0.6
 # Of what may be left, so much may be summary.
 SUMMARY_SHARE = 0.15
-# Characters of one message in an extract; of a tool result, its beginning says most.
+# Characters of one message in an extract, at most and at least; its beginning says most.
 EXTRACT_CHARACTERS = 240
+LEAST_CHARACTERS = 60
 # A tool result that is still too long is cut to so many characters.
 CUT_CHARACTERS = 1_500
 PASSAGES_LEFT_OUT = "\n\n(The passages were left out, since the conversation had no room for them.)"
@@ -78,7 +80,9 @@ def extract(before: str, messages: Sequence[Message], family: Family, most_token
         family: How tokens are counted.
         most_tokens: What the summary may have.
     """
-    lines = [*before.splitlines(), *(line for message in messages if (line := _line(message)))]
+    # Shorter each, where many have to share the room.
+    most = max(LEAST_CHARACTERS, min(EXTRACT_CHARACTERS, most_tokens * 4 // (len(messages) + 1)))
+    lines = [*before.splitlines(), *(line for message in messages if (line := _line(message, most)))]
     kept: list[str] = []
     room = most_tokens
     for line in reversed(lines):
@@ -106,7 +110,7 @@ def _blocks(talk: Conversation) -> list[tuple[int, int]]:
     first = 1 if messages and messages[0].role is Role.SYSTEM else 0
     earlier = [(place, place + 1) for place in range(first, request_at)]
     starts = [place for place in range(request_at + 1, len(messages)) if messages[place].role is not Role.TOOL]
-    exchanges = list(zip(starts, [*starts[1:], len(messages)], strict=True))
+    exchanges = list(pairwise([*starts, len(messages)]))
     return earlier + exchanges[:-1]
 
 
@@ -134,12 +138,12 @@ def _joined(removed: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
-def _line(message: Message) -> str:
-    calls = "; ".join(f"called {call.name} {_start(call.arguments_json)}" for call in message.tool_calls)
-    said = " — ".join(part for part in (_start(message.text), calls) if part)
+def _line(message: Message, most: int) -> str:
+    calls = "; ".join(f"called {call.name} {_start(call.arguments_json, most)}" for call in message.tool_calls)
+    said = " — ".join(part for part in (_start(message.text, most), calls) if part)
     return f"- {message.role}: {said}" if said else ""
 
 
-def _start(text: str) -> str:
-    text = " ".join(text[: 4 * EXTRACT_CHARACTERS].split())
-    return text if len(text) <= EXTRACT_CHARACTERS else f"{text[: EXTRACT_CHARACTERS - 1]}…"
+def _start(text: str, most: int) -> str:
+    text = " ".join(text[: 4 * most].split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"

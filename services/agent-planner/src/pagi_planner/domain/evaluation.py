@@ -76,7 +76,7 @@ class Evaluation:
 
 def judge(state: RunState) -> Evaluation:
     """Judges the answer of a run that is about to end."""
-    rules = (_empty, _refusal, _failed_tools, _unanswered)
+    rules = (_empty, _refusal, _failed_tools, _unanswered, _unfinished_plan)
     return Evaluation(tuple(finding for rule in rules if (finding := rule(state))))
 
 
@@ -110,6 +110,15 @@ def _unanswered(state: RunState) -> Finding | None:
     if not missed:
         return None
     return Finding("unanswered", f"no trace of: {' '.join(missed)}", 0.3, f"Answer this too: {' '.join(missed)}")
+
+
+def _unfinished_plan(state: RunState) -> Finding | None:
+    """Steps of the plan that need a tool, and had none."""
+    undone = state.plan.undone if state.plan else ()
+    if not undone or state.plan is None or state.plan.has_failed:
+        return None
+    steps = "; ".join(step.text for step in undone)
+    return Finding("unfinished_plan", f"not done: {steps}", 0.6, f"Do this first, or say why it is not needed: {steps}")
 
 
 def _words(text: str) -> set[str]:

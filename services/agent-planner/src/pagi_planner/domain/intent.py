@@ -59,8 +59,9 @@ _QUESTION_WORD = re.compile(
     re.IGNORECASE,
 )
 _ITEM = re.compile(r"^\s*(?:\d+[.)]|[-*\u2022]|step \d+\s*[:.)])\s+(.+)$", re.IGNORECASE | re.MULTILINE)
+# With a comma or an "and": a bare "then" may follow an "if".
 _THEN = re.compile(
-    r"(?:[,;.]\s*|\s+)(?:and then|then|after that|afterwards|next|finally|lastly|and finally)\b[,:]?\s+", re.IGNORECASE
+    r"(?:[,;.]\s*(?:and\s+)?|\s+and\s+)(?:then|after that|afterwards|next|finally|lastly)\b[,:]?\s+", re.IGNORECASE
 )
 _FIRST = re.compile(r"^\W*first(ly)?\b[,:]?\s+", re.IGNORECASE)
 # What a sentence begins with that wants something done.

@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pagi_planner.domain.explicit_plan import PlanStep
+
 # What a caller asks for has a file of its own, and is a word of the domain as the others are.
 from pagi_planner.domain.request import InputFile as InputFile
 from pagi_planner.domain.request import Judging as Judging
@@ -359,6 +361,7 @@ class RunResult:
     started_at: datetime
     ended_at: datetime | None
     approvals: tuple[Approval, ...] = ()
+    plan: tuple[PlanStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,7 @@ class RunState(RunFacts):
             usage=self.usage,
             degraded=tuple(self.degraded),
             approvals=tuple(self.approvals),
+            plan=self.plan.steps if self.plan else (),
             error=self.error,
             started_at=self.started_at,
             ended_at=self.ended_at,

@@ -20,8 +20,9 @@ from pagi_planner.domain.model import Message, ToolSpec
 MESSAGE_TOKENS = 4
 # By its size at every provider; this is what a large image costs at most of them.
 IMAGE_TOKENS = 1_200
-# The provider's count may be so far from our estimate; what is beyond is no count of the same thing.
-LEAST_SCALE, MOST_SCALE = 0.5, 3.0
+# The provider's count may be so far from our estimate; what is beyond is no count of the same thing. Down with caution:
+# some do not count what they had in their cache.
+LEAST_SCALE, MOST_SCALE = 0.75, 3.0
 
 _DIGITS = b"0123456789"
 _LETTERS = bytes(code for code in range(128) if chr(code).isalpha() or chr(code) == " ")
