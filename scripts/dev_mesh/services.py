@@ -62,7 +62,13 @@ _CORE = (
         ("MODEL_GATEWAY_ADDR",),
     ),
     _Declared("notification-subscriber", "pagi_notifier", (("NOTIFICATION_SUBSCRIBER_PORT",), 8006), None),
-    _Declared("agent-planner", "pagi_planner", (("AGENT_PLANNER_PORT",), 8585), None, tier=2),
+    _Declared(
+        "agent-planner",
+        "pagi_planner",
+        (("AGENT_PLANNER_PORT",), 8585),
+        (("AGENT_PLANNER_GRPC_PORT",), 50050),
+        tier=2,
+    ),
 )
 
 

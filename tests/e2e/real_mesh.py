@@ -26,7 +26,7 @@ _HTTP_VARIABLES = {
     "agent-planner": "AGENT_PLANNER_PORT",
     "notification-subscriber": "NOTIFICATION_SUBSCRIBER_PORT",
 }
-_GRPC_VARIABLES = ("MEMORY_GRPC_PORT", "SANDBOX_GRPC_PORT", "MODEL_GATEWAY_GRPC_PORT")
+_GRPC_VARIABLES = ("MEMORY_GRPC_PORT", "SANDBOX_GRPC_PORT", "MODEL_GATEWAY_GRPC_PORT", "AGENT_PLANNER_GRPC_PORT")
 
 
 def free_ports(count: int) -> list[int]:
@@ -76,7 +76,9 @@ class Mesh:
             (self.root / shared).symlink_to(ROOT / shared)
         ports = free_ports(len(SERVICES) + len(_GRPC_VARIABLES))
         self.http = dict(zip(SERVICES, ports[: len(SERVICES)], strict=True))
-        self.grpc = dict(zip(("memory", "sandbox", "model-gateway"), ports[len(SERVICES) :], strict=True))
+        self.grpc = dict(
+            zip(("memory", "sandbox", "model-gateway", "agent-planner"), ports[len(SERVICES) :], strict=True)
+        )
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),

@@ -40,6 +40,7 @@ NOBODY = "127.0.0.1:1"
 def settings(folder: Path, **kwargs) -> PlannerSettings:
     return PlannerSettings(
         agent_planner_port=0,
+        agent_planner_grpc_port=0,
         pagi_audit_db_path=folder / "audit.db",
         redis_addr=NOBODY,
         model_gateway_addr=NOBODY,
@@ -152,6 +153,7 @@ def planner(folder: Path, port: int, gateway: str):
     environment = {
         "PATH": os.environ["PATH"],
         "AGENT_PLANNER_PORT": str(port),
+        "AGENT_PLANNER_GRPC_PORT": "0",
         "PAGI_AUDIT_DB_PATH": str(folder / "audit.db"),
         "MODEL_GATEWAY_ADDR": gateway,
         "MEMORY_GRPC_ADDR": NOBODY,

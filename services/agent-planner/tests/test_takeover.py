@@ -112,6 +112,7 @@ def started(folder: Path, name: str, **variables: str) -> Iterator[Planner]:
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         "AGENT_PLANNER_PORT": str(port),
+        "AGENT_PLANNER_GRPC_PORT": "0",
         "AGENT_LAPSE_SECONDS": "2",
         "MEMORY_GRPC_ADDR": NOBODY,
         "REDIS_ADDR": NOBODY,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pagi.agent.v1 import agent_pb2_grpc
 from pagi_chassis.component import Component
 from pagi_chassis.grpc_client import GrpcClient
+from pagi_chassis.grpc_server import GrpcServer
 from pagi_chassis.health import Health
 from pagi_chassis.http_server import HttpServer
 from prometheus_client import Gauge
@@ -36,6 +38,7 @@ from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.application import create_application
 from pagi_planner.routes.event_stream import Patience
 from pagi_planner.schemas import Bounds
+from pagi_planner.servicer import SERVICE, AgentServicer
 from pagi_planner.settings import PlannerSettings
 
 ACTIVE = Gauge("pagi_planner_active_runs", "Runs in progress")
@@ -117,6 +120,14 @@ async def build(
         patience=Patience(settings.agent_stream_heartbeat_seconds, settings.agent_stream_stall_seconds),
         origins=settings.allowed_origins,
     )
+    grpc = GrpcServer(
+        settings.bind_host,
+        settings.agent_planner_grpc_port,
+        tls=settings.server_tls,
+        port_variable="AGENT_PLANNER_GRPC_PORT",
+    )
+    servicer = AgentServicer(runs, _bounds(settings), api_key=settings.pagi_api_key.get_secret_value())
+    grpc.add(agent_pb2_grpc.add_AgentServicer_to_server, servicer, SERVICE)
     learning = []
     if mind:
         learning.append(
@@ -129,6 +140,7 @@ async def build(
         Relay("history", journal, {EventType.PLAN_END}, HistoryKeeper(agent).deliver, delay_s=HISTORY_DELAY_S),
         *learning,
         Keeper(runs, journal, beat_s=settings.agent_lapse_seconds / BEATS, grace_s=GRACE_S),
+        grpc,
         HttpServer(
             app, settings.bind_host, settings.agent_planner_port, port_variable="AGENT_PLANNER_PORT", websockets=True
         ),

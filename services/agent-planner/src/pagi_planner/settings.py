@@ -14,6 +14,9 @@ class PlannerSettings(ServiceSettings):
     """What the agent-planner reads from the environment."""
 
     agent_planner_port: int = Field(default=8585, ge=0, le=65535, description="HTTP port of the agent-planner.")
+    agent_planner_grpc_port: int = Field(
+        default=50050, ge=0, le=65535, description="gRPC port of the agent-planner (pagi.agent.v1)."
+    )
     agent_max_turns: int = Field(default=10, ge=1, le=1000, description="Most model calls of a run.")
     agent_max_tokens: int | None = Field(
         default=None, ge=1, description="Most tokens that all model calls of a run read and write; unset: no bound."

@@ -72,21 +72,23 @@ class Runs:
         """How many runs are in progress."""
         return len(self._workshop.at_work)
 
-    async def begin(self, request: RunRequest, *, idempotency_key: str = "") -> BegunRun:
-        """Begins a run, or finds the one that the same key has begun.
+    async def begin(self, request: RunRequest, *, idempotency_key: str = "", run_id: str = "") -> BegunRun:
+        """Begins a run, or finds the one that the same key, or id, has begun.
 
         Args:
             request: What to do.
             idempotency_key: Empty: always a new run.
+            run_id: In place of a key.
 
         Raises:
             OverloadedError: Too many runs are in progress.
             IdempotencyConflictError: The key belongs to another request.
             JournalError: Whether the key was used before cannot be read.
         """
-        run_id = run_id_of(idempotency_key) if idempotency_key else new_run_id()
+        is_named = bool(idempotency_key or run_id)
+        run_id = run_id or (run_id_of(idempotency_key) if idempotency_key else new_run_id())
         request = replace(request, session_id=request.session_id or session_id_of(run_id))
-        if idempotency_key and (known := await self._known(run_id, request)):
+        if is_named and (known := await self._known(run_id, request)):
             return known
         self._admit()
         run = self._agent.open(request, run_id=run_id)
@@ -379,5 +381,6 @@ def is_news(state: RunState, call_id: str, decision: Decision) -> bool:
 def conflict() -> IdempotencyConflictError:
     """The error of a key that belongs to another request."""
     return IdempotencyConflictError(
-        "Idempotency-Key was used before with another request; use a new key", field="Idempotency-Key"
+        "Idempotency-Key, or the run's id, was used before with another request; use a new one",
+        field="Idempotency-Key",
     )

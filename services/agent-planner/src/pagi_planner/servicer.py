@@ -1,0 +1,227 @@
+"""`pagi.agent.v1.Agent`: the same runs as over HTTP, for workers and other agents."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
+from pagi.agent.v1 import agent_pb2 as pb
+from pagi.agent.v1 import agent_pb2_grpc
+from pagi_chassis import correlation, deadline
+from pagi_chassis.errors import InvalidArgumentError, UnauthenticatedError, UnavailableError
+from pydantic import ValidationError
+
+from pagi_planner.domain.agent import session_id_of
+from pagi_planner.domain.begun_run import BegunRun
+from pagi_planner.domain.model import Decision, RunResult
+from pagi_planner.domain.runs import Runs
+from pagi_planner.domain.stream import CutOff, Happened, Item, Position, TextDelta
+from pagi_planner.schemas import Bounds, PlanRequest
+
+if TYPE_CHECKING:
+    import grpc
+
+    RpcContext = grpc.aio.ServicerContext[Any, Any]
+
+SERVICE = "pagi.agent.v1.Agent"
+_LONGEST_ID = 200
+
+
+class AgentServicer(agent_pb2_grpc.AgentServicer):
+    """Translates, for one domain call each.
+
+    Args:
+        runs: Begins and finds runs.
+        bounds: What the operator allows.
+        api_key: What callers must show in `x-api-key`, or as a bearer token; empty: nothing.
+    """
+
+    def __init__(self, runs: Runs, bounds: Bounds, *, api_key: str = "") -> None:
+        self._runs = runs
+        self._bounds = bounds
+        self._key = api_key.encode()
+        self._leaving: set[asyncio.Task[Any]] = set()
+
+    async def Run(self, request: pb.RunRequest, context: RpcContext) -> AsyncIterator[pb.RunEvent]:  # noqa: N802
+        """Begins a run, or finds it, and streams what happens in it."""
+        self._admit(context)
+        body = _body_of(request)
+        after = Position.parse(request.after) if request.after else None
+        # The caller's time is not the run's, which goes on without him.
+        deadline.adopt(None)
+        begun = await self._runs.begin(body.to_domain(self._bounds), run_id=_run_id_of(request.run_id))
+        run_id = begun.run_id
+        correlation.adopt(correlation.current()._replace(run_id=run_id))
+        is_whole = False
+        try:
+            yield pb.RunEvent(begun=_begun_to_proto(begun, request.session_id))
+            with await self._runs.watch(run_id, after) if after else self._runs.follow(begun) as watcher:
+                async for item in watcher:
+                    yield _item_to_proto(item)
+            yield pb.RunEvent(result=run_to_proto(await self._runs.settled(run_id)))
+            is_whole = True
+        finally:
+            if not is_whole and body.on_disconnect == "cancel":
+                self._cancel_later(run_id)
+
+    async def GetRun(self, request: pb.GetRunRequest, context: RpcContext) -> pb.GetRunResponse:  # noqa: N802
+        """A run, finished or not."""
+        self._admit(context)
+        return pb.GetRunResponse(run=run_to_proto(await self._runs.get(request.run_id)))
+
+    async def Cancel(self, request: pb.CancelRequest, context: RpcContext) -> pb.CancelResponse:  # noqa: N802
+        """Stops a run."""
+        self._admit(context)
+        result = await self._runs.cancel(request.run_id, request.reason or "it was cancelled")
+        return pb.CancelResponse(run=run_to_proto(result))
+
+    async def Decide(self, request: pb.DecideRequest, context: RpcContext) -> pb.DecideResponse:  # noqa: N802
+        """A person's word on a tool call."""
+        self._admit(context)
+        deadline.adopt(None)
+        decision = Decision(request.approved, request.reason, _arguments_of(request.arguments_json))
+        result = await self._runs.decide(request.run_id, request.call_id, decision)
+        return pb.DecideResponse(run=run_to_proto(result))
+
+    def _admit(self, context: RpcContext) -> None:
+        if not self._key:
+            return
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        scheme, _, token = metadata.get("authorization", "").partition(" ")
+        shown = metadata.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
+        # Compared in constant time; whether the key was absent or wrong is not told.
+        if not hmac.compare_digest(shown.encode(), self._key):
+            raise UnauthenticatedError("unauthenticated")
+
+    def _cancel_later(self, run_id: str) -> None:
+        """Cancels a run whose caller has left, in a task of its own: this one is being ended."""
+        task = asyncio.create_task(self._runs.cancel(run_id, "its caller left"), name=f"cancel {run_id}")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+
+def run_to_proto(run: RunResult) -> pb.Run:
+    """A run as callers read it."""
+    return pb.Run(
+        run_id=run.run_id,
+        session_id=run.session_id,
+        trace_id=run.trace_id,
+        status=run.status,
+        result=run.result,
+        model=run.model,
+        steps=[
+            pb.Step(
+                step=step.step,
+                tool=step.tool,
+                input_json=_json(step.input),
+                output_json=_json(step.output),
+                error=step.error or "",
+                timestamp=_time(step.timestamp),
+            )
+            for step in run.steps
+        ],
+        sources=[
+            pb.Source(
+                source=each.source,
+                knowledge_base=each.knowledge_base,
+                headings=each.headings,
+                score=each.score,
+                cited=each.cited,
+            )
+            for each in run.sources
+        ],
+        usage=pb.Usage(
+            input_tokens=run.usage.input_tokens, output_tokens=run.usage.output_tokens, cost_usd=run.usage.cost_usd
+        ),
+        degraded=run.degraded,
+        error=run.error,
+        started_at=_time(run.started_at),
+        ended_at=_time(run.ended_at) if run.ended_at else None,
+        waiting_call_ids=[each.call_id for each in run.approvals if each.decision is None],
+    )
+
+
+def _begun_to_proto(begun: BegunRun, asked: str) -> pb.RunBegun:
+    session_id = begun.state.session_id or asked or session_id_of(begun.run_id)
+    trace_id = begun.state.trace_id or correlation.current().trace_id
+    return pb.RunBegun(run_id=begun.run_id, session_id=session_id, trace_id=trace_id)
+
+
+def _item_to_proto(item: Item) -> pb.RunEvent:
+    """One message of the stream.
+
+    Raises:
+        UnavailableError: The caller is sent away and may come again.
+    """
+    if isinstance(item, CutOff):
+        raise UnavailableError(item.reason)
+    told = pb.RunEvent(id=str(item.position))
+    if isinstance(item, Happened):
+        event = item.event
+        journal = pb.JournalEvent(seq=event.seq, type=event.type, data_json=_json(event.data))
+        journal.timestamp.FromDatetime(event.timestamp)
+        told.journal.CopyFrom(journal)
+    elif isinstance(item, TextDelta):
+        told.text_delta.CopyFrom(pb.TextDelta(step=item.step, text=item.text))
+    else:
+        told.text_reset.CopyFrom(pb.TextReset(step=item.step))
+    return told
+
+
+def _body_of(request: pb.RunRequest) -> PlanRequest:
+    """The body that `POST /plan` takes, so that both are checked by the same rules.
+
+    Raises:
+        InvalidArgumentError: A field is wrong.
+    """
+    body: dict[str, Any] = MessageToDict(request, preserving_proto_field_name=True)
+    body.pop("run_id", None)
+    body.pop("after", None)
+    if "tools" in body:
+        body["tools"] = body["tools"].get("names", [])
+    for file in body.get("files", ()):
+        if "content" in file:
+            # Bytes are base64 in the JSON of a message, too.
+            file["content_base64"] = file.pop("content")
+    try:
+        return PlanRequest.model_validate(body)
+    except ValidationError as error:
+        [fault, *_] = error.errors(include_url=False, include_input=False)
+        field = ".".join(map(str, fault["loc"]))
+        raise InvalidArgumentError(f"{field}: {fault['msg']}", field=field) from error
+
+
+def _run_id_of(run_id: str) -> str:
+    if len(run_id) > _LONGEST_ID or not run_id.isprintable() or "/" in run_id:
+        raise InvalidArgumentError(
+            f"run_id: at most {_LONGEST_ID} characters that can be printed, and no '/'", field="run_id"
+        )
+    return run_id
+
+
+def _arguments_of(text: str) -> str | None:
+    if not text:
+        return None
+    try:
+        is_object = isinstance(json.loads(text), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise InvalidArgumentError("arguments_json: it is no JSON object", field="arguments_json")
+    return text
+
+
+def _json(value: Any) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _time(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
