@@ -90,7 +90,9 @@ def _service(declared: _Declared, root: Path, host: str, environment: Environmen
     if declared.grpc:
         variables, default = declared.grpc
         ports.append(Port("gRPC", variables[0], environment.port(*variables, default=default)))
-        environment.derive(declared.addresses, f"{host}:{ports[-1].number}")
+        # Nobody of the mesh calls the planner.
+        if declared.addresses:
+            environment.derive(declared.addresses, f"{host}:{ports[-1].number}")
     return ServiceSpec(
         name=declared.name,
         command=(str(root / ".venv" / "bin" / "python"), "-m", declared.module),
