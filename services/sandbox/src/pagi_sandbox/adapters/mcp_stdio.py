@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pagi_sandbox.adapters.mcp_disk import over_limit, watch_disk
+from pagi_sandbox.adapters.mcp_process import PipedProcess
 from pagi_sandbox.domain.mcp import McpServer, ServerPlace
 from pagi_sandbox.domain.model import Layer
 
@@ -103,28 +103,19 @@ async def jailed_stdio(
         await _end(process)
 
 
-async def _start(
-    server: McpServer, place: ServerPlace, home: Path, user: int, report: int
-) -> asyncio.subprocess.Process:
+async def _start(server: McpServer, place: ServerPlace, home: Path, user: int, report: int) -> PipedProcess:
     path = server.env.get("PATH", _PATH)
     environment = {"PATH": path, "HOME": str(home), "TMPDIR": str(home / "tmp"), "LANG": "C.UTF-8", **server.env}
     options = await asyncio.to_thread(_options, server, home, path)
     options |= {"user": user, "cgroup": place.cgroup, "minimum": place.minimum_profile, "report": report}
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        "-m",
-        "pagi_sandbox.zygote.launch",
-        json.dumps(options),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment,
-        pass_fds=(report,),
-        cwd="/",
-        start_new_session=True,
-        limit=MAX_LINE,
-    )
+    arguments = ["-I", "-m", "pagi_sandbox.zygote.launch", json.dumps(options)]
+    process = PipedProcess(arguments, environment, report, MAX_LINE)
+    try:
+        await process.connect()
+    except BaseException:
+        await _end(process)
+        raise
+    return process
 
 
 def _options(server: McpServer, home: Path, path: str) -> dict[str, Any]:
@@ -156,7 +147,7 @@ def _options(server: McpServer, home: Path, path: str) -> dict[str, Any]:
 
 
 async def _read(
-    process: asyncio.subprocess.Process,
+    process: PipedProcess,
     into_session: MemoryObjectSendStream[SessionMessage | Exception],
     failing: Failing,
 ) -> None:
@@ -164,7 +155,6 @@ async def _read(
     from mcp.shared.message import SessionMessage
     from mcp_types import jsonrpc_message_adapter
 
-    assert process.stdout is not None
     loop = asyncio.get_running_loop()
     window, messages = loop.time(), 0
     try:
@@ -186,8 +176,7 @@ async def _read(
         into_session.close()
 
 
-async def _write(process: asyncio.subprocess.Process, from_session: MemoryObjectReceiveStream[SessionMessage]) -> None:
-    assert process.stdin is not None
+async def _write(process: PipedProcess, from_session: MemoryObjectReceiveStream[SessionMessage]) -> None:
     with suppress(ConnectionError):
         async for message in from_session:
             text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
@@ -195,9 +184,8 @@ async def _write(process: asyncio.subprocess.Process, from_session: MemoryObject
             await process.stdin.drain()
 
 
-async def _listen(process: asyncio.subprocess.Process, failing: Failing) -> None:
+async def _listen(process: PipedProcess, failing: Failing) -> None:
     """Keeps the last of what it says to people; never more."""
-    assert process.stderr is not None
     while True:
         chunk = await process.stderr.read(8192)
         if not chunk:
@@ -231,20 +219,18 @@ async def _hear_layers(reading: int, on_layers: Callable[[tuple[Layer, ...]], No
         on_layers(tuple(Layer(*layer) for layer in json.loads(told)))
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: PipedProcess) -> None:
     """Tells the jail's keeper to end everything in it, and waits for that."""
-    if process.stdin is not None:
-        process.stdin.close()
-    with suppress(ProcessLookupError):
-        process.terminate()
+    process.terminate()
     try:
         async with asyncio.timeout(_END_S):
             # Whatever is left in the pipes, so that they close.
             for pipe in (process.stdout, process.stderr):
-                while pipe is not None and await pipe.read(65_536):
+                while await pipe.read(65_536):
                     pass
             await process.wait()
     except TimeoutError:
-        with suppress(ProcessLookupError):
-            process.kill()
+        process.kill()
         await process.wait()
+    finally:
+        process.close()
