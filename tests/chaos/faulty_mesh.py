@@ -233,7 +233,7 @@ class FaultyMesh:
             with error:
                 told = json.load(error)
             # A run that failed has ended, too.
-            run = self._run(told.get("run_id") or "")
+            run = self._run(told["run_id"]) if told.get("run_id") else None
             return run if run and run["status"] != "running" else None
         except OSError:
             return None

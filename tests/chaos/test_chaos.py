@@ -58,17 +58,21 @@ def check(outcome: Outcome, where: str, *, model_calls_lost: int = 0, may_fail: 
     assert not failed or may_fail, (where, outcome.answer)
     if not failed:
         assert (outcome.answer["status"], outcome.answer["result"]) == ("completed", ANSWER), (where, outcome.answer)
-    unknown = sum(data.get("verdict") == "unknown" for _, kind, data in events if kind == "TOOL_ERROR")
-    if not failed and not unknown:
+    lost = [data["verdict"] for _, kind, data in events if kind == "TOOL_ERROR"]
+    unknown = lost.count("unknown")
+    # Who is away for longer than a call is patient is said to be: the effect has not happened then.
+    if not failed and not lost:
         assert outcome.effects == ["one", "two"], (where, outcome.effects, outcome.answer["steps"])
-    return Counter(tried=1, failed=failed, unknown=unknown, duplicates=0, stuck=0)
+    assert set(lost) <= {"unknown", "unavailable"}, (where, lost)
+    return Counter(tried=1, failed=failed, unknown=unknown, away=lost.count("unavailable"), duplicates=0, stuck=0)
 
 
 def told(name: str, counted: Counter[str]) -> None:
+    survived = counted["tried"] - counted["failed"]
     print(
-        f"chaos, {name}: {counted['tried']} points tried, {counted['tried'] - counted['failed']} survived, "
+        f"chaos, {name}: {counted['tried']} points tried, {survived} survived, "
         f"{counted['failed']} ended as failed with a reason, {counted['unknown']} outcomes unknown, "
-        f"{counted['duplicates']} duplicates, {counted['stuck']} stuck"
+        f"{counted['away']} calls without a sandbox, {counted['duplicates']} duplicates, {counted['stuck']} stuck"
     )
 
 
