@@ -117,3 +117,4 @@ async def test_a_refused_connection(credentials: None, unused_tcp_port: int) -> 
         await provider.plan(asking("x", model=MODEL), timeout_s=10)
     with pytest.raises(ProviderDownError, match="cannot be reached"):
         await provider.check()
+    await provider.stop()

@@ -11,6 +11,7 @@ import json
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,10 +146,10 @@ COMMON: dict[str, tuple[Answer, str]] = {
 TABLES: dict[str, dict[str, tuple[Answer, str]]] = {
     "whole": {
         **COMMON,
-        "reset in the head": (cut("HTTP/1.1 200 OK\r\nContent-Ty"), "ProviderAnswer 1"),
+        "reset in the head": (cut("HTTP/1.1 200 OK\r\nContent-Ty"), "ProviderDown 1"),
         "reset in the body": (
             cut("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"),
-            "ProviderAnswer 1",
+            "ProviderDown 1",
         ),
         "no first byte": (cut(hang=True), "ProviderTimeout"),
         "truncated JSON": (said(json.dumps(WHOLE)[:-20]), "ProviderAnswer 1"),
@@ -206,9 +207,18 @@ async def bedrock(monkeypatch: pytest.MonkeyPatch, raw_server: Any) -> AsyncIter
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     server = await raw_server(said({}))
     url = server.base_url.removesuffix("/v1")
-    provider = BedrockProvider("eu-north-1", "m", base_url=url, patience=Patience(first_s=0.15, piece_s=0.15))
+    provider = BedrockProvider("eu-north-1", "m", base_url=url, patience=Patience(first_s=0.3, piece_s=0.3))
     await provider.start()
     yield provider, server
+    await provider.stop()
+
+
+@asynccontextmanager
+async def patient(server: Any) -> AsyncIterator[BedrockProvider]:
+    """One that waits as long as it takes."""
+    provider = BedrockProvider("eu-north-1", "m", base_url=server.base_url.removesuffix("/v1"), patience=Patience())
+    await provider.start()
+    yield provider
     await provider.stop()
 
 
@@ -257,3 +267,86 @@ async def test_the_recordings(bedrock: tuple[BedrockProvider, Any]) -> None:
         body = server.exchanges[-1].json
         assert {name: body.get(name) for name in recording["sent"]} == recording["sent"]
         assert [tool["toolSpec"]["name"] for tool in body["toolConfig"]["tools"]] == ["math"]
+
+
+@pytest.mark.parametrize("how", ["whole", "stream", "closed"])
+async def test_a_call_that_is_left_closes_the_socket_within_100_ms(
+    bedrock: tuple[BedrockProvider, Any], how: str
+) -> None:
+    """boto3's thread is told on its way; left alone it would wait for the answer."""
+    _, server = bedrock
+    begun, closed = asyncio.Event(), asyncio.Event()
+
+    async def hang(exchange: Exchange) -> None:
+        if how != "whole":
+            await exchange.send(STREAM_HEAD)
+            await exchange.send(chunk(START) + chunk(TEXT[0]))
+        begun.set()
+        await exchange.hung_up()
+        closed.set()
+
+    async with patient(server) as provider:
+        server.answer = hang
+        stream = provider.stream(asking("hello", model="m"), timeout_s=60)
+        if how == "closed":
+            assert await anext(stream) == TextDelta("The heron ")
+            leaving = stream.aclose()
+        else:
+            task = asyncio.create_task(outcome(provider, how, 60))
+            await asyncio.wait_for(begun.wait(), 5)
+            task.cancel()
+            leaving = asyncio.wait([task])
+        left = asyncio.get_running_loop().time()
+        await leaving
+        await asyncio.wait_for(closed.wait(), 5)
+        assert asyncio.get_running_loop().time() - left < 0.1
+        await stream.aclose()
+        # Its thread has ended, so that there is one for the next call.
+        server.answer = said(WHOLE)
+        assert await asyncio.wait_for(outcome(provider, "whole", 5), 5) == "The heron waits. stop end_turn 9+4"
+
+
+async def test_calls_at_once_keep_to_their_own(bedrock: tuple[BedrockProvider, Any]) -> None:
+    _, server = bedrock
+
+    async def echo(exchange: Exchange) -> None:
+        said_ = exchange.json["messages"][0]["content"][0]["text"]
+        if "converse-stream" in exchange.line:
+            text = frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": said_}})
+            await sent([START, text, STOP_BLOCK, stop("end_turn"), USAGE])(exchange)
+        else:
+            content = {"message": {"role": "assistant", "content": [{"text": said_}]}}
+            await exchange.reply(json.dumps({**WHOLE, "output": content}))
+
+    server.answer = echo
+    asked = [(how, f"{how} {number}") for number in range(12) for how in ("whole", "stream")]
+    async with patient(server) as provider:
+        calls = [outcome(provider, how, 30, asking(text, model="m")) for how, text in asked]
+        assert [text.split(" stop ")[0] for text in await asyncio.gather(*calls)] == [text for _, text in asked]
+
+
+async def test_what_is_sent_is_what_was_signed(bedrock: tuple[BedrockProvider, Any]) -> None:
+    """A signature holds for the very path, headers and body: nothing on the way may write them anew."""
+    from botocore.auth import SigV4Auth  # type: ignore[import-untyped]
+    from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
+    from botocore.credentials import Credentials  # type: ignore[import-untyped]
+
+    provider, server = bedrock
+    server.answer = said(WHOLE)
+    model = "us.amazon.nova-lite-v1:0"
+    await provider.plan(asking("h\u00e9ron?", model=model), timeout_s=5)
+    exchange = server.exchanges[-1]
+    path = exchange.line.split()[1]
+    assert path == "/model/us.amazon.nova-lite-v1%3A0/converse"
+    told = exchange.headers["authorization"]
+    signed = told.split("SignedHeaders=")[1].split(",")[0].split(";")
+    request = AWSRequest(
+        "POST",
+        f"http://{exchange.headers['host']}{path}",
+        data=exchange.body,
+        headers={name: exchange.headers[name] for name in signed if name != "host"},
+    )
+    request.context["timestamp"] = exchange.headers["x-amz-date"]
+    auth = SigV4Auth(Credentials("AKIAEXAMPLE", "sk-very-secret"), "bedrock", "eu-north-1")
+    expected = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    assert told.endswith(f"Signature={expected}")

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from pagi_chassis.component import StartError
 from pagi_chassis.errors import FailedPreconditionError
+from pagi_chassis.settings import variable
 from pagi_gateway.adapters.models_file import ModelsFileError, read_models
 from pagi_gateway.adapters.models_watch import READ, WRONG, ModelsWatch
 from pagi_gateway.adapters.target_sources import lacking
 from pagi_gateway.domain.models_config import ModelsConfig
 from pagi_gateway.domain.routes import Balance, Choice, Fault, Habits, Route, Routes, Target
-from pagi_gateway.settings import GatewaySettings, variable
+from pagi_gateway.settings import GatewaySettings
 from pydantic import SecretStr
 
 DOCS = Path(__file__).parents[3] / "docs" / "models.md"

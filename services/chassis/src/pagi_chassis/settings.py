@@ -121,6 +121,11 @@ def load(settings_class: type[S]) -> S:
         raise SettingsError("\n".join(_explain(settings_class, fault) for fault in error.errors())) from None
 
 
+def variable(name: str) -> str:
+    """The text of a variable that no setting declares, because a file names it; empty where it is unset."""
+    return os.environ.get(name) or _env_file().get(name) or ""
+
+
 def variables_of(settings_class: type[ServiceSettings], field: str) -> list[str]:
     """The names of the environment variables that a field is read from, the preferred one first."""
     alias = settings_class.model_fields[field].validation_alias

@@ -8,6 +8,7 @@ from pagi.gateway.v1 import gateway_pb2_grpc
 from pagi_chassis.grpc_server import GrpcServer
 from pagi_chassis.health import Health
 from pagi_chassis.http_server import HttpServer, health_app
+from pagi_chassis.settings import variable
 
 from pagi_gateway.adapters.accounting import Accounting
 from pagi_gateway.adapters.models_in_force import models_path, read_from
@@ -18,7 +19,6 @@ from pagi_gateway.domain.gateway import Gateway
 from pagi_gateway.domain.model_price import PricedModel
 from pagi_gateway.domain.priced_source import PricedSource
 from pagi_gateway.servicer import SERVICE_NAME, ModelGatewayServicer
-from pagi_gateway.settings import variable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

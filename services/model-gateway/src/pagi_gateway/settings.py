@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pagi_chassis.settings import ENV_FILE, ServiceSettings
+from pagi_chassis.settings import ServiceSettings
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 OFFICIAL_OPENAI_URL = "https://api.openai.com/v1"
@@ -208,17 +207,6 @@ def is_url(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("give a URL with http:// or https:// and a host")
     return value.rstrip("/")
-
-
-def variable(name: str) -> str:
-    """The text of a variable that models.yaml names, from the environment or else `.env`; empty where it is unset."""
-    if text := os.environ.get(name):
-        return text
-    if not ENV_FILE.is_file():
-        return ""
-    from dotenv import dotenv_values
-
-    return dotenv_values(ENV_FILE, encoding="utf-8").get(name) or ""
 
 
 def with_provider(provider: str) -> type[GatewaySettings]:

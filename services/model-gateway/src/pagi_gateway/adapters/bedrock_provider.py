@@ -1,16 +1,14 @@
-"""AWS Bedrock, by Pydantic AI and boto3: signatures, credentials and the binary stream are theirs.
-
-boto3 works in threads: a call that is cancelled is not waited for, but its socket lives on until boto3 has read the
-answer or its own time is over.
-"""
+"""AWS Bedrock, by Pydantic AI and boto3: signatures, credentials and the binary stream are theirs, the wire is ours."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pagi_gateway.adapters.http_endpoint import Endpoint
+from pagi_gateway.adapters.http_road import HttpRoad
 from pagi_gateway.domain.errors import ProviderAccessError, ProviderAnswerError, ProviderDownError
 
 if TYPE_CHECKING:
@@ -33,9 +31,18 @@ class BedrockProvider:
         default_model: Asked where a request names none.
         base_url: Where Bedrock is, for a private endpoint; empty: as the region says.
         patience: How long a stream may keep its listener waiting.
+        connect_timeout_s: Longest time to connect.
     """
 
-    def __init__(self, region: str, default_model: str, *, base_url: str = "", patience: Patience) -> None:
+    def __init__(
+        self,
+        region: str,
+        default_model: str,
+        *,
+        base_url: str = "",
+        patience: Patience,
+        connect_timeout_s: float = 5.0,
+    ) -> None:
         self._region = region
         self._endpoint = Endpoint(
             provider="bedrock",
@@ -45,6 +52,7 @@ class BedrockProvider:
             url_variable="AWS_REGION",
         )
         self._patience = patience
+        self._road = HttpRoad(self._endpoint, connect_timeout_s=connect_timeout_s)
         self._library: PydanticAiProvider | None = None
 
     @property
@@ -66,9 +74,11 @@ class BedrockProvider:
     async def start(self) -> None:
         """Imports the library and makes the client, which looks for credentials."""
         self._library = await asyncio.to_thread(self._made)
+        await self._road.start()
 
     async def stop(self) -> None:
-        """boto3 keeps no connection that must be closed."""
+        """Closes every connection."""
+        await self._road.stop()
         self._library = None
 
     async def check(self) -> None:
@@ -77,20 +87,34 @@ class BedrockProvider:
         Raises:
             ProviderDownError: Nobody listens there.
         """
-        parts = urlsplit(self._endpoint.base_url)
-        try:
-            _, writer = await asyncio.open_connection(parts.hostname, parts.port or 443)
-        except OSError as error:
-            raise ProviderDownError(f"{self._endpoint.place} cannot be reached: {error}") from error
-        writer.close()
+        await self._road.check()
 
     async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
         """Asks for the whole answer at once."""
-        return await self._started().plan(request, timeout_s=timeout_s)
+        from pagi_gateway.adapters.bedrock_wire import wire_call
 
-    def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
+        library = self._started()
+        async with wire_call(self._road, request.model, timeout_s=timeout_s, first_s=math.inf) as call:
+            call.adopt()
+            return await library.plan(request, timeout_s=timeout_s)
+
+    async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
         """Asks for a stream."""
-        return self._started().stream(request, timeout_s=timeout_s)
+        from pagi_gateway.adapters.bedrock_wire import wire_call
+
+        library, first_s = self._started(), self._patience.first_s
+        async with (
+            wire_call(self._road, request.model, timeout_s=timeout_s, first_s=first_s) as call,
+            aclosing(library.stream(request, timeout_s=timeout_s)) as events,
+        ):
+            while True:
+                # Again each time: whoever listens may have a call of their own between two events.
+                call.adopt()
+                try:
+                    event = await anext(events)
+                except StopAsyncIteration:
+                    return
+                yield event
 
     async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
         """The default model."""
@@ -111,6 +135,7 @@ class BedrockProvider:
             raise ProviderDownError(
                 f"bedrock needs the extra packages of pagi-gateway[bedrock]: {error}", retry_after_s=3600
             ) from error
+        from pagi_gateway.adapters.bedrock_wire import send
         from pagi_gateway.adapters.pydantic_ai_provider import PydanticAiProvider
 
         # The gateway's callers decide what is asked again; a retry below them would hide it.
@@ -118,8 +143,9 @@ class BedrockProvider:
             "bedrock-runtime",
             region_name=self._region,
             endpoint_url=self._endpoint.base_url,
-            config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, max_pool_connections=64),
+            config=Config(retries={"total_max_attempts": 1}),
         )
+        client.meta.events.register("before-send.bedrock-runtime", send)
         client.meta.events.register("after-call.bedrock-runtime.Converse", _checked)
         owner = bedrock.BedrockProvider(bedrock_client=client)
 

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     import aiohttp
+    from yarl import URL
 
     from pagi_gateway.adapters.http_endpoint import Endpoint
 
     Heard = Callable[[Mapping[str, str]], None]
 
 LARGEST_ANSWER_BYTES = 32 * 1024 * 1024
+_JSON = {"Content-Type": "application/json"}
 _KEEP_ALIVE_S = 30.0
 _LONGEST_DRAIN_S = 0.1
 # Seconds without a byte, seconds between probes, and how many of them stay unanswered.
@@ -111,6 +113,7 @@ class HttpRoad:
         body: bytes | None = None,
         model: str = "",
         first_s: float = math.inf,
+        signed: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Sends a request and yields the answer, whose status is 200. What is left unread closes the socket.
 
@@ -121,19 +124,20 @@ class HttpRoad:
             body: JSON.
             model: Named where the server does not know it.
             first_s: How long the answer's head may take; seconds.
+            signed: The headers, where a signature over them and over the path says that nothing may be changed.
 
         Raises:
             PagiError: The server cannot be reached, refused, or broke off.
         """
         assert self._session is not None, "start() comes first"
-        with self._typed_failures():
+        with self.typed_failures():
             try:
                 async with asyncio.timeout(min(first_s, deadline.left_s())):
                     response = await self._session.request(
                         method,
-                        self.endpoint.base_url + path,
+                        self._url(path, as_it_is=signed is not None),
                         data=body,
-                        headers={"Content-Type": "application/json"} if body is not None else None,
+                        headers=signed or (_JSON if body is not None else None),
                         allow_redirects=False,
                     )
             except TimeoutError as error:
@@ -152,6 +156,14 @@ class HttpRoad:
                     response.release()
                 else:
                     response.close()
+
+    def _url(self, path: str, *, as_it_is: bool) -> str | URL:
+        url = self.endpoint.base_url + path
+        if not as_it_is:
+            return url
+        from yarl import URL
+
+        return URL(url, encoded=True)
 
     async def read(self, response: aiohttp.ClientResponse, deadline: Deadline) -> bytes:
         """Returns the whole body, within the time and the size."""
@@ -215,7 +227,8 @@ class HttpRoad:
             return ProviderTimeoutError(f"{self.endpoint.place} began no answer within {first_s:g} s")
         return deadline.missed()
 
-    def _typed_failures(self) -> _TypedFailures:
+    def typed_failures(self) -> _TypedFailures:
+        """Turns what the connection raises in the block into the domain's errors."""
         return _TypedFailures(self.endpoint)
 
 

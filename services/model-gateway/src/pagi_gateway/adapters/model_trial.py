@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 
 from pagi_chassis.component import StartError
 from pagi_chassis.errors import PagiError
-from pagi_chassis.settings import SettingsError, load
+from pagi_chassis.settings import SettingsError, load, variable
 
 from pagi_gateway.adapters.accounting import Accounting
 from pagi_gateway.adapters.models_in_force import models_of
@@ -21,7 +21,7 @@ from pagi_gateway.adapters.routing_targets import RoutingTargets
 from pagi_gateway.domain.fitting import FittingProvider
 from pagi_gateway.domain.model import Message, Plan, PlanRequest, ReasoningDelta, Role, TextDelta
 from pagi_gateway.domain.priced_source import PricedSource
-from pagi_gateway.settings import GatewaySettings, ProviderName, variable, with_provider
+from pagi_gateway.settings import GatewaySettings, ProviderName, with_provider
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

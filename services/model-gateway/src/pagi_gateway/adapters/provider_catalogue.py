@@ -95,6 +95,7 @@ def _bedrock(settings: GatewaySettings) -> ModelSource:
         settings.default_model or "us.amazon.nova-lite-v1:0",
         base_url=settings.bedrock_base_url,
         patience=_patience(settings),
+        connect_timeout_s=settings.llm_connect_timeout_seconds,
     )
 
 
