@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from pagi_sandbox.adapters.mcp_config import read_servers
-from pagi_sandbox.domain.mcp import McpServer, ServerJail
+from pagi_sandbox.domain.mcp import McpServer, ServerJail, ServerPlace
+from pagi_sandbox.settings import SandboxSettings
+from pydantic import ValidationError
 
 
 def servers(tmp_path: Path, content: Any) -> list[McpServer]:
@@ -131,6 +133,36 @@ def test_a_name_that_stands_twice(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 def test_all_tools_of_a_server_or_none(tmp_path: Path, value: Any, approval: tuple[str, ...]) -> None:
     [server] = servers(tmp_path, {"mcpServers": {"a": {"command": "x", "requires_approval": value}}})
     assert server.approval == approval
+
+
+class TestUsers:
+    def test_each_server_has_a_number_that_stays_its_own(self) -> None:
+        place = ServerPlace(Path(), (5000, 5_000_000))
+        found = place.users_of(["b", "a"])
+        assert found == {name: place.users_of([name])[name] for name in ("a", "b")}
+        assert all(5000 <= number <= 5_000_000 for number in found.values())
+
+    def test_where_two_would_have_one_they_do_not(self) -> None:
+        names = [f"server_{number}" for number in range(100)]
+        found = ServerPlace(Path(), (5000, 5099)).users_of(names)
+        assert sorted(found.values()) == list(range(5000, 5100))
+        with pytest.raises(ValueError, match="101 MCP servers, and 100 numbers in SANDBOX_MCP_UIDS"):
+            ServerPlace(Path(), (5000, 5099)).users_of([*names, "one more"])
+
+    def test_without_a_range_all_keep_the_services(self) -> None:
+        assert ServerPlace(Path()).users_of(["a", "b"]) == {"a": 0, "b": 0}
+
+    @pytest.mark.parametrize(
+        ("servers", "complaint"),
+        [
+            ("1950000000-1950001000", "overlaps with SANDBOX_UIDS=1900000000-2099999999"),
+            ("2100000000-2100000010", "1000 numbers at least"),
+            ("0999-5000", "1000 or more"),
+        ],
+    )
+    def test_a_range_that_does_not_do_is_refused(self, servers: str, complaint: str) -> None:
+        with pytest.raises(ValidationError, match=complaint):
+            SandboxSettings(sandbox_mcp_uids=servers)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,13 @@ from .test_service import Service
 HERE = Path(__file__).parent
 
 
+async def isolation_of(client: GrpcClient) -> pb.GetIsolationResponse:
+    stub = sandbox_pb2_grpc.ToolServiceStub(client.channel)
+    told = await client.call(stub.GetIsolation, pb.GetIsolationRequest(), timeout_s=5.0)
+    assert isinstance(told, pb.GetIsolationResponse)
+    return told
+
+
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "mcp.json"
@@ -62,6 +69,14 @@ async def test_their_tools_stand_beside_ours_and_die_with_the_service(
             assert tools["demo.add"].effects == pb.EFFECTS_READ_ONLY
             added = await call(client, "demo.add", '{"a": 20, "b": 22}')
             assert json.loads(added.output_json) == {"structured": {"result": 42}}
+            told = await isolation_of(client)
+            servers = {one.server: one for one in told.mcp_servers}
+            assert {name: one.running for name, one in servers.items()} == {"demo": True, "hand": True}
+            active = [layer.name for layer in servers["demo"].layers if layer.active]
+            assert {"process", "no_new_privs"} <= set(active)
+            assert list(added.layers) == active
+            health = (await service.get("/health")).json()["isolation"]
+            assert (health["backend"], [one["server"] for one in health["servers"]]) == ("native", ["demo", "hand"])
             picture = await call(client, "demo.picture")
             assert [artifact.media_type for artifact in picture.artifacts] == ["image/png"]
             await call(client, "demo.grow")
