@@ -305,3 +305,47 @@ async def test_stopping_with_nothing_to_stop_is_quiet(journal, caplog):
     caplog.set_level(logging.WARNING)
     await runs_of(journal, ScriptedModel()).stop(0)
     assert caplog.text == ""
+
+
+async def test_no_more_are_taken_up_than_there_is_room_for_and_the_rest_follows(journal):
+    dead = runs_of(journal, WaitingModel(saying("never")), max_concurrent=30)
+    begun = [await dead.begin(HI) for _ in range(30)]
+    await eventually(lambda: all(each.state.asked for each in begun))
+    await asyncio.gather(*(journal.sync(each.run_id) for each in begun))
+
+    model = WaitingModel(saying("done"))
+    alive = runs_of(journal, model, max_concurrent=4)
+    assert await alive.recover() == 4
+    assert alive.active == 4
+    assert await alive.recover() == 0, "those that wait for room are claimed already"
+    with pytest.raises(OverloadedError):
+        await alive.begin(HI)
+    # One of those that wait is asked for: it ends where it stands, though there is no room.
+    waiting = [each.run_id for each in begun if each.run_id not in alive._workshop.at_work]
+    assert (await alive.cancel(waiting[-1])).status is RunStatus.CANCELLED
+    model.go.set()
+    async with asyncio.timeout(10):
+        while await journal.unfinished():
+            assert alive.active <= 4
+            await asyncio.sleep(0.001)
+    page = await alive.find(limit=30, status=RunStatus.COMPLETED)
+    assert len(page.runs) == 29
+    await alive.stop(5)
+    await dead.stop(0)
+
+
+async def test_time_in_which_nobody_worked_on_a_run_is_not_its_own(journal):
+    dead = runs_of(journal, WaitingModel(saying("never")))
+    begun = await dead.begin(RunRequest("hi", limits=Limits(timeout_s=0.5)))
+    await eventually(lambda: begun.state.asked)
+    await journal.sync(begun.run_id)
+    await dead.stop(0)
+    await asyncio.sleep(0.6)
+    alive = runs_of(journal, ScriptedModel(saying("done")))
+    assert await alive.recover() == 1
+    await alive.stop(5)
+    result = await alive.get(begun.run_id)
+    assert (result.status, result.result) == (RunStatus.COMPLETED, "done")
+    [resumed] = [event for event in await journal.events(begun.run_id) if event.type is EventType.RUN_RESUMED]
+    assert resumed.data["downtime_s"] > 0.5
+    assert (resumed.data["epoch"], resumed.data["owner"]) == (2, journal.owner)

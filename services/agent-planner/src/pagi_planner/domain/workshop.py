@@ -53,6 +53,7 @@ class Workshop:
         self.left = RecentIds()
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._filling: asyncio.Task[int] | None = None
+        self._is_stopping = False
 
     @property
     def closing(self) -> Collection[str]:
@@ -92,7 +93,9 @@ class Workshop:
         for active in at_work:
             if active.run.state.run_id not in own and not active.run.state.is_final and not active.task.done():
                 self._give_up(active)
-        return await self._fill()
+        taken = await self._fill(self._room)
+        self._fill_on()
+        return taken
 
     def _give_up(self, active: AtWork) -> None:
         """Stops work on a run that another planner has claimed, this one having been away."""
@@ -100,10 +103,15 @@ class Workshop:
         active.run.is_suspended = active.run.is_taken_over = True
         active.task.cancel()
 
-    async def _fill(self) -> int:
-        """Drives runs that were gathered, as long as there is room."""
+    def _fill_on(self) -> None:
+        """Sees to it that runs which wait for room are taken up when there is some."""
+        if not self._is_stopping and self._custody.next() and not (self._filling and not self._filling.done()):
+            self._filling = asyncio.create_task(self._fill(), name="runs that wait for room")
+
+    async def _fill(self, most: int | None = None) -> int:
+        """Drives runs that were gathered, as long as there is room; at most so many."""
         taken = 0
-        while len(self.at_work) < self._room and (run_id := self._custody.next()):
+        while len(self.at_work) < self._room and taken != most and (run_id := self._custody.next()):
             async with self._custody.alone(run_id):
                 if not self._custody.is_queued(run_id):
                     continue
@@ -130,6 +138,7 @@ class Workshop:
 
     async def stop(self, grace_s: float) -> None:
         """Lets the runs in progress end; those that take longer go on after the next start."""
+        self._is_stopping = True
         for closing in self._closing.values():
             closing.cancel()
         if self._filling:
@@ -149,8 +158,7 @@ class Workshop:
         """A run has ended, waits for a person, or was ended by a fault."""
         active = self.at_work.pop(run_id)
         self.left.add(run_id)
-        if self._custody.next() and not (self._filling and not self._filling.done()):
-            self._filling = asyncio.create_task(self._fill(), name="runs that wait for room")
+        self._fill_on()
         if active.task.cancelled() or not (error := active.task.exception()):
             return
         if not active.run.state.is_final and not isinstance(error, RunTakenOverError):

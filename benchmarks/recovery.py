@@ -1,0 +1,220 @@
+"""What runs cost a planner that are cut off, that wait, and that are long over: `python -m benchmarks.recovery`.
+
+One process with the planner's own parts over a model that answers at once: the runs, the journal in a file with its
+relays, no HTTP and no other service. So it is the planner's share alone that is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pagi_planner import Agent, RunRequest, RunStatus
+from pagi_planner.adapters.prometheus_journal import PrometheusJournal
+from pagi_planner.adapters.sqlite_journal import SqliteJournal
+from pagi_planner.domain.events import FINAL, Event
+from pagi_planner.domain.keeper import Keeper
+from pagi_planner.domain.model import Effects, ModelAnswer, ModelRequest, ToolCall, ToolOutcome, ToolSpec, Usage
+from pagi_planner.domain.relay import Relay
+from pagi_planner.domain.runs import Runs
+
+AT_ONCE = 64
+RECOVERED = 1_000
+WAITING = 1_000
+FEW, MANY = 1_000, 10_000
+# As many as planners take by default (MAX_CONCURRENT_REQUESTS).
+ROOM = 150
+_PROMPT = "What does the kettle do when the water is hot, and how do I know? " * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured.
+
+    Attributes:
+        recovery_s: From the start of a planner until every run that was cut off has ended.
+        recovered: How many there were.
+        begun_after_s: From the same moment until each was claimed and the first of them go on.
+        waiting_kib: Resident memory for each run that waits for a person.
+        grown_mib: Resident memory after many runs, over that after few.
+    """
+
+    recovery_s: float
+    recovered: int
+    begun_after_s: float
+    waiting_kib: float
+    grown_mib: float
+
+
+class Answering:
+    """Calls a tool first, then answers; or does not answer at all."""
+
+    def __init__(self) -> None:
+        self.silent = False
+
+    async def answer(self, request: ModelRequest) -> ModelAnswer:
+        """The next step."""
+        if self.silent:
+            await asyncio.Event().wait()
+        usage = Usage(400, 20)
+        if request.effect_id.endswith("/1/model"):
+            call = ToolCall("call-1", "look", '{"at": "the kettle"}')
+            return ModelAnswer("", (call,), usage, "tool_calls", "m", "p")
+        return ModelAnswer("It whistles. " * 20, (), usage, "stop", "m", "p")
+
+
+class Looking:
+    """One tool."""
+
+    know_effects = True
+
+    def __init__(self) -> None:
+        self.needs_approval = False
+
+    async def specs(self) -> tuple[ToolSpec, ...]:
+        """The tool."""
+        schema = '{"type": "object", "properties": {"at": {"type": "string"}}}'
+        return (ToolSpec("look", "looks at it", schema, Effects.READ_ONLY, "1", self.needs_approval),)
+
+    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str) -> ToolOutcome:
+        """Sees nothing."""
+        return ToolOutcome("ok", {"seen": "steam" * 40})
+
+
+class Planner:
+    """A planner's own parts."""
+
+    def __init__(self, journal: SqliteJournal) -> None:
+        self.model = Answering()
+        self.tools = Looking()
+        agent = Agent(self.model, tools=self.tools, journal=PrometheusJournal(journal))
+        self.runs = Runs(agent, journal, max_concurrent=ROOM)
+        self.keeper = Keeper(self.runs, journal, grace_s=0.0)
+
+    async def work(self, count: int) -> None:
+        """Takes so many runs to where they end or wait."""
+        left = iter(range(count))
+
+        async def some() -> None:
+            for _ in left:
+                await (await self.runs.begin(RunRequest(_PROMPT))).result()
+
+        await asyncio.gather(*(some() for _ in range(min(AT_ONCE, count))))
+
+
+@asynccontextmanager
+async def planner(folder: Path) -> AsyncIterator[Planner]:
+    """A planner on the journal in the folder, with a relay as its notifications have it."""
+    journal = SqliteJournal(folder / "audit.db")
+    await journal.start()
+
+    async def told(events: Sequence[Event]) -> Sequence[str]:
+        """Somebody hears of them, and has nothing against any."""
+        return [""] * len(events)
+
+    relay = Relay("bench", journal, FINAL, told)
+    await relay.start()
+    made = Planner(journal)
+    try:
+        yield made
+    finally:
+        await made.keeper.stop()
+        await relay.stop()
+        await journal.stop()
+
+
+async def recovery(folder: Path) -> tuple[float, float]:
+    """Cuts runs off while the model is asked, and has a new planner go on with them (seconds: begun, ended)."""
+    remaining = RECOVERED
+    while remaining:
+        count = min(ROOM, remaining)
+        async with planner(folder) as dead:
+            dead.model.silent = True
+            begun = [await dead.runs.begin(RunRequest(_PROMPT)) for _ in range(count)]
+            while any(not each.state.asked for each in begun):
+                await asyncio.sleep(0.01)
+            for each in begun:
+                assert each.run
+                await each.run.sync()
+            await dead.runs.stop(0.0)
+            with suppress(Exception):
+                await asyncio.gather(*(each.result() for each in begun), return_exceptions=True)
+        remaining -= count
+    began = time.perf_counter()
+    async with planner(folder) as alive:
+        await alive.keeper.start()
+        begun_s = time.perf_counter() - began
+        while len((await alive.runs.find(limit=RECOVERED, status=RunStatus.COMPLETED)).runs) < RECOVERED:
+            await asyncio.sleep(0.01)
+        return begun_s, time.perf_counter() - began
+
+
+async def waiting(folder: Path) -> float:
+    """Resident memory for each run that waits for a person (KiB)."""
+    async with planner(folder) as made:
+        made.tools.needs_approval = True
+        await made.work(50)
+        before = resident_kib()
+        await made.work(WAITING)
+        assert made.runs.active == 0, "a run that waits holds a task"
+        return (resident_kib() - before) / WAITING
+
+
+async def growth(folder: Path) -> float:
+    """Resident memory after many runs, over that after few (MiB)."""
+    async with planner(folder) as made:
+        await made.work(FEW)
+        before = resident_kib()
+        await made.work(MANY - FEW)
+        return (resident_kib() - before) / 1024
+
+
+def resident_kib() -> float:
+    """Resident memory of this process that no file backs; what the allocator keeps for later is given back first."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("RssAnon:")))
+
+
+async def _measure() -> Figures:
+    with tempfile.TemporaryDirectory(prefix="pagi-recovery-") as name:
+        folder = Path(name)
+        waiting_kib = await waiting(folder / "waiting")
+        grown_mib = await growth(folder / "growth")
+        begun_s, recovery_s = await recovery(folder / "recovery")
+    return Figures(recovery_s, RECOVERED, begun_s, waiting_kib, grown_mib)
+
+
+def measure() -> Figures:
+    """The figures, taken in a process of their own."""
+    command = [sys.executable, "-m", "benchmarks.recovery", "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    return Figures(**json.loads(done.stdout))
+
+
+def main() -> None:
+    """Prints the figures."""
+    figures = asyncio.run(_measure())
+    if "--json" in sys.argv:
+        print(json.dumps(asdict(figures)))
+        return
+    print(f"{figures.recovered} runs that were cut off had ended after {figures.recovery_s:.2f} s (bound: 10 s)")
+    print(f"  all claimed, and the first of them at work, after {figures.begun_after_s:.2f} s (bound: 5 s)")
+    print(f"{WAITING} runs that wait cost {figures.waiting_kib:.1f} KiB each (bound: 20 KB)")
+    print(f"memory after {MANY} runs: {figures.grown_mib:+.1f} MiB over that after {FEW} (bound: 20 MB)")
+
+
+if __name__ == "__main__":
+    main()
