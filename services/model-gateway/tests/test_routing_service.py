@@ -55,8 +55,8 @@ class Service:
         await self.hear(heard, text, model)
         return heard
 
-    async def hear(self, heard: list[pb.StreamPlanResponse], text: str, model: str = "") -> None:
-        request = pb.StreamPlanRequest(plan=asked(text, model))
+    async def hear(self, heard: list[pb.StreamPlanResponse], text: str, model: str = "", effect_id: str = "") -> None:
+        request = pb.StreamPlanRequest(plan=asked(text, model, effect_id))
         async for event in self.client.stream(self.stub.StreamPlan, request, timeout_s=5):
             heard.append(event)
 
@@ -70,8 +70,8 @@ class Service:
         await self.watch.look()
 
 
-def asked(text: str, model: str = "") -> pb.GetPlanRequest:
-    return pb.GetPlanRequest(messages=[pb.Message(role=pb.ROLE_USER, text=text)], model=model)
+def asked(text: str, model: str = "", effect_id: str = "") -> pb.GetPlanRequest:
+    return pb.GetPlanRequest(messages=[pb.Message(role=pb.ROLE_USER, text=text)], model=model, effect_id=effect_id)
 
 
 @pytest.fixture
@@ -160,8 +160,9 @@ aliases: {{default: [claude, gpt]}}
         ]
 
 
+@pytest.mark.parametrize("effect_id", ["", "run/1/1"])
 async def test_a_stream_that_is_cut_ends_with_what_was_received(
-    serving: Any, aimock_fresh: AIMockServer, another_aimock: AIMockServer
+    serving: Any, aimock_fresh: AIMockServer, another_aimock: AIMockServer, effect_id: str
 ) -> None:
     another_aimock.reset()
     another_aimock.on_message("long", {"content": "never asked"})
@@ -170,7 +171,7 @@ async def test_a_stream_that_is_cut_ends_with_what_was_received(
     async with serving(text) as service:
         heard: list[pb.StreamPlanResponse] = []
         with pytest.raises(UnavailableError) as caught:
-            await service.hear(heard, "long")
+            await service.hear(heard, "long", effect_id=effect_id)
         *deltas, last = heard
         assert last.WhichOneof("event") == "broken"
         got = "".join(event.text_delta for event in deltas)
