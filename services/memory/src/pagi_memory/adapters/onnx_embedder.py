@@ -7,10 +7,10 @@ import contextlib
 import ctypes
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pagi_memory.domain.errors import WeightsError
 
@@ -33,11 +33,6 @@ MAX_TOKENS = 256
 _BATCH = 4
 
 
-class _Waiting(NamedTuple):
-    text: str
-    vector: asyncio.Future[Vector]
-
-
 class OnnxEmbedder:
     """`Embedder` with 384 dimensions.
 
@@ -52,11 +47,8 @@ class OnnxEmbedder:
     def __init__(self, weights: Path = WEIGHTS) -> None:
         self._weights = weights
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
-        self._cores = os.cpu_count() or 1
-        self._crowd = ThreadPoolExecutor(self._cores, thread_name_prefix="embed-many")
-        self._waiting: list[_Waiting] = []
-        self._running = 0
-        self._batching: set[asyncio.Task[None]] = set()
+        self._crowd = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="embed-many")
+        self._crowds = 0
         self._session: onnxruntime.InferenceSession | None = None
         self._tokenizer: Tokenizer | None = None
 
@@ -75,48 +67,36 @@ class OnnxEmbedder:
         self._session = None
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """See `Embedder.embed`. What is longer than 256 tokens is cut."""
-        loop = asyncio.get_running_loop()
+        """See `Embedder.embed`. What is longer than 256 tokens is cut.
+
+        The batches are made of the texts of one call only: vectors differ in their last bits with what they are padded
+        to, and a document that is taken in again must get the same.
+        """
         if len(texts) == 1:
-            return await loop.run_in_executor(self._thread, self._run, list(texts))
-        waiting = [_Waiting(text, loop.create_future()) for text in texts]
-        self._waiting += waiting
-        while self._running < min(self._cores, len(self._waiting)):
-            self._running += 1
-            self._batching.add(task := asyncio.create_task(self._run_batches(), name="embed-many"))
-            task.add_done_callback(self._batching.discard)
+            return await self._embed(texts, self._thread)
+        self._crowds += 1
         try:
-            return await asyncio.gather(*(each.vector for each in waiting))
+            return await self._embed(texts, self._crowd)
+        finally:
+            self._crowds -= 1
+            if not self._crowds:
+                with contextlib.suppress(RuntimeError):  # the service stops
+                    self._crowd.submit(_give_back_memory)
+
+    async def _embed(self, texts: Sequence[str], threads: ThreadPoolExecutor) -> list[Vector]:
+        loop = asyncio.get_running_loop()
+        batches = list(_batches(texts))
+        jobs = [loop.run_in_executor(threads, self._run, [texts[i] for i in batch]) for batch in batches]
+        try:
+            rows = await asyncio.gather(*jobs)
         finally:
             # Whoever asked may have gone: what has not begun need not.
-            for each in waiting:
-                each.vector.cancel()
-
-    async def _run_batches(self) -> None:
-        """Runs what waits, of whomever, until nothing does: texts of like length together, so that little is padded."""
-        try:
-            # Others may be about to ask.
-            await asyncio.sleep(0)
-            while self._waiting:
-                await self._run_batch()
-        finally:
-            self._running -= 1
-        if not self._running:
-            with contextlib.suppress(RuntimeError):  # the service stops
-                self._crowd.submit(_give_back_memory)
-
-    async def _run_batch(self) -> None:
-        waiting = sorted((each for each in self._waiting if not each.vector.done()), key=_length)
-        batch, self._waiting = waiting[-_BATCH:], waiting[:-_BATCH]
-        texts = [each.text for each in batch]
-        try:
-            vectors = await asyncio.get_running_loop().run_in_executor(self._crowd, self._run, texts) if texts else []
-        except Exception as error:  # noqa: BLE001 - those who wait get it
-            _fail(batch, error)
-            return
-        for each, vector in zip(batch, vectors, strict=True):
-            if not each.vector.done():
-                each.vector.set_result(vector)
+            for job in jobs:
+                job.cancel()
+        vectors = {
+            i: row for batch, found in zip(batches, rows, strict=True) for i, row in zip(batch, found, strict=True)
+        }
+        return [vectors[i] for i in range(len(texts))]
 
     def _load(self) -> None:
         # Imported here: 0.1 s of CPU that a process which only reads settings or fails early does not pay.
@@ -155,14 +135,11 @@ class OnnxEmbedder:
         return list(vectors)
 
 
-def _length(waiting: _Waiting) -> int:
-    return len(waiting.text)
-
-
-def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
-    for each in batch:
-        if not each.vector.done():
-            each.vector.set_exception(error)
+def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
+    """Positions in groups of like length, so that little is padded."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    for begin in range(0, len(order), _BATCH):
+        yield order[begin : begin + _BATCH]
 
 
 def _give_back_memory() -> None:
