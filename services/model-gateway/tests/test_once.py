@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pagi_gateway.domain.content import Part, PartKind, Reasoning
 from pagi_gateway.domain.effects import EffectName, fingerprint_of
 from pagi_gateway.domain.errors import InvalidPlanRequestError, ProviderDownError, ProviderTimeoutError
@@ -311,3 +315,74 @@ async def test_a_listener_that_does_not_read_holds_the_provider_back_unless_anot
     assert set(pulled) == {1}
     assert (await house.listen().task)[-1] == replayed(ANSWER)
     assert [event async for event in slow][-1] == replace(replayed(ANSWER), replayed=False)
+
+
+class Stepped(RecordingProvider):
+    """Sends the next delta of every stream when it is told to, and ends with the fifth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+        self.running = 0
+        self._next = asyncio.Event()
+
+    async def step(self) -> None:
+        self.steps += 1
+        self._next.set()
+        self._next = asyncio.Event()
+        await settled()
+
+    async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
+        async with aclosing(self.stream(request, timeout_s=timeout_s)) as events:
+            *_, plan = [event async for event in events]
+        assert isinstance(plan, Plan)
+        return plan
+
+    async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[TextDelta | Plan, None]:
+        self.requests.append(request)
+        self.running += 1
+        try:
+            begun = self.steps
+            for number in range(5):
+                while self.steps <= begun + number:
+                    await self._next.wait()
+                yield TextDelta(str(number))
+            yield Plan("01234")
+        finally:
+            self.running -= 1
+
+
+async def settled() -> None:
+    for _ in range(12):
+        await asyncio.sleep(0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["listen", "plan", "leave", "step"]), st.integers(0, 9)), max_size=25))
+async def test_in_any_order_who_stays_hears_all_and_nobody_is_asked_in_vain(steps: list[tuple[str, int]]) -> None:
+    provider = Stepped()
+    once = OnceByEffect(provider, InMemoryAnswerLedger(), RecordingFigures())
+    callers: list[asyncio.Task[Any]] = []
+    for step, which in steps:
+        if step == "step":
+            await provider.step()
+        elif step == "leave" and callers:
+            left = callers.pop(which % len(callers))
+            left.cancel()
+            await asyncio.wait([left])
+        elif step == "listen":
+            callers.append(Listener(once.stream(ASKED, timeout_s=60)).task)
+        elif step == "plan":
+            callers.append(asyncio.create_task(once.plan(ASKED, timeout_s=60)))
+        await settled()
+        # One call for all who wait, and none where nobody does.
+        assert provider.running == any(not caller.done() for caller in callers)
+    for _ in range(5):
+        await provider.step()
+    for caller in callers:
+        heard = await caller
+        whole = heard if isinstance(heard, Plan) else heard[-1]
+        assert whole.text == "01234"
+        if not isinstance(heard, Plan):
+            assert "".join(delta.text for delta in heard[:-1]) == "01234"
+    assert provider.running == 0
