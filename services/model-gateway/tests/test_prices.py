@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
+from genai_prices import UpdatePrices, calc_price
 from genai_prices import Usage as LibraryUsage
-from genai_prices import calc_price
-from genai_prices.data_snapshot import get_snapshot
+from genai_prices.data_snapshot import get_snapshot, set_custom_snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pagi_gateway.adapters import genai_price_table
 from pagi_gateway.adapters.genai_price_list import GenaiPriceList, _price
 from pagi_gateway.adapters.genai_price_table import Asked, look_up
 from pagi_gateway.domain.capabilities import Price
@@ -98,6 +101,25 @@ async def test_prices_are_told_by_a_process_of_its_own() -> None:
     assert price.cache_write
     assert all(listed.known(model) is not None for model in others)
     assert [listed.known(model) for model in unknown] == [None] * 3
+
+
+@pytest.mark.parametrize(("status", "known"), [("200 OK", False), ("500 Oops", True)])
+async def test_the_newest_list_counts_where_it_is_wanted_and_can_be_fetched(
+    raw_server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: str,
+    known: bool,
+) -> None:
+    server = await raw_server(lambda exchange: exchange.reply("[]", status=status))
+    # The library's own address is on the network.
+    monkeypatch.setattr("genai_prices.UpdatePrices", partial(UpdatePrices, url=server.base_url))
+    try:
+        await asyncio.to_thread(genai_price_table._update)
+        assert (look_up(Asked("openai", "", "gpt-4o-mini")) is not None) is known
+    finally:
+        set_custom_snapshot(None)
+    assert ("those of the installed library count" in capsys.readouterr().err) is known
 
 
 async def test_what_runs_at_home_is_on_no_list_and_nothing_is_started_for_it() -> None:
