@@ -269,6 +269,7 @@ async def test_a_run_that_cannot_be_read_is_ended_and_does_not_keep_the_planner_
         [EventType.PLAN_END],
         [EventType.PLAN_ERROR],
     )
+    assert runs.unreadable == 0
     assert "cannot be read by this version" in (await journal.events("bad"))[-1].data["error"]
     for task in tasks:
         task.cancel()
@@ -349,3 +350,28 @@ async def test_time_in_which_nobody_worked_on_a_run_is_not_its_own(journal):
     [resumed] = [event for event in await journal.events(begun.run_id) if event.type is EventType.RUN_RESUMED]
     assert resumed.data["downtime_s"] > 0.5
     assert (resumed.data["epoch"], resumed.data["owner"]) == (2, journal.owner)
+
+
+async def test_a_run_that_can_neither_be_read_nor_ended_is_left_alone_and_counted(journal, caplog):
+    dead = runs_of(journal, WaitingModel(saying("never")))
+    begun = await dead.begin(HI)
+    await eventually(lambda: begun.state.asked)
+    await journal.sync(begun.run_id)
+
+    class Broken:
+        def __getattr__(self, name):
+            return getattr(journal, name)
+
+        async def events(self, run_id, **_):
+            raise ValueError("rubbish")
+
+        async def sync(self, run_id):
+            raise JournalError("full")
+
+    runs = Runs(Agent(ScriptedModel(), journal=Broken()), journal, max_concurrent=1)
+    assert await runs.recover() == 0
+    assert runs.unreadable == 1
+    told = len(caplog.records)
+    assert await runs.recover() == 0
+    assert len(caplog.records) == told, "said once"
+    await dead.stop(0)

@@ -42,6 +42,8 @@ from pagi_planner.servicer import SERVICE, AgentServicer
 from pagi_planner.settings import PlannerSettings
 
 ACTIVE = Gauge("pagi_planner_active_runs", "Runs in progress")
+QUEUED = Gauge("pagi_planner_queued_runs", "Runs of dead planners that are claimed and wait for room")
+UNREADABLE = Gauge("pagi_planner_unreadable_runs", "Runs that were cut off and can neither be read nor be ended")
 WATCHERS = Gauge("pagi_planner_watchers", "Streams and WebSocket chats that follow a run now")
 # Runs that are in progress when the planner is asked to stop have this long (seconds).
 GRACE_S = 8.0
@@ -109,6 +111,8 @@ async def build(
     told = notifier or peers.notifier()
     delegate.children = runs = Runs(agent, journal, max_concurrent=settings.max_concurrent_requests)
     ACTIVE.set_function(lambda: runs.active)
+    QUEUED.set_function(lambda: runs.queued)
+    UNREADABLE.set_function(lambda: runs.unreadable)
     WATCHERS.set_function(lambda: agent.parts.feed.watchers)
     app = create_application(
         runs,

@@ -41,6 +41,18 @@ class Custody:
         self._locks = KeyedLock()
         # Claimed here, and waiting for room.
         self._queued: dict[str, Claim] = {}
+        # Neither read nor ended; left alone until a planner that can read them comes.
+        self._unreadable: set[str] = set()
+
+    @property
+    def queued(self) -> int:
+        """How many runs are claimed here and wait for room."""
+        return len(self._queued)
+
+    @property
+    def unreadable(self) -> int:
+        """How many runs were neither read nor ended."""
+        return len(self._unreadable)
 
     def is_queued(self, run_id: str) -> bool:
         """Whether the run is claimed here and waits for room."""
@@ -97,7 +109,7 @@ class Custody:
             The unfinished runs that are this planner's by the store, or a dead one's.
         """
         found = await self._store.lapsed()
-        busy = {*active, *closing, *self._queued}
+        busy = {*active, *closing, *self._queued, *self._unreadable}
         wanted = [run_id for run_id in found if run_id not in busy and run_id not in self._locks]
         for start in range(0, len(wanted), CLAIMED_AT_ONCE):
             claims = await self._store.claim(wanted[start : start + CLAIMED_AT_ONCE])
@@ -158,8 +170,10 @@ class Custody:
         text = "what the journal holds of this run cannot be read by this version of the planner"
         data = records.failure("InternalError", text)
         now = self._agent.parts.clock.now()
-        self._agent.journal.append(
-            Event(claim.run_id, claim.last_seq + 1, EventType.PLAN_ERROR, now, claim.trace_id, claim.session_id, data),
-            claim.epoch,
-        )
-        await self._agent.journal.sync(claim.run_id)
+        end = Event(claim.run_id, claim.last_seq + 1, EventType.PLAN_ERROR, now, claim.trace_id, claim.session_id, data)
+        try:
+            self._agent.journal.append(end, claim.epoch)
+            await self._agent.journal.sync(claim.run_id)
+        except JournalError as fault:
+            self._unreadable.add(claim.run_id)
+            log.error("%s cannot be ended either: %s", claim.run_id, fault.message)

@@ -72,6 +72,16 @@ class Runs:
         """How many runs are in progress."""
         return len(self._workshop.at_work)
 
+    @property
+    def queued(self) -> int:
+        """How many runs of dead planners are claimed and wait for room."""
+        return self._custody.queued
+
+    @property
+    def unreadable(self) -> int:
+        """How many runs could neither be read nor be ended."""
+        return self._custody.unreadable
+
     async def begin(self, request: RunRequest, *, idempotency_key: str = "", run_id: str = "") -> BegunRun:
         """Begins a run, or finds the one that the same key, or id, has begun.
 
