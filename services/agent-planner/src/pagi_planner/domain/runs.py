@@ -16,12 +16,9 @@ from pagi_planner.domain.agent import Agent, new_run_id, session_id_of
 from pagi_planner.domain.begun_run import BegunRun, is_of, run_id_of
 from pagi_planner.domain.custody import Custody
 from pagi_planner.domain.errors import (
-    DecidedError,
     IdempotencyConflictError,
     OverloadedError,
-    RunEndedError,
     RunNotFoundError,
-    UnknownCallError,
 )
 from pagi_planner.domain.events import FINAL
 from pagi_planner.domain.fork import Change, fork
@@ -34,6 +31,7 @@ from pagi_planner.domain.state import Phase, RunState
 from pagi_planner.domain.stream import Position
 from pagi_planner.domain.timeline import Span, timeline
 from pagi_planner.domain.watcher import Watcher
+from pagi_planner.domain.word import is_news
 from pagi_planner.domain.workshop import Workshop
 
 log = logging.getLogger(__name__)
@@ -249,6 +247,8 @@ class Runs:
         for event in kept:
             self._agent.journal.append(event)
         run = self._agent.reopen(RunState.of(kept))
+        # The run is this planner's from here on, for everybody.
+        await run.sync()
         return BegunRun(run.state, run, self._workshop.drive(self._agent.request_of(run.state), run))
 
     async def timeline(self, run_id: str) -> list[Span]:
@@ -365,27 +365,6 @@ class Runs:
                 f"{self._max_concurrent} runs are in progress, which is the most (MAX_CONCURRENT_REQUESTS)",
                 retry_after_s=RETRY_AFTER_S,
             )
-
-
-def is_news(state: RunState, call_id: str, decision: Decision) -> bool:
-    """Whether a person's word on a call has not been taken before.
-
-    Raises:
-        RunEndedError: The run has ended.
-        UnknownCallError: No such call waits, or did.
-        DecidedError: Something else was said of it before.
-    """
-    asked = [each for each in state.approvals if each.call_id == call_id]
-    if any(each.decision == decision for each in asked) and call_id not in state.waiting:
-        return False
-    if state.is_final:
-        raise RunEndedError(f"the run has ended: it is {state.status}")
-    if not asked:
-        waiting = ", ".join(state.waiting) or "none"
-        raise UnknownCallError(f"no call {call_id!r} needs a person's word; those that wait: {waiting}")
-    if call_id not in state.waiting:
-        raise DecidedError(f"something else was decided on the call {call_id!r} before")
-    return True
 
 
 def conflict() -> IdempotencyConflictError:

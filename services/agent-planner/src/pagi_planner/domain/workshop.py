@@ -91,7 +91,9 @@ class Workshop:
         at_work = [active for active in self.at_work.values() if active.run.state.seq > 1 and not active.is_leaving]
         own = await self._custody.gather(self.at_work, self._closing)
         for active in at_work:
-            if active.run.state.run_id not in own and not active.run.state.is_final and not active.task.done():
+            # It may have ended, or been let go of, since.
+            is_over = active.run.state.is_final or active.is_leaving or active.task.done()
+            if active.run.state.run_id not in own and not is_over:
                 self._give_up(active)
         taken = await self._fill(self._room)
         self._fill_on()
