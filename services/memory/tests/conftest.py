@@ -254,7 +254,8 @@ def chroma_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
                     time.sleep(0.02)
             yield port
         finally:
-            process.terminate()
+            # It takes two seconds to stop, and what it holds is thrown away.
+            process.kill()
             process.wait()
 
 
