@@ -447,8 +447,9 @@ class TestTheForkServerDies:
         monkeypatch.setattr("pagi_sandbox.adapters.fork_runner._ANSWER_S", 0.3)
         runner = real.runner
         assert isinstance(runner, ForkRunner)
+        limit_ms = 2500 if is_bubblewrap(real) else 800
         task = asyncio.create_task(
-            real.python("import time\nopen('ready', 'w').close()\ntime.sleep(60)", Limits(800, 512, 1000))
+            real.python("import time\nopen('ready', 'w').close()\ntime.sleep(60)", Limits(limit_ms, 512, 1000))
         )
         await eventually((real.workspace / "ready").exists, "the tool runs")
         there = below(runner.pid)
