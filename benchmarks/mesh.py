@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dev_mesh.environment import Environment
@@ -35,12 +35,14 @@ class Mesh:
 
     Attributes:
         port: Of the agent-planner's HTTP.
+        gateway_port: Of the model-gateway's gRPC.
         children: Its processes; what they start themselves is found below them.
         ready_after_s: From the start of the first process until every service said that it is ready.
     """
 
-    def __init__(self, port: int, children: Sequence[Child], ready_after_s: float) -> None:
+    def __init__(self, port: int, gateway_port: int, children: Sequence[Child], ready_after_s: float) -> None:
         self.port = port
+        self.gateway_port = gateway_port
         self.children = children
         self.ready_after_s = ready_after_s
 
@@ -49,19 +51,22 @@ class Mesh:
         children.end([child.process for child in self.children])
 
 
-def start_mesh(children: Children, data: Path, *, otlp_endpoint: str = "") -> Mesh:
+def start_mesh(
+    children: Children, data: Path, *, otlp_endpoint: str = "", variables: Mapping[str, str] | None = None
+) -> Mesh:
     """Starts a mesh on free ports and waits until it is ready.
 
     Args:
         children: Starts the processes.
         data: Folder of every database; one that was used before makes this a second start.
         otlp_endpoint: Where spans go; empty: tracing is off.
+        variables: More of the environment.
 
     Raises:
         BenchError: A service ended, or was not ready within a minute.
     """
     redis_port, *ports = free_ports(len(_PORTS) + 1)
-    variables = {name: str(port) for name, port in zip(_PORTS, ports, strict=True)}
+    variables = {**(variables or {}), **{name: str(port) for name, port in zip(_PORTS, ports, strict=True)}}
     variables |= _places(data) | {"REDIS_ADDR": f"127.0.0.1:{redis_port}"}
     if otlp_endpoint:
         # The SDK waits 5 s before it sends; sooner, so that the work of sending falls into the time that is measured.
@@ -88,7 +93,7 @@ def start_mesh(children: Children, data: Path, *, otlp_endpoint: str = "") -> Me
 
     if not wait_until(all_ready, timeout_s=_READY_S, interval_s=_PROBE_INTERVAL_S):
         raise waiting[0][0].fault(f"was not ready within {_READY_S:g} s")
-    return Mesh(ports[0], started, time.perf_counter() - began)
+    return Mesh(ports[0], ports[_PORTS.index("MODEL_GATEWAY_GRPC_PORT")], started, time.perf_counter() - began)
 
 
 def _places(data: Path) -> dict[str, str]:

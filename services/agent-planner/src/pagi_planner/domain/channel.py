@@ -98,7 +98,11 @@ class Channel:
     def grow(self, live: LiveText) -> None:
         """The model has said more."""
         most = len(live.text) - self._bounds.bytes
-        self._wake(lambda watcher: watcher.position.offset < most)
+        if most <= 0:
+            for watcher in self.watchers:
+                watcher.wake()
+        else:
+            self._wake(lambda watcher: watcher.position.offset < most)
 
     def cut(self, reason: str) -> None:
         """Sends every watcher away."""

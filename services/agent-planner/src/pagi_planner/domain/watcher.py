@@ -65,12 +65,14 @@ class Watcher:
             if self._reason:
                 self.close()
                 return [CutOff(self.position, self._reason)]
-            try:
-                items = await self._pull()
-            except JournalError as error:
-                self.cut(error.message)
-                continue
-            if items:
+            events = self._channel.behind(self.position.seq) if self.is_live else None
+            if events is None:
+                try:
+                    events = await self._read()
+                except JournalError as error:
+                    self.cut(error.message)
+                    continue
+            if items := self._taken(events):
                 return items
             if not self.is_done and not self._reason:
                 await self._wait()
@@ -98,17 +100,8 @@ class Watcher:
         finally:
             self.is_waiting = False
 
-    async def _pull(self) -> list[Item]:
-        items: list[Item] = []
-        for event in await self._events():
-            self._take(event, items)
-        if self.is_live and not self.is_done and (live := self._channel.live) and live.seq <= self.position.seq:
-            self._hear(live, items)
-        return items
-
-    async def _events(self) -> Sequence[Event]:
-        if self.is_live and (recent := self._channel.behind(self.position.seq)) is not None:
-            return recent
+    async def _read(self) -> Sequence[Event]:
+        """The next events of the journal."""
         if not self._has_synced:
             # What was on its way to the journal before somebody watched is there after this.
             with suppress(JournalError):
@@ -117,6 +110,15 @@ class Watcher:
         page = await self._journal.events(self._channel.run_id, after=self.position.seq, limit=PAGE)
         self.is_live = len(page) < PAGE
         return page
+
+    def _taken(self, events: Sequence[Event]) -> list[Item]:
+        """The items of some events, and of what the model says after them."""
+        items: list[Item] = []
+        for event in events:
+            self._take(event, items)
+        if self.is_live and not self.is_done and (live := self._channel.live) and live.seq <= self.position.seq:
+            self._hear(live, items)
+        return items
 
     def _take(self, event: Event, items: list[Item]) -> None:
         if event.type is EventType.PLAN_MODEL_RESPONSE:

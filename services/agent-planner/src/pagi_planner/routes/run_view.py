@@ -31,7 +31,7 @@ class RunView:
 
     def show(self, items: Sequence[Item]) -> bytes:
         """The next events."""
-        return b"".join(map(self._show, items))
+        return b"".join(map(self._show, items)) if len(items) > 1 else self._show(items[0])
 
     async def end(self) -> bytes:
         """The run, where it has come to its end."""
@@ -41,16 +41,14 @@ class RunView:
         return event("end", run, f"{self._position.seq}{END}")
 
     def _show(self, item: Item) -> bytes:
-        if isinstance(item, CutOff):
-            self._is_over = False
-            return event("cut", {"reason": item.reason, "last_event_id": str(item.position)})
         self._position = item.position
-        if isinstance(item, Happened):
-            self._is_over = item.event.type in FINAL
-            return _journaled(item)
-        self._is_over = False
+        self._is_over = isinstance(item, Happened) and item.event.type in FINAL
         if isinstance(item, TextDelta):
             return event("text", {"step": item.step, "text": item.text}, str(item.position))
+        if isinstance(item, Happened):
+            return _journaled(item)
+        if isinstance(item, CutOff):
+            return event("cut", {"reason": item.reason, "last_event_id": str(item.position)})
         return event("reset", {"step": item.step}, str(item.position))
 
 
