@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import socket
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,7 +24,8 @@ from statistics import median
 import grpc
 from pagi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
-from benchmarks.children import BenchError, Children
+from benchmarks import ROOT
+from benchmarks.children import BenchError, Child, Children, free_ports, wait_until
 from benchmarks.mesh import Mesh, start_mesh
 from benchmarks.rows import met
 from benchmarks.usage import cpu_s
@@ -71,8 +73,14 @@ def _run(folder: Path, words: int, rounds: int) -> None:
     variables = {"LLM_PROVIDER": "scripted", "SCRIPTED_RESPONSES_PATH": str(folder / "script.json")}
     with Children(folder) as children:
         mesh = start_mesh(children, folder, variables=variables)
+        (relay_port,) = free_ports(1)
+        command = (sys.executable, "-m", "benchmarks.streaming_relay", str(mesh.gateway_port), str(relay_port))
+        paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        relay = children.start("relay", command, {"PYTHONPATH": paths})
+        if not wait_until(lambda: _listens(relay_port), timeout_s=20.0, interval_s=0.05):
+            raise relay.fault("did not listen")
         _first_words(mesh, rounds)
-        _deltas(mesh)
+        _deltas(mesh, relay, relay_port)
 
 
 def _first_words(mesh: Mesh, rounds: int) -> None:
@@ -89,31 +97,45 @@ def _first_words(mesh: Mesh, rounds: int) -> None:
     added_ms = since_asked_ms - own_ms
     print(f"first word, gateway alone                     {own_ms:7.2f} ms")
     print(f"first word, planner, since the model is asked {since_asked_ms:7.2f} ms")
-    print(
-        f"  the planner's share (under {MOST_FIRST_MS:g})                {added_ms:7.2f} ms {met(added_ms < MOST_FIRST_MS)}"
-    )
+    share = f"{added_ms:7.2f} ms {met(added_ms < MOST_FIRST_MS)}"
+    print(f"  the planner's share (under {MOST_FIRST_MS:g})                {share}")
     print(f"first word, planner, since the request        {whole_ms:7.2f} ms")
     print(f"  more than the gateway's own (under {MOST_WHOLE_MS:g})        {whole_ms - own_ms:7.2f} ms "
           f"{met(whole_ms - own_ms < MOST_WHOLE_MS)}")  # fmt: skip
 
 
-def _deltas(mesh: Mesh) -> None:
-    used: dict[bool, Mapping[str, float]] = {}
-    deltas = 0
-    for streams in (False, True, False, True):
-        before = cpu_s(mesh.children)
-        if streams:
-            deltas += _streamed(mesh.port, "long").deltas
-        else:
-            _answered(mesh.port, "long")
-        after = cpu_s(mesh.children)
-        spent = {name: after[name] - before[name] for name in after}
-        used[streams] = {name: used.get(streams, {}).get(name, 0.0) + spent[name] for name in spent}
-    cost_ms = {name: (used[True][name] - used[False][name]) / deltas * 1e3 for name in used[True]}
-    planner = cost_ms["agent-planner"]
+def _deltas(mesh: Mesh, relay: Child, relay_port: int) -> None:
+    planner = next(child for child in mesh.children if child.name == "agent-planner")
+    gateway = next(child for child in mesh.children if child.name == "model-gateway")
+    watched = [planner, gateway, relay]
+    used = {"plain": 0.0, "planner": 0.0, "relay": 0.0, "gateway": 0.0}
+    deltas = relayed = 0
+    for _ in range(2):
+        before = cpu_s(watched)
+        _answered(mesh.port, "long")
+        between = cpu_s(watched)
+        deltas += _streamed(mesh.port, "long").deltas
+        after = cpu_s(watched)
+        relayed += _streamed(relay_port, "long").deltas
+        used["plain"] += between[planner.name] - before[planner.name]
+        used["planner"] += after[planner.name] - between[planner.name]
+        used["gateway"] += after[gateway.name] - between[gateway.name]
+        used["relay"] += cpu_s(watched)[relay.name] - after[relay.name]
+    cost_ms = (used["planner"] - used["plain"]) / deltas * 1e3
+    floor_ms = used["relay"] / relayed * 1e3
     print(f"deltas seen                                   {deltas:7d}")
-    print(f"processor time a delta, gateway               {cost_ms['model-gateway']:7.3f} ms")
-    print(f"processor time a delta, planner (under {MOST_CPU_MS})  {planner:7.3f} ms {met(planner < MOST_CPU_MS)}")
+    print(f"processor time a delta, gateway               {used['gateway'] / deltas * 1e3:7.3f} ms")
+    print(f"processor time a delta, a bare relay          {floor_ms:7.3f} ms")
+    print(f"processor time a delta, planner (under {MOST_CPU_MS})  {cost_ms:7.3f} ms {met(cost_ms < MOST_CPU_MS)}")
+    print(f"  over the bare relay                         {cost_ms / floor_ms:7.2f} times")
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 async def _first_of_gateway(port: int, calls: int) -> float:
