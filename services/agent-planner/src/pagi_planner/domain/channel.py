@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class Channel:
         self.live: LiveText | None = None
         # Noted and not yet durable.
         self.pending: list[Event] = []
-        self.is_publishing = False
+        # Runs from the first event that is pending until none is.
+        self.clock: asyncio.TimerHandle | None = None
         self._bounds = bounds
         self._on_idle = on_idle
         self._recent: deque[tuple[Event, int]] = deque()
@@ -118,6 +120,12 @@ class Channel:
         """Says so where nobody needs it any more."""
         if not self.watchers and self.live is None:
             self._on_idle(self)
+
+    def rest(self) -> None:
+        """Nothing is pending any more."""
+        if self.clock:
+            self.clock.cancel()
+            self.clock = None
 
     def _wake(self, is_far_behind: Callable[[Listener], bool]) -> None:
         for watcher in self.watchers:

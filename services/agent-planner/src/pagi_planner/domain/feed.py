@@ -14,6 +14,9 @@ from pagi_planner.domain.ports import Journal
 from pagi_planner.domain.stream import Position
 from pagi_planner.domain.watcher import PAGE, Watcher
 
+# A run waits for most of what it notes; what it does not wait for in this time, the feed does (seconds).
+PATIENCE_S = 0.005
+
 
 class Feed:
     """Lets runs be watched: their events once these are durable, the model's text as it comes.
@@ -66,11 +69,17 @@ class Feed:
         """An event was put in line for the journal; who watches sees it when it is durable."""
         if channel := self._channels.get(event.run_id):
             channel.pending.append(event)
-            if not channel.is_publishing:
-                channel.is_publishing = True
-                task = asyncio.create_task(self._publish(channel), name=f"feed {event.run_id}")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            if channel.clock is None:
+                channel.clock = asyncio.get_running_loop().call_later(PATIENCE_S, self._see_to, channel)
+
+    def synced(self, run_id: str, seq: int) -> None:
+        """The events of a run are durable up to this one."""
+        if (channel := self._channels.get(run_id)) and channel.pending:
+            durable = [event for event in channel.pending if event.seq <= seq]
+            channel.pending = channel.pending[len(durable) :]
+            if not channel.pending:
+                channel.rest()
+            channel.publish(durable)
 
     @contextmanager
     def live_text(self, run_id: str, seq: int, step: int) -> Iterator[LiveText]:
@@ -100,6 +109,12 @@ class Feed:
         for channel in [*self._channels.values()]:
             channel.cut(reason)
 
+    def _see_to(self, channel: Channel) -> None:
+        """The run has noted something and goes on without waiting for it: it is waited for here."""
+        task = asyncio.create_task(self._publish(channel), name=f"feed {channel.run_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _publish(self, channel: Channel) -> None:
         """Hands on what was noted, each batch after its commit."""
         try:
@@ -111,7 +126,7 @@ class Feed:
             channel.pending = []
             channel.cut(error.message)
         finally:
-            channel.is_publishing = False
+            channel.rest()
 
     async def _poll(self, channel: Channel, pause_s: float) -> None:
         while True:

@@ -72,4 +72,6 @@ class Work:
             RunTakenOverError: Another planner has the run now.
             JournalError: It was not written; the run may not go on.
         """
-        await self.parts.journal.sync(self.state.run_id)
+        run_id, seq = self.state.run_id, self.state.seq
+        await self.parts.journal.sync(run_id)
+        self.parts.feed.synced(run_id, seq)
