@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing, contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import INVALID_SPAN
@@ -46,6 +47,17 @@ COST = Counter("pagi_gateway_cost_usd", "US dollars that answers cost, where the
 MOST_MODEL_LABELS = 32
 
 
+# A label set is looked up once: it costs more than the counting. Few are ever in use, see above.
+@lru_cache(maxsize=1024)
+def _counter(metric: Counter, *labels: str) -> Counter:
+    return metric.labels(*labels)
+
+
+@lru_cache(maxsize=1024)
+def _histogram(metric: Histogram, *labels: str) -> Histogram:
+    return metric.labels(*labels)
+
+
 class _Call:
     """One answer in the making."""
 
@@ -70,11 +82,11 @@ class _Call:
     def answered(self, plan: Plan, label: str) -> None:
         self.outcome = "ok"
         self.plan = plan
-        TOKENS.labels(self._provider, label, "input").inc(plan.usage.input_tokens)
-        TOKENS.labels(self._provider, label, "output").inc(plan.usage.output_tokens)
+        _counter(TOKENS, self._provider, label, "input").inc(plan.usage.input_tokens)
+        _counter(TOKENS, self._provider, label, "output").inc(plan.usage.output_tokens)
         USAGE.answered(self._provider, label, self._tenant, plan.usage)
         if plan.usage.cost_usd:
-            COST.labels(self._provider, label).inc(plan.usage.cost_usd)
+            _counter(COST, self._provider, label).inc(plan.usage.cost_usd)
         if self._span is INVALID_SPAN:
             return
         self._span.set_attributes(answer_attributes(plan))
@@ -106,10 +118,7 @@ class TelemetryProvider:
             self._attributes["pagi.target"] = target
         self._labels = {inner.default_model}
 
-    @property
-    def name(self) -> str:
-        """The inner provider's name."""
-        return self._inner.name
+        self.name = inner.name
 
     @property
     def default_model(self) -> str:
@@ -158,11 +167,11 @@ class TelemetryProvider:
                 raise
             finally:
                 label = self._label(request.model, known=False)
-                REQUESTS.labels(self.name, label, call.outcome).inc()
-                SECONDS.labels(self.name, label).observe(seconds := call.since_s())
+                _counter(REQUESTS, self.name, label, call.outcome).inc()
+                _histogram(SECONDS, self.name, label).observe(seconds := call.since_s())
                 USAGE.ended(self.name, label, seconds)
                 if call.first_s is not None:
-                    FIRST_TOKEN_SECONDS.labels(self.name, label).observe(call.first_s)
+                    _histogram(FIRST_TOKEN_SECONDS, self.name, label).observe(call.first_s)
 
     def _label(self, model: str, *, known: bool) -> str:
         """The model as a label; only a model that has answered may become a new one."""
