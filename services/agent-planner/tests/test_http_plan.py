@@ -69,6 +69,7 @@ async def test_an_answer_has_the_members_of_the_contract(planner, path):
         "usage": {"input_tokens": 20, "output_tokens": 10, "cost_usd": 0.25},
         "degraded": [],
         "approvals": [],
+        "plan": [],
         "error": None,
     }
 
