@@ -133,6 +133,8 @@ class SqliteFile:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        # In KiB: rows are written once and seldom read, so that a large cache holds what nobody wants.
+        connection.execute("PRAGMA cache_size=-256")
         return connection
 
     # In the writer's thread.

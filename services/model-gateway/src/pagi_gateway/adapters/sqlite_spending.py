@@ -54,7 +54,7 @@ class SqliteSpending:
         most_counters: In memory.
     """
 
-    def __init__(self, file: SqliteFile, *, now: Callable[[], float] = time.time, most_counters: int = 4096) -> None:
+    def __init__(self, file: SqliteFile, *, now: Callable[[], float] = time.time, most_counters: int = 1024) -> None:
         self._file = file
         self._now = now
         self._most = most_counters
