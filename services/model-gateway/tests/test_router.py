@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pagi_chassis.errors import PagiError
 from pagi_gateway.domain.board import Board
+from pagi_gateway.domain.capabilities import Capabilities, Support
 from pagi_gateway.domain.errors import (
     ModelNotFoundError,
     ProviderAccessError,
@@ -639,3 +640,19 @@ async def test_a_fault_of_ours_is_not_a_fault_of_the_target() -> None:
         await it.ask()
     assert it.live("a").window.counts(it.clock.now()) == (0, 0)
     assert it.quiet()
+
+
+async def test_an_alias_can_do_what_any_of_its_targets_can_in_the_smallest_room() -> None:
+    it = house(a=[GOOD], b=[GOOD], c=[GOOD])
+    can = {
+        "a": Capabilities(images=Support.NO, seed=Support.NO, stop=Support.EMULATED, context_tokens=200_000),
+        "b": Capabilities(images=Support.YES, seed=Support.UNKNOWN, context_tokens=8_000, max_output_tokens=500),
+        "c": Capabilities(),
+    }
+    for name, provider in it.providers.items():
+        provider.capabilities = lambda model, name=name: can[name]  # type: ignore[method-assign,misc]
+    (alias, a, *_) = await it.router.models(timeout_s=1)
+    told = alias.capabilities
+    assert (told.images, told.seed, told.stop) == (Support.YES, Support.UNKNOWN, Support.EMULATED)
+    assert (told.context_tokens, told.max_output_tokens) == (8_000, 500)
+    assert a.capabilities == can["a"]

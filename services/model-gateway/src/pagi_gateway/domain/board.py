@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagi_gateway.domain.balancing import LiveRoute
+from pagi_gateway.domain.capabilities import of_any
 from pagi_gateway.domain.errors import ModelNotFoundError
 from pagi_gateway.domain.live_target import LiveTarget
 from pagi_gateway.domain.model import ModelInfo
@@ -91,7 +92,7 @@ class Board:
             name,
             "" if name in self.routes.aliases or len(providers) > 1 else states[0].provider,
             is_default=name == self.routes.default,
-            capabilities=states[0].capabilities,
+            capabilities=of_any([state.capabilities for state in states]),
             targets=states,
         )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 
@@ -50,3 +51,24 @@ class Price:
     output_usd: float
     cached_input_usd: float | None = None
     cache_write_usd: float | None = None
+
+
+# From the least to the most that is known to be possible.
+_ABILITY = (Support.NO, Support.UNKNOWN, Support.EMULATED, Support.YES)
+
+
+def of_any(several: Sequence[Capabilities]) -> Capabilities:
+    """What can be done where any of several models may be asked, and who cannot is passed by.
+
+    A size is the smallest that is known: whoever answers must find room in it.
+    """
+    if len(several) == 1:
+        return several[0]
+    merged: dict[str, Support | int] = {}
+    for field in fields(Capabilities):
+        values = [getattr(each, field.name) for each in several]
+        if isinstance(values[0], Support):
+            merged[field.name] = max(values, key=_ABILITY.index)
+        else:
+            merged[field.name] = min(filter(None, values), default=0)
+    return Capabilities(**merged)  # type: ignore[arg-type]  # each field's own kind
