@@ -70,7 +70,7 @@ class ForkServerOptions:
     cgroup: str = ""
     backend: str = "native"
     programs: str = "/usr/local/bin:/usr/bin:/bin"
-    start_timeout_s: float = 20.0
+    start_timeout_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

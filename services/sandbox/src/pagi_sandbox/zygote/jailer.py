@@ -61,8 +61,6 @@ class Jailer:
         """Runs until it is not needed any more, and ends the process."""
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         self._jail.enter_as_jailer(self._slot)
-        # What it has open and holds in memory is no business of anybody who finds it in /proc, either.
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         self._exact = self._jail.kill_reaches_only_the_call()
         self._wakeup, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -81,15 +79,17 @@ class Jailer:
         jail = self._jail
         before, usage = self._events(), Usage(jail.group, jail.folder, jail.keepers, jail.inside)
         self._excess = _NOTHING
+        # Open while there is nobody below us: we look at what a child holds, even before it has run at all.
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            # We look at what it holds; see Jail.enter for what closes it to others.
-            kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
             _own_input()
             self._jail.refuse = lambda: self._say(wire.REFUSED)
             self._run(self._work.detach(), self._generation, self._jail, tools, self._pure_orders)
+        # What we have open and hold in memory is no business of anybody who finds us in /proc.
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         self._say(wire.READY)
         status = self._watch(poller, pid, Watch(usage))
         self._end_all()

@@ -16,7 +16,8 @@ from pagi_sandbox.zygote.jail import Plan
 from pagi_sandbox.zygote.seccomp import FilterOptions, build
 from pagi_sandbox.zygote.slots import Slots
 
-_PATIENCE_S = 5.0
+# A machine may be busy, and what is slow is not what does not hold.
+_PATIENCE_S = 12.0
 _GET_NAMESPACES = (
     "they need root with CAP_SYS_ADMIN, or user namespaces in which a mount works: Docker's default profile and "
     "Ubuntu's kernel.apparmor_restrict_unprivileged_userns=1 forbid those"
