@@ -45,6 +45,10 @@ def environment() -> str:
 @server.tool()
 def who() -> dict[str, object]:
     """Tell what it runs as."""
+    try:
+        seen = os.listdir("/proc")
+    except PermissionError:
+        seen = []
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
         "uid": os.getuid(),
@@ -52,7 +56,7 @@ def who() -> dict[str, object]:
         "capabilities": status["CapEff"],
         "no_new_privs": status["NoNewPrivs"],
         "filter": status["Seccomp"],
-        "processes": sorted(int(one) for one in os.listdir("/proc") if one.isdigit()),
+        "processes": sorted(int(one) for one in seen if one.isdigit()),
         "namespaces": {one: os.readlink(f"/proc/self/ns/{one}") for one in ("pid", "mnt", "ipc", "net")},
         "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "tasks": resource.getrlimit(resource.RLIMIT_NPROC)[0],

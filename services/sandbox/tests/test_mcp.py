@@ -19,6 +19,7 @@ import pytest_asyncio
 from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
 from pagi_sandbox.adapters.mcp_connection import Patience
+from pagi_sandbox.adapters.mcp_process import PipedProcess
 from pagi_sandbox.adapters.mcp_runner import McpRunner
 from pagi_sandbox.domain.mcp import McpServer, ServerJail, ServerPlace
 from pagi_sandbox.domain.model import Limits, ToolCall, ToolOutcome, Verdict
@@ -286,6 +287,50 @@ class TestJail:
             await until(lambda: asleep("600.5") == 3)
             await servers.call("test.crash")
             await until(lambda: asleep("600.5") == 0)
+
+
+class TestJailWithoutNamespaces:
+    """As an ordinary user, or root, in a container with Docker's default profile has it."""
+
+    @pytest.fixture(autouse=True)
+    def _forbid_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        code = (
+            "import pagi_sandbox.zygote.namespaces as namespaces\n"
+            "def clone(**_): raise PermissionError(1, 'Operation not permitted')\n"
+            "namespaces.clone = clone\nfrom pagi_sandbox.zygote.launch import main\nmain()"
+        )
+
+        def process(arguments: list[str], *rest: Any) -> PipedProcess:
+            assert arguments[:3] == ["-I", "-m", "pagi_sandbox.zygote.launch"]
+            return PipedProcess(["-I", "-c", code, *arguments[3:]], *rest)
+
+        monkeypatch.setattr("pagi_sandbox.adapters.mcp_stdio.PipedProcess", process)
+
+    async def test_the_other_layers_hold_and_what_is_missing_is_named(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "secret").write_text("s3cret")
+        async with running(tmp_path, program()) as servers:
+            [told] = servers.runner.isolation()
+            await servers.text("test.daemons", seconds="600.125")
+            await until(lambda: asleep("600.125") == 3)
+            read = await servers.call("test.read_file", path=str(tmp_path / "secret"))
+            who = json.loads((await servers.call("test.who")).output_json)["structured"]
+            assert await servers.text("test.write_file", path=str(tmp_path / "homes" / "test" / "mine")) == "done"
+        assert asleep("600.125") == 0
+        layers = {layer.name: layer for layer in told.layers}
+        assert (layers["namespaces"].active, int(who["capabilities"], 16)) == (False, 0)
+        assert "runs without" in caplog.text
+        assert "namespaces ([Errno 1] Operation not permitted)" in caplog.text
+        if layers["landlock"].active:
+            assert read.verdict is Verdict.FAILED
+        if landlock.abi() >= landlock.SCOPED:
+            assert layers["scoped kill"].active
+            assert read.profile == "L1"
+        if not layers["user per server"].active:
+            # An interpreter that no other user can reach, or nobody but root could give it one.
+            assert who["uid"] == os.geteuid()
+            assert layers["user per server"].detail
 
 
 class TestMisbehaviour:
