@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -288,6 +289,45 @@ async def test_what_is_known_of_targets_is_listed_shown_and_counted(serving: Any
         metrics = (await service.get("/metrics")).text
         for line in ('attempts_total{outcome="ProviderBusy",target="one"}', 'failovers_total{target="one"}'):
             assert re.search(rf"^pagi_gateway_{re.escape(line)} [1-9]", metrics, re.MULTILINE), line
+
+
+async def test_no_caller_sees_what_one_of_two_providers_does_wrong(serving: Any, raw_server: Serve) -> None:
+    """A hundred requests at once, while one of the two does something else wrong each time."""
+    chance = random.Random(5)
+
+    async def bad(exchange: Exchange) -> None:
+        match chance.randrange(6):
+            case 0:
+                await exchange.reply("{}", status="503 X")
+            case 1:
+                exchange.reset()
+            case 2:
+                await exchange.reply("<html>oh</html>", kind="text/html")
+            case 3:
+                await exchange.hung_up()
+            case 4:
+                await exchange.reply("{}", status="401 X")
+            case 5:
+                await exchange.begin_stream()
+                exchange.reset()
+
+    one = await raw_server(bad)
+    two = await raw_server(lambda exchange: plain(exchange, "all is well"))
+    text = models(
+        "routing: {attempts: 2}\n",
+        first=one.base_url,
+        second=two.base_url,
+        one=", timeouts: {total_seconds: 0.3}, limits: {concurrent: 40}",
+    )
+    async with serving(text) as service:
+        asking = [service.ask(str(number), how=("whole", "stream")[number % 2]) for number in range(100)]
+        plans = await asyncio.gather(*asking)
+        assert {plan.text for plan in plans} == {"all is well"}
+        assert all(plan.attempts[-1].target == "two" for plan in plans)
+        assert sum(len(plan.attempts) == 2 for plan in plans) >= len(one.exchanges) > 5
+        states = (await service.stub.ListModels(pb.ListModelsRequest(), timeout=5)).models[0].targets
+        assert [state.in_flight for state in states] == [0, 0]
+        assert states[0].last_error_outcome
 
 
 async def test_the_file_changes_under_load(serving: Any, raw_server: Serve) -> None:
