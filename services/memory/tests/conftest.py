@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,12 @@ class FakePlaybooks:
 class FakeMind:
     """The whole domain on fakes."""
 
-    def __init__(self, texts: dict[str, str] | None = None) -> None:
+    def __init__(self, texts: dict[str, str] | None = None, *, store=None, sessions=None, embedder=None) -> None:
         self.files = InMemoryKnowledgeFiles(texts)
-        self.embedder = HashingEmbedder()
-        self.store = InMemoryPassageStore()
+        self.embedder = embedder or HashingEmbedder()
+        self.store = store or InMemoryPassageStore()
         self.index = InMemoryVectorIndex()
-        self.sessions = InMemorySessionStore()
+        self.sessions = sessions or InMemorySessionStore()
         self.personas = Personas(self.store)
         self.serving = ServingModel(self.embedder)
         self.mind = FakePlaybooks(self.serving, self.index, self.store)
@@ -105,13 +106,14 @@ class FakeMind:
             self.personas,
             weighing=Weighing(least_similarity=0.3, merge=False),
         )
-        self.history = History(self.sessions)
+        said = QueryVectors(self.serving, size=99)
+        self.history = History(self.sessions, vectors=said)
         self.playbooks, self.learning = self.mind.playbooks, self.mind.learning
-        self.conversations = Sessions(self.sessions)
+        self.conversations = Sessions(self.sessions, vectors=said, model=self.serving)
         self.context = ContextAssembly(self.personas, self.history, self.recall, self.playbooks)
 
     def servicer(self, **clock: Callable[[], datetime]) -> MemoryServicer:
-        domain = (self.context, self.recall, self.history, self.documents, self.conversations)
+        domain = (self.context, self.history, self.documents, self.conversations)
         return MemoryServicer(*domain, self.playbooks, self.learning, **clock)
 
 
@@ -126,8 +128,15 @@ def playbooks_of() -> Callable[..., FakePlaybooks]:
 
 
 @pytest.fixture
-def mind() -> Iterator[FakeMind]:
-    return FakeMind(
+def mind(mind_on: Callable[..., FakeMind]) -> FakeMind:
+    return mind_on()
+
+
+@pytest.fixture
+def mind_on() -> Callable[..., FakeMind]:
+    """Makes the domain on some real parts."""
+    return partial(
+        FakeMind,
         {
             "Soul-KB/persona.md": "I am the assistant.",
             "Domain-KB/tea.md": "Green tea steeps three minutes.\n\nBlack tea steeps five minutes.",
@@ -135,7 +144,7 @@ def mind() -> Iterator[FakeMind]:
             "Body-KB/kettle.md": "The kettle heats water to ninety degrees.",
             "personas/dog/Soul-KB/persona.md": "I am Rex.",
             "personas/dog/Domain-KB/walks.md": "Walks are at seven.",
-        }
+        },
     )
 
 

@@ -180,7 +180,7 @@ def test_a_broken_index_is_rebuilt_and_said_so(start: Start, tmp_path: Path) -> 
         memory.wait_for(memory.ready)
         assert asyncio.run(memory.search("sand for number5")) == before
         log = memory.log.read_text()
-        assert "it is rebuilt from the store" in log
+        assert "it is rebuilt from the store; `make ingest REBUILD=1` makes all of it anew from the files" in log
         assert f"{DOCUMENTS + 1} documents unchanged, 0 stored" in log
         memory.stop()
 

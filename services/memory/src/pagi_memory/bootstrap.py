@@ -130,7 +130,7 @@ async def build(
         port_variable="MEMORY_GRPC_PORT",
     )
     context = ContextAssembly(personas, history, recall, playbooks)
-    servicer = MemoryServicer(context, recall, history, documents, conversations, playbooks, learning)
+    servicer = MemoryServicer(context, history, documents, conversations, playbooks, learning)
     grpc.add(memory_pb2_grpc.add_MemoryServicer_to_server, servicer, SERVICE_NAME)
     # The index comes before the stores: it holds the lock that keeps a second process out.
     models = EmbeddingStart(settings, embedder, passages, serving, reembedding)

@@ -19,6 +19,7 @@ from pagi_memory.convert import (
     new_playbook_from_proto,
     overview_to_proto,
     passage_to_proto,
+    playbook_to_passage,
     playbook_to_proto,
     progress_to_proto,
     quotas_from_proto,
@@ -37,7 +38,6 @@ from pagi_memory.domain.documents import Documents
 from pagi_memory.domain.history import History
 from pagi_memory.domain.learning import Learning
 from pagi_memory.domain.playbooks import Playbooks
-from pagi_memory.domain.recall import Recall
 from pagi_memory.domain.sessions import Sessions
 from pagi_memory.schemas import records_from_jsonl, records_to_jsonl
 
@@ -59,7 +59,6 @@ class MemoryServicer(memory_pb2_grpc.MemoryServicer):
     def __init__(
         self,
         context: ContextAssembly,
-        recall: Recall,
         history: History,
         documents: Documents,
         sessions: Sessions,
@@ -69,7 +68,6 @@ class MemoryServicer(memory_pb2_grpc.MemoryServicer):
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._context = context
-        self._recall = recall
         self._history = history
         self._documents = documents
         self._sessions = sessions
@@ -94,7 +92,8 @@ class MemoryServicer(memory_pb2_grpc.MemoryServicer):
 
     async def GetRAGContext(self, request: pb.GetRAGContextRequest, context: RpcContext) -> pb.GetRAGContextResponse:  # noqa: N802
         """The passages that answer a query best."""
-        found = await self._recall.search(
+        passages, playbooks = await self._context.look_up(
+            correlation.current().tenant,
             request.query,
             persona=request.persona,
             knowledge_bases=knowledge_bases_from_proto(request.knowledge_bases),
@@ -103,7 +102,8 @@ class MemoryServicer(memory_pb2_grpc.MemoryServicer):
             only=narrowing_from_proto(request),
             quotas=quotas_from_proto(request.quotas),
         )
-        return pb.GetRAGContextResponse(matches=map(passage_to_proto, found))
+        matches = [*map(passage_to_proto, passages), *map(playbook_to_passage, playbooks)]
+        return pb.GetRAGContextResponse(matches=matches)
 
     async def GetSessionHistory(  # noqa: N802
         self, request: pb.GetSessionHistoryRequest, context: RpcContext

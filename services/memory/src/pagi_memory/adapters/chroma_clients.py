@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pagi_memory.domain.errors import IndexInUseError, IndexUnavailableError
+from pagi_memory.domain.indexing import FROM_THE_FILES
 
 if TYPE_CHECKING:
     from chromadb.api.client import Client
@@ -56,7 +57,12 @@ class EmbeddedChroma:
             # A damaged file makes the native code panic, which is no Exception.
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
-            log.warning("the vector index in %s cannot be opened and is made anew: %s", self._path, error)
+            log.warning(
+                "the vector index in %s cannot be opened and is made anew from the store (%s); %s",
+                self._path,
+                error,
+                FROM_THE_FILES,
+            )
             return self.renew()
         return self._client
 
@@ -154,7 +160,8 @@ class ChromaServer:
             IndexUnavailableError: Always.
         """
         raise IndexUnavailableError(
-            f"The Chroma server at {self._host}:{self._port} cannot delete a broken collection; see its log."
+            f"The Chroma server at {self._host}:{self._port} cannot delete a broken collection; see its log. "
+            f"When it answers again, {FROM_THE_FILES}."
         )
 
     def close(self) -> None:

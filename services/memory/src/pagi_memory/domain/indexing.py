@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 # So many changes go to the index at once: below Chroma's batch limit, a few megabytes of vectors.
 BATCH = 1_000
+FROM_THE_FILES = "`make ingest REBUILD=1` makes all of it anew from the files"
 
 
 class Indexing:
@@ -108,7 +109,7 @@ class Indexing:
         return indexed | (await ledger.counts()).keys()
 
     async def _rebuild(self, ledger: Ledger, shelf: Shelf, reason: str) -> None:
-        log.warning("the index of %s %s: it is rebuilt from the store", shelf.collection, reason)
+        log.warning("the index of %s %s: it is rebuilt from the store; %s", shelf.collection, reason, FROM_THE_FILES)
         await self._index.clear(shelf)
         await ledger.mark_unindexed(shelf)
 
