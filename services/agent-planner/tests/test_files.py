@@ -162,6 +162,18 @@ async def test_a_bad_file_is_a_problem_document_that_names_the_field(planner):
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "files[1].path")
 
 
+async def test_the_same_key_with_the_same_file_is_the_same_run_and_with_another_is_refused(planner):
+    body = {"prompt": "x", "files": [{"name": "a.txt", "content_base64": "YQ=="}]}
+    key = {"Idempotency-Key": "k"}
+    async with planner.client() as client:
+        first = await client.post("/plan", json=body, headers=key)
+        again = await client.post("/plan", json=body, headers=key)
+        body["files"][0]["content_base64"] = "Yg=="
+        other = await client.post("/plan", json=body, headers=key)
+    assert first.json() == again.json()
+    assert other.status_code == 422
+
+
 async def test_a_pdf_that_takes_too_long_is_given_up():
     with pytest.raises(UnreadableFileError, match="takes longer"):
         await PypdfDocuments(timeout_s=0.001).text_of_pdf(pdf("x"))

@@ -72,6 +72,15 @@ async def test_a_chat_has_no_tools(mode, offered):
     assert events[EventType.PLAN_MADE] == []
 
 
+async def test_a_chat_does_not_miss_the_sandbox():
+    seen = tools()
+    seen.away = UnavailableError("gone")
+    model = ScriptedModel(saying("hi"))
+    result = await Agent(model, tools=seen).run(RunRequest("Hello", mode=Mode.CHAT))
+    assert result.degraded == ()
+    assert "No tools" not in model.requests[0].messages[0].text
+
+
 @pytest.mark.parametrize(
     ("prompt", "chosen"), [("Hello!", "chat"), ("What is tea?", "react"), ("First add 1 and 2, then say it.", "plan")]
 )
@@ -103,7 +112,7 @@ class TestPlan:
         assert "1. add the numbers (tool: add)\n2. say it" in model.requests[1].messages[0].text
         assert model.requests[1].messages[-1].text == self.request.prompt
         assert [event["purpose"] for event in events[EventType.MODEL_CALL]] == ["plan"]
-        assert [(step.text, step.state) for step in result.plan] == [("add the numbers", "done"), ("say it", "open")]
+        assert [(step.text, step.state) for step in result.plan] == [("add the numbers", "done"), ("say it", "done")]
         assert result.usage.input_tokens == 30
 
     async def test_a_step_that_failed_makes_it_be_revised(self):

@@ -74,6 +74,11 @@ class ExplicitPlan:
         step = replace(self.steps[at], state=StepState.FAILED if failed else StepState.DONE)
         return replace(self, steps=(*self.steps[:at], step, *self.steps[at + 1 :]))
 
+    def answered(self) -> ExplicitPlan:
+        """The plan when the answer is given: what needed no tool, the answer has done."""
+        steps = [step if step.tool else replace(step, state=StepState.DONE) for step in self.steps]
+        return replace(self, steps=tuple(steps))
+
     def revised(self, steps: Sequence[PlanStep]) -> ExplicitPlan:
         """What is done, then the new steps."""
         done = [step for step in self.steps if step.state is StepState.DONE]

@@ -210,9 +210,7 @@ class RunState(RunFacts):
         self.is_answered = not calls
         self.is_judged = False
         self.model = data["model"]
-        # What was taken over from the run that this one is forked from was paid for there.
-        if data["effect_id"].startswith(self.run_id):
-            self._use(data)
+        self._use(data)
         self.scale.note_response(data)
         self.answer = data["text"] or self.answer
 
@@ -252,6 +250,8 @@ class RunState(RunFacts):
     def _end(self, event: Event) -> None:
         self.status = RunStatus(event.data["status"])
         self.answer = event.data["result"]
+        if self.plan and self.status is RunStatus.COMPLETED:
+            self.plan = self.plan.answered()
         self.ended_at = event.timestamp
 
     def _fail(self, event: Event) -> None:
@@ -307,7 +307,9 @@ class RunState(RunFacts):
         self.decisions = {}
 
     def _use(self, data: dict[str, Any]) -> None:
-        self.usage = self.usage + Usage(data["input_tokens"], data["output_tokens"], data["cost_usd"])
+        # What was taken over from the run that this one is forked from was paid for there.
+        if data["effect_id"].startswith(self.run_id):
+            self.usage = self.usage + Usage(data["input_tokens"], data["output_tokens"], data["cost_usd"])
 
     def _note_degraded(self, event: Event) -> None:
         self.degraded += [name for name in event.data.get("degraded", ()) if name not in self.degraded]

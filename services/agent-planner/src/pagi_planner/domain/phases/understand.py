@@ -40,6 +40,8 @@ async def understand(work: Work) -> None:
     mode = mode_for(work.request.mode, intent)
     if mode is Mode.CHAT:
         specs = []
+        # What it does not use it does not miss.
+        degraded = [name for name in degraded if name != "sandbox"]
     work.specs = {spec.name: spec for spec in specs}
     policy, family = work.parts.policy, family_for(work)
     room = room_within(traits, policy.max_context_tokens, tools_tokens(specs, family), 1.0)
@@ -49,15 +51,15 @@ async def understand(work: Work) -> None:
         context,
         work.request,
         max_tokens=room,
-        notices=_notices(work, mode, degraded),
+        notices=_notices(degraded),
         files=passages,
         family=family,
     )
     work.note(EventType.CONTEXT_LOADED, records.context(fitted, specs, degraded, intent, mode, shown))
 
 
-def _notices(work: Work, mode: Mode, degraded: list[str]) -> tuple[str, ...]:
-    if "sandbox" in degraded and mode is not Mode.CHAT:
+def _notices(degraded: list[str]) -> tuple[str, ...]:
+    if "sandbox" in degraded:
         return ("No tools can be reached now. Say so where one would be needed.",)
     return ()
 
