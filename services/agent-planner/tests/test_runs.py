@@ -342,8 +342,11 @@ async def test_time_in_which_nobody_worked_on_a_run_is_not_its_own(journal):
     await journal.sync(begun.run_id)
     await dead.stop(0)
     await asyncio.sleep(0.6)
-    alive = runs_of(journal, ScriptedModel(saying("done")))
+    alive = runs_of(journal, answering := WaitingModel(saying("done")))
     assert await alive.recover() == 1
+    await answering.asked.wait()
+    await asyncio.sleep(0.05)
+    answering.go.set()
     await alive.stop(5)
     result = await alive.get(begun.run_id)
     assert (result.status, result.result) == (RunStatus.COMPLETED, "done")

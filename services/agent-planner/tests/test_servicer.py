@@ -11,6 +11,7 @@ import grpc
 import pytest
 from pagi.agent.v1 import agent_pb2 as pb
 from pagi.agent.v1 import agent_pb2_grpc
+from pagi_chassis import deadline
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError
 from pagi_chassis.testing import serving
 from pagi_planner import RunStatus
@@ -99,12 +100,22 @@ async def test_who_leaves_lets_the_run_go_on_or_cancels_it_as_the_request_says(p
 
 
 async def test_the_callers_deadline_is_not_the_runs(planner):
-    planner.model = model = WaitingModel(saying("done"))
+    class Timed(WaitingModel):
+        left_s = 0.0
+
+        async def answer(self, request):
+            self.left_s = deadline.remaining_s()
+            return await super().answer(request)
+
+        stream = None
+
+    planner.model = model = Timed(saying("done"))
     async with agent(planner) as (client, stub):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             async for _ in stub.Run(pb.RunRequest(run_id="r", prompt="x"), timeout=0.3):
                 pass
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert model.left_s > 10
         model.go.set()
         assert (await run(client, stub, run_id="r", prompt="x"))[-1].result.result == "done"
 
