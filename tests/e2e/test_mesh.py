@@ -108,6 +108,12 @@ def test_the_second_turn_needs_the_first(mesh: Mesh):
     ]
 
 
+def roots_of(receiver: OtlpReceiver, trace_id: str) -> list[str]:
+    """The names of the spans whose parent is not there."""
+    spans = {span.span_id: span for span in receiver.of_trace(trace_id)}
+    return [span.name for span in spans.values() if span.parent_id not in spans]
+
+
 def test_one_trace_id_joins_answer_audit_log_notification_and_spans(mesh: Mesh, receiver: OtlpReceiver):
     trace_id = uuid.uuid4().hex
     answer = mesh.ask("agent-planner", "/plan", {"prompt": "What is 1 + 1?"}, X_Trace_ID=trace_id)
@@ -118,9 +124,9 @@ def test_one_trace_id_joins_answer_audit_log_notification_and_spans(mesh: Mesh, 
     eventually(
         lambda: {span.service for span in receiver.of_trace(trace_id)} == set(SERVICES), what="a span of each service"
     )
+    # A parent ends after its children, and comes with a later batch where it must.
+    eventually(lambda: roots_of(receiver, trace_id) == ["POST /plan"], what="the parents of all spans")
     spans = {span.span_id: span for span in receiver.of_trace(trace_id)}
-    roots = [span.name for span in spans.values() if span.parent_id not in spans]
-    assert roots == ["POST /plan"]
     edges = {(spans[s.parent_id].service, s.service) for s in spans.values() if s.parent_id in spans}
     assert {("agent-planner", name) for name in SERVICES} <= edges
 
