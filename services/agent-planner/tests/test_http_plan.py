@@ -107,12 +107,14 @@ async def test_every_member_of_a_request_reaches_the_run(planner):
         "mode": "react",
         "evaluate": {"judge": False, "threshold": 0.9, "max_refinements": 3},
         "understand": {"model": False},
+        "temperature": 0.25,
     }
     del request["persona"]
     async with planner.client() as client:
         run_id = (await client.post("/plan", json=request)).json()["run_id"]
     [asked] = planner.model.requests
     assert (asked.model, [spec.name for spec in asked.tools], asked.max_cost_usd) == ("m", ["add"], 0.5)
+    assert asked.temperature == 0.25
     start = (await planner.journal.events(run_id))[0].data
     assert start["limits"] == request["limits"]
     assert start["resources"] == request["resources"]

@@ -76,6 +76,8 @@ async def post(planner, content: bytes, content_type: str | None = "application/
         ({"prompt": "hi", "limits": {"max_tool_calls": -1}}, "limits.max_tool_calls"),
         ({"prompt": "hi", "limits": {"max_colours": 5}}, "limits.max_colours"),
         ({"prompt": "hi", "mode": "dance"}, "mode"),
+        ({"prompt": "hi", "temperature": 2.5}, "temperature"),
+        ({"prompt": "hi", "on_disconnect": "sulk"}, "on_disconnect"),
         ({"prompt": "hi", "evaluate": {"threshold": 1.5}}, "evaluate.threshold"),
         ({"prompt": "hi", "evaluate": {"max_refinements": 11}}, "evaluate.max_refinements"),
         ({"prompt": "hi", "understand": {"model": "yes"}}, "understand.model"),

@@ -98,6 +98,7 @@ def model_request_to_proto(request: ModelRequest) -> gateway_pb2.GetPlanRequest:
             max_cost_usd=request.max_cost_usd or 0.0, max_output_tokens=request.max_output_tokens or 0
         ),
         effect_id=request.effect_id,
+        temperature=request.temperature,
         **(_structured(request.answer_schema_json) if request.answer_schema_json else {}),
     )
 

@@ -162,6 +162,9 @@ class WorkBody(_Body):
     resources: list[ResourceBody] = Field(default_factory=list, max_length=100)
     persona: Name | None = Field(default=None, description="Absent: the default persona.")
     model: Name | None = Field(default=None, description="Absent: the gateway's default model.")
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, allow_inf_nan=False, description="How freely the model speaks; absent: its own."
+    )
     tools: list[Name] | None = Field(
         default=None, max_length=200, description="Tools that may be used; absent: every tool; empty: none."
     )
@@ -212,6 +215,7 @@ class WorkBody(_Body):
             files=tuple(each.to_domain(place) for place, each in enumerate(self.files)),
             evaluate=Judging(self.evaluate.judge, self.evaluate.threshold, self.evaluate.max_refinements),
             intent_by_model=self.understand.model,
+            temperature=self.temperature,
         )
 
 

@@ -248,6 +248,7 @@ class ModelRequest:
         max_cost_usd: What is left to spend; None: no bound.
         max_output_tokens: What the answer may have; None: the provider's own bound.
         answer_schema_json: JSON Schema of the answer's text, which then is a JSON object; empty: any text.
+        temperature: None: the provider's own.
     """
 
     messages: tuple[Message, ...]
@@ -257,6 +258,7 @@ class ModelRequest:
     max_cost_usd: float | None = None
     max_output_tokens: int | None = None
     answer_schema_json: str = ""
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

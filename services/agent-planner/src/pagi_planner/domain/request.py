@@ -111,6 +111,7 @@ class RunRequest:
         persona: Empty: the default one.
         model: Empty: the gateway's default.
         tools: Names of the tools that may be used; None: every tool.
+        temperature: 0 to 2; None: the provider's own.
         intent_by_model: A model says what kind of request this is where the rules are not sure.
         parent_run_id: The run that has handed this one on; empty: a person or a program has begun it.
         depth: Generations above this run.
@@ -128,6 +129,7 @@ class RunRequest:
     files: tuple[InputFile, ...] = ()
     evaluate: Judging = field(default_factory=Judging)
     intent_by_model: bool = False
+    temperature: float | None = None
     parent_run_id: str = ""
     depth: int = 0
     workspace: str = ""

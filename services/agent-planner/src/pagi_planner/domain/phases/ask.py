@@ -47,6 +47,7 @@ async def ask(work: Work) -> None:
         state.asked,
         money_left(work),
         max_output_tokens=tokens_left(work),
+        temperature=work.request.temperature,
     )
     try:
         answer = await _answer(work, request)
@@ -87,6 +88,7 @@ async def _shorten(work: Work, error: ContextTooLongError) -> None:
 async def _answer(work: Work, request: ModelRequest) -> ModelAnswer:
     """The answer, given word by word where somebody listens."""
     model, feed, state = work.parts.model, work.parts.feed, work.state
+    work.unfinished = ""
     if not (feed.is_watched(state.run_id) and isinstance(model, StreamingModel)):
         return await model.answer(request)
     with feed.live_text(state.run_id, state.seq, state.model_calls) as words:
