@@ -18,7 +18,7 @@ from pagi_sandbox.zygote.slots import Slots
 
 # A machine may be busy, and what is slow is not what does not hold.
 _PATIENCE_S = 12.0
-_GET_NAMESPACES = (
+GET_NAMESPACES = (
     "they need root with CAP_SYS_ADMIN, or user namespaces in which a mount works: Docker's default profile and "
     "Ubuntu's kernel.apparmor_restrict_unprivileged_userns=1 forbid those"
 )
@@ -200,7 +200,7 @@ def _layers(
     plan: Plan, why: dict[str, str], groups: cgroups.Groups | None, highest: int
 ) -> list[tuple[str, bool, str]]:
     asked = "" if highest >= 2 else "not asked for (SANDBOX_PROFILE)"
-    tried = f"{why['namespaces']}; {_GET_NAMESPACES}" if "namespaces" in why else ""
+    tried = f"{why['namespaces']}; {GET_NAMESPACES}" if "namespaces" in why else ""
     no_namespaces = asked or tried or "not tried: the layers below it are missing"
     landlocked = f"ABI {plan.landlock}: files, TCP ports, signals and abstract sockets"
     kinds = "mount, pid, net, ipc, uts, cgroup" + ("" if os.geteuid() == 0 else ", user")

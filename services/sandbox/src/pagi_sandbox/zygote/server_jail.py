@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from pagi_sandbox.zygote import cgroups, kernel, landlock, namespaces, seccomp, server_mounts, sight
 from pagi_sandbox.zygote.jail import own_workspace
-from pagi_sandbox.zygote.profile import find_users
+from pagi_sandbox.zygote.profile import GET_NAMESPACES, find_users
 from pagi_sandbox.zygote.slots import tasks_of
 
 _MAX_FILES = 1024
@@ -95,7 +95,7 @@ class ServerJail:
         try:
             return self._in_namespaces()
         except OSError as error:
-            self._why["namespaces"] = str(error)
+            self._why["namespaces"] = f"{error}; {GET_NAMESPACES}"
         if self._own_user and not self._can_reach():
             self._own_user = False
             prepare_home(self._options["home"], os.geteuid())
