@@ -88,6 +88,8 @@ class PostgresWriter:
             RunTakenOverError: The run belongs to a later claim.
             JournalError: A row of this run was not written.
         """
+        if self._task.done():
+            raise JournalError("the journal is closed")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append((run_id, done))
         self._something.set()
@@ -112,8 +114,15 @@ class PostgresWriter:
                 for run_id, done in waiting:
                     self._tell(run_id, done)
                 await self._store_cursors()
+        except Exception:
+            # A fault of ours: nobody must wait for a commit that never comes.
+            log.exception("the journal's writer has ended")
+            raise
         finally:
             self._disconnect()
+            for entry in self._line:
+                if not isinstance(entry, Row) and not entry[1].done():
+                    entry[1].set_exception(JournalError("the journal is closed"))
 
     def _next(self) -> tuple[list[Row], list[Waiter]]:
         """What goes into the next statement, and who is told after it."""
