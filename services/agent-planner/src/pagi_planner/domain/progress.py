@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pagi_planner.domain.model import ToolCall
@@ -35,16 +35,17 @@ class Progress:
         """Whether the call must not be made once more with this result."""
         return self._times((call.name, call.arguments_json), observation) + 1 == most
 
-    def fault(self, calls: Iterable[ToolCall], most: int) -> str:
+    def fault(self, calls: Sequence[ToolCall], most: int) -> str:
         """Why these calls must not be made; empty where they may be.
 
         Args:
             calls: Of one turn.
             most: How often the same call may have the same result.
         """
-        for key, times in Counter((call.name, call.arguments_json) for call in calls).items():
-            if self._same.get(key, (0, 0))[0] + times > most:
-                return f"the model called {key[0]} with the same arguments again and again"
+        if calls:
+            for key, times in Counter((call.name, call.arguments_json) for call in calls).items():
+                if self._same.get(key, (0, 0))[0] + times > most:
+                    return f"the model called {key[0]} with the same arguments again and again"
         if self._errors >= MOST_SAME_ERRORS:
             return f"{self._error[0]} failed in the same way again and again: {self._error[1]}"
         return ""

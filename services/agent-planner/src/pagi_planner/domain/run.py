@@ -154,8 +154,12 @@ class Run:
 
     async def _step(self, phase: Phase) -> None:
         """One phase, with its span and its time."""
-        with telemetry.span(f"phase {phase}"), self._work.parts.timings.phase(phase):
-            await _STEPS[phase](self)
+        with self._work.parts.timings.phase(phase):
+            if telemetry.is_on():
+                with telemetry.span(f"phase {phase}"):
+                    await _STEPS[phase](self)
+            else:
+                await _STEPS[phase](self)
 
     async def _understand(self) -> None:
         await understand(self._work)

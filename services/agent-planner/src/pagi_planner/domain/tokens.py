@@ -75,6 +75,7 @@ FAMILIES = (
 )
 
 
+@lru_cache(maxsize=256)
 def family_of(model: str) -> Family:
     """The family of a model by its name; a cautious mean where it tells nothing."""
     name = model.lower()

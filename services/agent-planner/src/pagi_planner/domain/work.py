@@ -44,6 +44,8 @@ class Work:
         self.epoch = epoch
         # The tools that this run may use; None until they are looked up, which a process does for itself.
         self.specs: dict[str, ToolSpec] | None = None
+        # What their descriptions take of a window, by what is offered: counted once for all calls of the run.
+        self.tools_tokens: dict[tuple[str, ...], int] = {}
         # Intents that an earlier process wrote: what they name may have happened.
         self.inherited = frozenset(state.intents)
         # What the model had said of an answer that broke off.

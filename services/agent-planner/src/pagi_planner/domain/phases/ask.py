@@ -34,7 +34,7 @@ async def ask(work: Work) -> None:
     state = work.state
     if not state.asked:
         _check_limits(work)
-        tokens = await make_room(work, (await tools_of(work)).values())
+        tokens = await make_room(work, await tools_of(work))
         step = state.model_calls + 1
         data = records.model_request(step, f"{state.run_id}/{step}/model", len(state.conversation()), tokens)
         work.note(EventType.PLAN_MODEL_REQUEST, data)

@@ -15,8 +15,7 @@ from pagi_planner.domain.intent import INSTRUCTIONS, SCHEMA_JSON, Intent, intent
 from pagi_planner.domain.model import Context, Message, Mode, Role, ToolSpec
 from pagi_planner.domain.phases.aside import ask_aside
 from pagi_planner.domain.phases.files import read_files, shown_files
-from pagi_planner.domain.phases.window import FILLED_AT_FIRST, family_for, room_within
-from pagi_planner.domain.tokens import tools_tokens
+from pagi_planner.domain.phases.window import FILLED_AT_FIRST, family_for, room_within, tools_size
 from pagi_planner.domain.work import Work
 
 log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ async def understand(work: Work) -> None:
         degraded = [name for name in degraded if name != "sandbox"]
     work.specs = {spec.name: spec for spec in specs}
     policy, family = work.parts.policy, family_for(work)
-    room = room_within(traits, policy.max_context_tokens, tools_tokens(specs, family), 1.0)
+    room = room_within(traits, policy.max_context_tokens, tools_size(work, work.specs, family), 1.0)
     room = min(int(room * FILLED_AT_FIRST), policy.max_context_tokens)
     shown, passages = await shown_files(work, traits, family, room // 2)
     fitted = fit(

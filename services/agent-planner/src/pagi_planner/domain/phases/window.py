@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from pagi_planner.domain import records
 from pagi_planner.domain.compaction import FILLED_AFTER, SUMMARY_SHARE, Shortening, compacted, extract, shorten
@@ -48,10 +48,18 @@ def room_within(traits: ModelTraits, otherwise: int, tools: int, scale: float) -
     return max(int(room / scale) - tools, LEAST_ROOM)
 
 
-async def make_room(work: Work, specs: Iterable[ToolSpec]) -> int:
+def tools_size(work: Work, specs: Mapping[str, ToolSpec], family: Family) -> int:
+    """What the descriptions of the tools take of a window (tokens)."""
+    offered = (str(id(family)), *specs)
+    if (known := work.tools_tokens.get(offered)) is None:
+        known = work.tools_tokens[offered] = tools_tokens(specs.values(), family)
+    return known
+
+
+async def make_room(work: Work, specs: Mapping[str, ToolSpec]) -> int:
     """Compacts the conversation where it would not fit. Returns the estimated size of what is sent (tokens)."""
     family = family_for(work)
-    tools = tools_tokens(specs, family)
+    tools = tools_size(work, specs, family)
     traits = await work.parts.catalogue.traits(work.request.model)
     room = room_within(traits, work.parts.policy.max_context_tokens, tools, work.state.scale.factor)
     size = _size(work, work.state.closed_talk(), family)
