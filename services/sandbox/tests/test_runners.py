@@ -277,7 +277,8 @@ while True:
             "print(os.getsid(0) == os.getpgid(0) == os.getpid())\n"
             "print(resource.getrlimit(resource.RLIMIT_CORE), resource.getrlimit(resource.RLIMIT_FSIZE)[0])\n"
             "print(os.readlink('/proc/self/fd/0'))\n"
-            "print(b's3cret' in open('/proc/self/environ', 'rb').read())"
+            "try: print(b's3cret' in open('/proc/self/environ', 'rb').read())\n"
+            "except PermissionError: print(False)"
         )
         try:
             lines = (await real.python(code)).stdout.splitlines()

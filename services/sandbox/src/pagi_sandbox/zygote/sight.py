@@ -27,7 +27,7 @@ _NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.c
 # Of the machine's /proc, where a tool has none of its own: nothing about other processes.
 PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/version")
 # Of the process itself, there: not its mounts, groups and network tables, which are the machine's.
-OWN = ("maps", "smaps", "smaps_rollup", "status", "stat", "statm", "cmdline", "environ", "comm", "limits", "auxv")
+OWN = ("maps", "smaps", "smaps_rollup", "status", "stat", "statm", "cmdline", "comm", "limits", "auxv")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 
