@@ -14,7 +14,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pagi.agent.v1 import agent_pb2, agent_pb2_grpc
 from pagi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from pagi_chassis.grpc_client import GrpcClient
+from pagi_chassis.grpc_server import GrpcServer
 from pagi_chassis.http_server import HttpServer
 from pagi_chassis.testing import serving
 from pagi_planner import RunRequest
@@ -80,6 +83,27 @@ async def test_every_part_can_be_passed_in(tmp_path):
                 await asyncio.sleep(0.005)
     assert [event.type.value for event in notifier.told] == ["PLAN_START", "PLAN_END"]
     assert list(memory.exchanges) == [answer.json()["run_id"]]
+
+
+async def test_the_same_runs_are_served_over_grpc(tmp_path):
+    components = await build(
+        settings(tmp_path, pagi_api_key="secret"),
+        model=ScriptedModel(saying("hello")),
+        memory=InMemoryMemory(),
+        tools=RecordingTools({}),
+        notifier=RecordingNotifier(),
+    )
+    async with running(components) as http:
+        [server] = [component for component in components if isinstance(component, GrpcServer)]
+        client = GrpcClient(f"127.0.0.1:{server.port}")
+        stub = agent_pb2_grpc.AgentStub(client.channel)
+        await client.check_health()
+        metadata = (("x-api-key", "secret"),)
+        told = [each async for each in stub.Run(agent_pb2.RunRequest(run_id="r", prompt="hi"), metadata=metadata)]
+        assert told[-1].result.result == "hello"
+        run = (await http.get("/runs/r", headers={"X-API-Key": "secret"})).json()
+        assert (run["result"], run["session_id"]) == ("hello", told[0].begun.session_id)
+        await client.close()
 
 
 async def test_with_nobody_there_it_starts_and_says_who_is_missing(tmp_path):
