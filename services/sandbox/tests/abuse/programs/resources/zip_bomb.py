@@ -2,6 +2,6 @@
 
 import zlib
 
-packer = zlib.compressobj(1)
-packed = b"".join([packer.compress(bytes(1 << 20)) for _ in range(160)] + [packer.flush()])
-len(zlib.decompress(packed))
+packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+len(zlib.decompressobj(-15).decompress(block * 160))
