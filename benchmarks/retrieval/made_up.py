@@ -22,7 +22,8 @@ from pagi_memory.domain.personas import Personas
 CHUNK_TOKENS = 254
 OTHER = "other"
 _PER_DOCUMENT = 100
-_WORDS_A_PASSAGE = 80
+# Fewest and most.
+_WORDS_A_PASSAGE = (40, 120)
 _DIMENSIONS = 384
 _SYLLABLES = [a + b + c for a in "bcdfghklmnprst" for b in "aeiou" for c in ("n", "rd", "st", "mp", "x", "ton", "sel")]
 
@@ -42,8 +43,16 @@ class Words:
 
     def texts(self, count: int, words: int) -> list[str]:
         """So many texts of so many words each."""
-        numbers = self._rng.choice(len(self._vocabulary), size=(count, words), p=self._weights)
-        return [" ".join([self._vocabulary[number] for number in row]) for row in numbers.tolist()]
+        return self.uneven_texts(count, words, words)
+
+    def uneven_texts(self, count: int, least: int, most: int) -> list[str]:
+        """So many texts; of texts of one length BM25 would rank a thousand alike, which no real ones do."""
+        numbers = self._rng.choice(len(self._vocabulary), size=(count, most), p=self._weights).tolist()
+        sizes = self._rng.integers(least, most, size=count, endpoint=True)
+        return [
+            " ".join([self._vocabulary[number] for number in row[:size]])
+            for row, size in zip(numbers, sizes, strict=True)
+        ]
 
     def vectors(self, count: int) -> Any:
         """So many vectors of length 1."""
@@ -72,7 +81,7 @@ class _Paragraphs:
         title, *paragraphs = text.split("\n\n")
         offset, pieces = len(title) + 2, []
         for index, paragraph in enumerate(paragraphs):
-            pieces.append(Piece(paragraph, (title.removeprefix("# "),), offset, index, 2 * _WORDS_A_PASSAGE))
+            pieces.append(Piece(paragraph, (title.removeprefix("# "),), offset, index, 160))
             offset += len(paragraph) + 2
         return pieces
 
@@ -88,7 +97,7 @@ async def fill(folder: Path, passages: int) -> None:
     for place, share in (("Domain-KB", 6), ("Body-KB", 4), (f"personas/{OTHER}/Domain-KB", 1)):
         (base / place).mkdir(parents=True)
         for number in range(max(1, passages * share // 10 // _PER_DOCUMENT)):
-            text = "\n\n".join([f"# Guide {number}", *words.texts(_PER_DOCUMENT, _WORDS_A_PASSAGE)])
+            text = "\n\n".join([f"# Guide {number}", *words.uneven_texts(_PER_DOCUMENT, *_WORDS_A_PASSAGE)])
             (base / place / f"guide-{number:04}.md").write_text(text, encoding="utf-8")
     (base / "Soul-KB").mkdir()
     (base / "Soul-KB" / "persona.md").write_text("I am the one who is measured. " * 30, encoding="utf-8")

@@ -100,14 +100,10 @@ def _lines(folder: Path, passages: int) -> Iterator[Line]:
 
 def _model_lines(folder: Path) -> Iterator[Line]:
     query = asyncio.run(model_runs.query_ms())
-    aim = f"≤ {_MOST_RATIO_OF_QUERY} of the bare model"
-    yield Line(
-        "embedding of a short query",
-        f"{query.ours:.2f} ms",
-        f"{query.ratio:.2f} of the bare model",
-        aim,
-        query.ratio <= _MOST_RATIO_OF_QUERY,
-    )
+    beside = f"{query.ratio:.2f} of the bare model, processor time {query.cpu_ratio:.2f}"
+    aim = f"≤ {_MOST_RATIO_OF_QUERY} of the bare model's processor time"
+    is_met = query.cpu_ratio <= _MOST_RATIO_OF_QUERY
+    yield Line("embedding of a short query", f"{query.ours:.2f} ms", beside, aim, is_met)
     taken = asyncio.run(model_runs.ingestion(folder, ROOT / "knowledge_bases"))
     aim = f"≤ {_MOST_RATIO_OF_INGESTION} of the bare model"
     busy = f"{taken.ratio:.2f} of the bare model (processor time {taken.cpu_ratio:.2f}), {taken.cores:.1f} cores busy"
