@@ -222,8 +222,8 @@ class RunState(RunFacts):
         if self.plan:
             self.plan = self.plan.after(data["tool"], failed=bool(data["error"]))
         self.material.note_result(data, len(self.steps))
-        if (used := data.get("usage")) and data["effect_id"].startswith(self.run_id):
-            self._use(used)
+        if used := data.get("usage"):
+            self._use({**used, "effect_id": data["effect_id"]})
         self.steps.append(
             Step(
                 step=len(self.steps) + 1,
