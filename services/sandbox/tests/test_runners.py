@@ -389,6 +389,19 @@ time.sleep(60)
         assert (descriptors_of(os.getpid()), descriptors_of(pid)) == (ours, theirs)
         assert real.runner.pid == pid  # type: ignore[attr-defined]
 
+    async def test_calls_of_pure_tools_wait_their_turn(self, real: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+        pid = real.runner.pid  # type: ignore[attr-defined]
+        await eventually(lambda: idle(real), "the spares wait")
+        there = set(below(pid))
+        monkeypatch.setattr("pagi_sandbox.adapters.fork_pure._PATIENCE_S", 10.0)
+        outcomes = await asyncio.gather(*(real("math", expression=f"{n} + 1") for n in range(30)))
+        assert [answer(one)["result"] for one in outcomes] == list(range(1, 31))
+        # None had a child of its own, after which its jailer would have another.
+        assert set(below(pid)) == there
+        monkeypatch.setattr("pagi_sandbox.adapters.fork_pure._PATIENCE_S", 0.0)
+        outcomes = await asyncio.gather(*(real("math", expression=f"{n} + 1") for n in range(5)))
+        assert [answer(one)["result"] for one in outcomes] == list(range(1, 6))
+
 
 class TestTheForkServerDies:
     @pytest_asyncio.fixture(loop_scope="module")
