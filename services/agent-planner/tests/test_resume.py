@@ -17,6 +17,7 @@ from pagi_planner.domain.errors import (
 )
 from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import Decision, Effects, InputFile, Judging, Mode, ModelRequest, ToolOutcome
+from pagi_planner.domain.replay import replay
 from pagi_planner.domain.runs import Runs
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.state import Phase, RunState
@@ -120,6 +121,10 @@ async def test_cut_off_after_any_event_it_goes_on_and_ends_as_the_undisturbed_ru
         if cut > understood:
             # The gateway would refuse a repeat of an effect id that asks for something else.
             assert {name: asked.requests[name] for name in model.requests} == model.requests, cut
+
+
+async def test_the_rich_run_is_replayed_from_its_journal_without_a_difference():
+    assert await replay(await (await whole(RICH, RICH_ANSWERS)).events("r")) is None
 
 
 _FINISHED = (EventType.PLAN_MODEL_RESPONSE, EventType.MODEL_RESULT, EventType.TOOL_RESULT, EventType.TOOL_ERROR)
