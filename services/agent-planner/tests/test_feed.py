@@ -280,6 +280,7 @@ class TestAnotherText:
         assert texts_of(items) == ["Good evening"]
         heard = [item.text for item in items if isinstance(item, TextDelta)]
         assert heard[0] == "Good mor"
+        assert "Good evening" not in heard, "the other one is heard as it is said, too"
 
     async def test_after_a_restart_a_text_that_is_another_begins_anew_and_the_same_goes_on(self):
         runs = runs_of(speaker())
