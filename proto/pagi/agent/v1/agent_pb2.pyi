@@ -37,6 +37,7 @@ class RunRequest(_message.Message):
     EVALUATE_FIELD_NUMBER: _builtins.int
     UNDERSTAND_FIELD_NUMBER: _builtins.int
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """1 to 200 characters; empty: a new run."""
     after: _builtins.str
@@ -50,6 +51,8 @@ class RunRequest(_message.Message):
     """react, plan, chat or auto; empty: react."""
     on_disconnect: _builtins.str
     """What the end of this call, before that of the run, means to the run: continue or cancel; empty: continue."""
+    temperature: _builtins.float
+    """0 to 2; absent: the model's own."""
     @_builtins.property
     def tools(self) -> Global___ToolSelection:
         """Absent: every tool."""
@@ -81,13 +84,19 @@ class RunRequest(_message.Message):
         evaluate: Global___Judging | None = ...,
         understand: Global___Understanding | None = ...,
         on_disconnect: _builtins.str = ...,
+        temperature: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_tools", b"_tools", "evaluate", b"evaluate", "limits", b"limits", "tools", b"tools", "understand", b"understand"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "_tools", b"_tools", "evaluate", b"evaluate", "limits", b"limits", "temperature", b"temperature", "tools", b"tools", "understand", b"understand"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tools", b"_tools", "after", b"after", "evaluate", b"evaluate", "files", b"files", "limits", b"limits", "mode", b"mode", "model", b"model", "on_disconnect", b"on_disconnect", "persona", b"persona", "prompt", b"prompt", "resources", b"resources", "run_id", b"run_id", "session_id", b"session_id", "tools", b"tools", "understand", b"understand"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "_tools", b"_tools", "after", b"after", "evaluate", b"evaluate", "files", b"files", "limits", b"limits", "mode", b"mode", "model", b"model", "on_disconnect", b"on_disconnect", "persona", b"persona", "prompt", b"prompt", "resources", b"resources", "run_id", b"run_id", "session_id", b"session_id", "temperature", b"temperature", "tools", b"tools", "understand", b"understand"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
     _WhichOneofReturnType__tools: _TypeAlias = _typing.Literal["tools"]  # noqa: Y015
     _WhichOneofArgType__tools: _TypeAlias = _typing.Literal["_tools", b"_tools"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tools) -> _WhichOneofReturnType__tools | None: ...
 
 Global___RunRequest: _TypeAlias = RunRequest  # noqa: Y015
