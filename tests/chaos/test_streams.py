@@ -256,7 +256,7 @@ def test_cancel_stops_the_models_stream_at_the_providers_socket(mesh: StreamMesh
         assert (run["status"], run["error"]) == ("cancelled", "enough")
         assert streaming.events[-1]["data"] == run
         assert said.startswith("word0 word1 ")
-        assert run["result"].endswith(said), "what was said is kept"
+        assert said in run["result"], "what was said is kept"
         assert mesh.provider.asked == asked, "nothing was asked after it"
     print(f"cancelled in {median(took) * 1e3:.0f} ms, provider left in {median(closed) * 1e3:.0f} ms")
     # On a busy machine single ones may take longer: what is promised is promised of the usual one.
