@@ -63,8 +63,11 @@ def check(outcome: Outcome, where: str, *, model_calls_lost: int = 0, may_fail: 
     # Who is away for longer than a call is patient is said to be: the effect has not happened then.
     if not failed and not lost:
         assert outcome.effects == ["one", "two"], (where, outcome.effects, outcome.answer["steps"])
-    assert set(lost) <= {"unknown", "unavailable"}, (where, lost)
-    return Counter(tried=1, failed=failed, unknown=unknown, away=lost.count("unavailable"), duplicates=0, stuck=0)
+    # A run that began while the sandbox was away has no tools: its calls are `invalid`.
+    assert set(lost) <= {"unknown", "unavailable", "invalid"}, (where, lost)
+    assert "invalid" not in lost or "sandbox" in outcome.answer["degraded"], (where, lost)
+    away = len(lost) - unknown
+    return Counter(tried=1, failed=failed, unknown=unknown, away=away, duplicates=0, stuck=0)
 
 
 def told(name: str, counted: Counter[str]) -> None:
