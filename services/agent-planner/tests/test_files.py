@@ -125,6 +125,16 @@ async def test_a_long_file_is_summarised_and_can_be_read_on():
     assert '"offset": 20000' in after.messages[-1].text
 
 
+async def test_files_share_the_room():
+    half, most = sent(b"half " * 600, "half.txt"), sent(b"most " * 1_100, "most.txt")
+    policy = Policy(max_context_tokens=4_000)
+    model = await asked(half, most, policy=policy, script=(saying("It says most."), saying("done")))
+    system = model.requests[-1].messages[0].text
+    assert "half " * 600 in system
+    assert "It says most." in system
+    assert (await asked(most, policy=policy)).requests[0].messages[0].text.count("most ") > 1_000
+
+
 async def test_without_a_summary_its_beginning_and_end_are_shown():
     long = b"begin " + b"word " * 4_000 + b"the end"
     script = (saying(""), saying("done"))

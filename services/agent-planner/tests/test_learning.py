@@ -131,6 +131,7 @@ async def test_many_runs_are_told_of_at_once_without_a_look_at_their_journals_an
     ends = [events[-1] for events in journal._events.values()]
     assert await teacher.deliver(ends) == ["", "refused", ""]
     assert [account.run_id for account in mind.accounts] == ["good", "bad", "plain"]
+    assert agent.parts.accounts.of("good") is None, "what was told is not kept"
 
 
 async def test_an_outage_counts_for_nobody():

@@ -97,6 +97,14 @@ async def test_old_exchanges_give_way_before_the_window_is_full_and_none_is_torn
     assert RunState.of(events).conversation()[:-1] == last
 
 
+async def test_where_the_newest_alone_is_too_long_it_is_cut():
+    _, model, _ = await run(*looks(3), saying("done"), tools=looking(7_500), policy=Policy(max_context_tokens=1_500))
+    for request in model.requests:
+        assert_whole(request.messages)
+        assert sum(GENERAL.tokens(message.text) for message in request.messages) <= 1_500
+    assert "characters left out" in model.requests[-1].messages[-1].text
+
+
 async def test_turns_of_earlier_runs_go_first():
     memory = InMemoryMemory()
     turns = tuple(Turn(role, f"{role} {n} " + "x " * 150, NOW) for n in range(6) for role in ("user", "assistant"))
