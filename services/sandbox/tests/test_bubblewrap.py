@@ -59,7 +59,7 @@ class TestWhereItCannotWork:
         folder = tmp_path_factory.mktemp("programs")
         # Where tests run in parallel, there is one more of pytest's between.
         for above in folder.parents:
-            if above.stat().st_mode & 0o777 == 0o700 and above.owner() == folder.owner():
+            if above.name.startswith(("pytest-", "popen-")):
                 above.chmod(0o711)
         return folder
 
