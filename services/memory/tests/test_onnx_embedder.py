@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -73,8 +74,11 @@ class Counting(OnnxEmbedder):
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[list[str]] = []
+        self.go = threading.Event()
+        self.go.set()
 
     def _run(self, texts: list[str]) -> list[np.ndarray]:
+        self.go.wait(30)
         self.batches.append(texts)
         if "fail" in texts:
             raise ValueError("no")
@@ -96,10 +100,13 @@ async def test_batches_hold_texts_of_like_length_of_one_call() -> None:
 
 async def test_who_goes_takes_only_their_own_texts_along() -> None:
     embedder = Counting()
+    embedder.go.clear()
     gone = asyncio.create_task(embedder.embed([f"gone {i}" for i in range(400)]))
     stays = asyncio.create_task(embedder.embed(["stays"] * 5))
     await asyncio.sleep(0)
     gone.cancel()
+    await asyncio.sleep(0)
+    embedder.go.set()
     assert len(await stays) == 5
     assert len(embedder.batches) < 20
     await embedder.stop()
