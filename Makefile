@@ -7,6 +7,8 @@ PYTHON ?= $(or $(wildcard $(BIN)/python),$(shell for python in python3.11 python
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done),python3)
 SETUP := $(PYTHON) scripts/setup_env.py --profile
 COMPOSE ?= docker compose
+# Test processes: one more than there are cores, since many tests wait for real processes; five at most.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(5, (os.cpu_count() or 1) + 1))')
 # What the linters read.
 CODE := scripts services tests $(wildcard benchmarks)
 
@@ -32,7 +34,7 @@ ingest: setup ## Bring memory in step with the knowledge bases, with a bar (REBU
 
 test: setup-dev ## Set up what is missing, run every check and every test
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 chaos: setup-dev ## Try every fault at every point of a run (minutes); prints what was tried and survived
 	@CHAOS_ALL=1 $(BIN)/python -m pytest -q -s tests/chaos

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pagi_sandbox.zygote import held_files, wire
-from pagi_sandbox.zygote.usage import Budget, Excess, Usage, Watch
+from pagi_sandbox.zygote.usage import Budget
 
 MIB = 2**20
 ANYTHING = Budget(cpu_ms=10**9, memory_bytes=2**40, disk_bytes=2**40, tasks=10**6)
@@ -36,40 +36,55 @@ time.sleep(60)
 """
 
 
-@pytest.fixture
-def child() -> Iterator[int]:
-    """A process below us, and two below it, which share 48 MiB."""
-    with subprocess.Popen([sys.executable, "-c", HOARD], stdout=subprocess.PIPE, start_new_session=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.read(3) == b"xxx"
-        yield process.pid
+# A jailer has no other children than its call's; this process, with whatever other tests have started, has.
+LOOK = f"""
+import json, os, signal, subprocess, sys
+from pagi_sandbox.zygote.usage import Budget, Usage, Watch
+with subprocess.Popen([sys.executable, "-c", {HOARD!r}], stdout=subprocess.PIPE, start_new_session=True) as process:
+    assert process.stdout.read(3) == b"xxx"
+    try:
+        asked = json.loads(sys.argv[1])
+        if sys.argv[2] == "watch":
+            watch = Watch(Usage(None, "", 0))
+            seen = [watch.pause_ms, watch.look()]
+            watch.begin(Budget(*asked[0][0]))
+            seen += [watch.pause_ms, watch.look(), watch.pause_ms, watch.look()]
+        else:
+            seen = [Usage(None, "", own).excess(Budget(*budget)) for budget, own in asked]
+    finally:
         os.killpg(process.pid, signal.SIGKILL)
+print(json.dumps([[each.kind.decode(), each.amount] if hasattr(each, "kind") else each for each in seen]))
+"""
+
+
+def looks(*asked: tuple[Budget, int], how: str = "look") -> list[Any]:
+    """What is seen of a process below, and two below it, which share 48 MiB."""
+    given = json.dumps([(list(budget), own) for budget, own in asked])
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, given, how], capture_output=True, text=True, timeout=60, check=True
+    )
+    return list(json.loads(done.stdout))
 
 
 class TestTotals:
-    def test_nothing_is_too_much_within_its_bounds(self, child: int) -> None:
-        assert Usage(None, "", 0).excess(ANYTHING) is None
+    def test_nothing_is_too_much_within_its_bounds(self) -> None:
+        assert looks((ANYTHING, 0)) == [None]
 
-    def test_tasks_are_counted_no_further_than_needed(self, child: int) -> None:
-        assert Usage(None, "", 0).excess(ANYTHING._replace(tasks=2)) == Excess(wire.PROCESSES, 3)
-        assert Usage(None, "", 0).excess(ANYTHING._replace(tasks=1)) == Excess(wire.PROCESSES, 2)
-        assert Usage(None, "", 2).excess(ANYTHING._replace(tasks=1)) is None
+    def test_tasks_are_counted_no_further_than_needed(self) -> None:
+        two, one = ANYTHING._replace(tasks=2), ANYTHING._replace(tasks=1)
+        processes = wire.PROCESSES.decode()
+        assert looks((two, 0), (one, 0), (one, 2)) == [[processes, 3], [processes, 2], None]
 
-    def test_memory_that_is_shared_counts_once(self, child: int) -> None:
+    def test_memory_that_is_shared_counts_once(self) -> None:
         # Three have the 48 MiB. Besides the limit, 24 MiB are allowed for what a call begins with.
-        excess = Usage(None, "", 0).excess(ANYTHING._replace(memory_bytes=16 * MIB))
-        assert excess is not None
-        assert excess.kind == wire.MEMORY
-        assert 40 * MIB < excess.amount < 100 * MIB
-        assert Usage(None, "", 0).excess(ANYTHING._replace(memory_bytes=100 * MIB)) is None
+        little, much = (ANYTHING._replace(memory_bytes=size * MIB) for size in (16, 100))
+        [(kind, amount), nothing] = looks((little, 0), (much, 0))
+        assert (kind, nothing) == (wire.MEMORY.decode(), None)
+        assert 40 * MIB < amount < 100 * MIB
 
-    def test_an_excess_is_told_once(self, child: int) -> None:
-        watch = Watch(Usage(None, "", 0))
-        assert (watch.pause_ms, watch.look()) == (None, None)
-        watch.begin(ANYTHING._replace(tasks=2))
-        assert watch.pause_ms == 50
-        assert watch.look() == Excess(wire.PROCESSES, 3)
-        assert (watch.pause_ms, watch.look()) == (None, None)
+    def test_an_excess_is_told_once(self) -> None:
+        excess = [wire.PROCESSES.decode(), 3]
+        assert looks((ANYTHING._replace(tasks=2), 0), how="watch") == [None, None, 50, excess, None, None]
 
 
 class TestFolder:

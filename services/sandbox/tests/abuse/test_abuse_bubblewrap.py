@@ -14,7 +14,7 @@ from abuse.readable_python import as_user
 from abuse.test_abuse import can_be, summary
 
 # As root there is a user for each session besides: programs for which that makes no difference are not run twice.
-_KINDS = ("secrets", "privilege", "metadata", "workspace", "ordinary")
+_KINDS = ("secrets", "privilege", "workspace")
 _CASES = {"root": [case for case in CASES if case.name.split("/")[0] in _KINDS], "user": CASES}
 _TRIAL = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--tmpfs", "/tmp", "--proc", "/proc", "true"]
 
