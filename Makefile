@@ -34,7 +34,7 @@ ingest: setup ## Bring memory in step with the knowledge bases, with a bar (REBU
 
 test: setup-dev ## Set up what is missing, run every check and every test
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 chaos: setup-dev ## Try every fault at every point of a run (minutes); prints what was tried and survived
 	@CHAOS_ALL=1 $(BIN)/python -m pytest -q -s tests/chaos
