@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 4 * 2**20
 
 
+# Ending a server, with everything that it started, takes less than this (seconds).
+_HEARD_S = 5.0
+
+
 class McpRunner:
     """A ToolRunner and a component. Each server lives in a task of its own; no fault of one reaches another.
 
@@ -75,10 +79,12 @@ class McpRunner:
 
     async def stop(self) -> None:
         """Ends every server, with everything that it started."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        waiting = set(self._tasks)
+        while waiting:
+            # Said again: where it meets an error of the transport's, the SDK raises that one and loses the cancellation.
+            for task in waiting:
+                task.cancel()
+            _, waiting = await asyncio.wait(waiting, timeout=_HEARD_S)
 
     def tools(self) -> Sequence[ToolSpec]:
         """What the servers said last."""
