@@ -27,8 +27,6 @@ from pagi_sandbox.zygote.server_jail import profile_of
 log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 4 * 2**20
-
-
 # Ending a server, with everything that it started, takes less than this (seconds).
 _HEARD_S = 5.0
 
@@ -81,7 +79,7 @@ class McpRunner:
         """Ends every server, with everything that it started."""
         waiting = set(self._tasks)
         while waiting:
-            # Said again: where it meets an error of the transport's, the SDK raises that one and loses the cancellation.
+            # Said again: where it meets an error of the transport, the SDK raises that and loses the cancellation.
             for task in waiting:
                 task.cancel()
             _, waiting = await asyncio.wait(waiting, timeout=_HEARD_S)
