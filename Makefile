@@ -62,7 +62,7 @@ bench-leaks: setup-dev ## Show what the sandbox holds before and after many call
 bench-retrieval: setup-dev ## Measure how well memory finds passages (BEIR="folder ...": on these sets too)
 	@$(BIN)/python -m benchmarks.retrieval --weights $(BEIR)
 
-bench-memory: setup-dev ## Measure how quick memory is (PASSAGES=100000: with as many; two minutes)
+bench-memory: setup-dev ## Measure how quick memory is (PASSAGES=100000: with as many; some minutes)
 	@$(BIN)/python -m benchmarks.retrieval.speed $(PASSAGES)
 
 bench-streaming: setup-dev ## Measure what the planner adds to a model's stream, against a bare relay
