@@ -13,6 +13,7 @@ from pagi_chassis.errors import InvalidArgumentError
 
 from pagi_memory.domain.limits import checked_id, checked_persona, checked_tenant, storable
 from pagi_memory.domain.playbook import (
+    MAX_PROMPT_CHARS,
     Entry,
     Known,
     NewPlaybook,
@@ -37,7 +38,6 @@ log = logging.getLogger(__name__)
 
 MAX_RUNS = 500
 MAX_STEPS = 50
-MAX_PROMPT_CHARS = 2_000
 MAX_ARGUMENTS_CHARS = 1_000
 MAX_OUTCOME_CHARS = 300
 MAX_TOOLS = 200

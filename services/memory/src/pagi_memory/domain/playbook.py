@@ -21,6 +21,8 @@ _Z = 1.96
 # A playbook that lost fewer times than this may have had bad luck.
 LEAST_LOSSES = 3
 LEAST_WORTH = 0.2
+# The longest task that is kept, whether a run taught it or a person wrote it.
+MAX_PROMPT_CHARS = 2_000
 
 
 class PlaybookState(StrEnum):

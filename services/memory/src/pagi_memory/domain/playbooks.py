@@ -20,6 +20,7 @@ from pagi_memory.domain.limits import (
     storable,
 )
 from pagi_memory.domain.playbook import (
+    MAX_PROMPT_CHARS,
     Known,
     MindStatistics,
     Playbook,
@@ -35,7 +36,6 @@ from pagi_memory.domain.task_index import TaskIndex
 log = logging.getLogger(__name__)
 
 MAX_LISTED = 200
-MAX_PROMPT_CHARS = 2_000
 MAX_NOTES_CHARS = 2_000
 # So many of the nearest are weighed by their worth.
 CANDIDATES = 30
