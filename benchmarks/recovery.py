@@ -22,11 +22,11 @@ from pathlib import Path
 from pagi_planner import Agent, RunRequest, RunStatus
 from pagi_planner.adapters.prometheus_journal import PrometheusJournal
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
-from pagi_planner.domain.events import FINAL, Event
-from pagi_planner.domain.keeper import Keeper
+from pagi_planner.domain.after.relay import Relay
+from pagi_planner.domain.keeping.keeper import Keeper
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import Effects, ModelAnswer, ModelRequest, ToolCall, ToolOutcome, ToolSpec, Usage
-from pagi_planner.domain.relay import Relay
-from pagi_planner.domain.runs import Runs
+from pagi_planner.domain.state.events import FINAL, Event
 
 AT_ONCE = 64
 RECOVERED = 1_000

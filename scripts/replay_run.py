@@ -18,8 +18,8 @@ from contextlib import closing
 from pathlib import Path
 
 from pagi_planner.adapters.sqlite_tables import COLUMNS, event_of
-from pagi_planner.domain.events import Event
-from pagi_planner.domain.replay import Difference, replay
+from pagi_planner.domain.state.events import Event
+from pagi_planner.domain.time_travel.replay import Difference, replay
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,9 +16,9 @@ from pagi_chassis.http_server import HttpServer
 from pagi_chassis.proto_json import to_json
 from pagi_planner import Agent, Limits, Policy
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import ToolOutcome
 from pagi_planner.domain.ports import Model
-from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.application import create_application
 from pagi_planner.routes.event_stream import Patience
 from pagi_planner.schemas import Bounds

@@ -10,10 +10,10 @@ import pytest
 from pagi_chassis import errors
 from pagi_planner import Agent, Limits, Policy, RunRequest, RunStatus
 from pagi_planner.domain.errors import JournalError
-from pagi_planner.domain.events import FINAL, EventType
 from pagi_planner.domain.model import Effects, ToolOutcome
 from pagi_planner.domain.standalone import ListJournal
-from pagi_planner.domain.state import RunState
+from pagi_planner.domain.state.events import FINAL, EventType
+from pagi_planner.domain.state.run_state import RunState
 from pagi_planner.testing import (
     InMemoryMemory,
     RecordingTools,

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pagi_planner.domain.context import fit, render_passage
+from pagi_planner.domain.context.initial_context import fit, render_passage
+from pagi_planner.domain.context.tokens import GENERAL
 from pagi_planner.domain.model import Context, Passage, Resource, Role, RunRequest, Turn
-from pagi_planner.domain.tokens import GENERAL
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

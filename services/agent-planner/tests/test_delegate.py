@@ -9,11 +9,11 @@ import pytest
 from pagi_chassis import correlation
 from pagi_chassis.errors import UnavailableError
 from pagi_planner import Agent, Limits, RunRequest, RunStatus
-from pagi_planner.domain.delegate import Delegate, child_id
-from pagi_planner.domain.events import EventType
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import ModelAnswer, ToolOutcome, Usage
-from pagi_planner.domain.runs import Runs
-from pagi_planner.domain.state import RunState
+from pagi_planner.domain.state.events import EventType
+from pagi_planner.domain.state.run_state import RunState
+from pagi_planner.domain.tools.delegate import Delegate, child_id
 from pagi_planner.testing import RecordingTools, call, calling, saying
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from pagi_planner.domain.conversation import Conversation
-from pagi_planner.domain.evaluation import judge
+from pagi_planner.domain.context.conversation import Conversation
+from pagi_planner.domain.judgement.evaluation import judge
 from pagi_planner.domain.model import Message, Role, Step
-from pagi_planner.domain.state import RunState
+from pagi_planner.domain.state.run_state import RunState
 
 
 def judged(answer: str, *, prompt: str = "Hi?", steps: tuple[Step, ...] = ()):

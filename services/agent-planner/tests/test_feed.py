@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pagi_chassis.errors import InvalidArgumentError
 from pagi_planner import Agent, Policy, RunRequest, RunStatus
-from pagi_planner.domain.channel import LagBounds
 from pagi_planner.domain.errors import JournalError, RunNotFoundError
-from pagi_planner.domain.events import Event, EventType
-from pagi_planner.domain.live_text import LiveText
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import ToolOutcome
-from pagi_planner.domain.runs import Runs
 from pagi_planner.domain.standalone import ListJournal
-from pagi_planner.domain.stream import CutOff, Happened, Position, TextDelta, TextReset, phase_of
-from pagi_planner.domain.watcher import PAGE
+from pagi_planner.domain.state.events import Event, EventType
+from pagi_planner.domain.watching.channel import LagBounds
+from pagi_planner.domain.watching.live_text import LiveText
+from pagi_planner.domain.watching.stream import CutOff, Happened, Position, TextDelta, TextReset, phase_of
+from pagi_planner.domain.watching.watcher import PAGE
 from pagi_planner.testing import LoneStore, RecordingTools, SpeakingModel, WaitingModel, call, calling, saying
 
 ADD = call("add", {"a": 1, "b": 2}, "c1")

@@ -16,8 +16,8 @@ from pagi_planner.adapters.gateway_catalogue import GatewayCatalogue
 from pagi_planner.adapters.gateway_client import GatewayModel
 from pagi_planner.adapters.memory_client import MemoryClient
 from pagi_planner.domain.errors import ContextTooLongError
-from pagi_planner.domain.lesson import Account, Lesson, LessonStep, Trial
 from pagi_planner.domain.model import Image, Message, ModelRequest, ModelTraits, Role
+from pagi_planner.domain.state.lesson import Account, Lesson, LessonStep, Trial
 
 MODELS = gw.ListModelsResponse(
     models=[

@@ -6,11 +6,11 @@ import json
 
 import pytest
 from pagi_planner import Agent, Policy, RunRequest, RunStatus
-from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import ModelAnswer, Role, ToolOutcome, Usage
-from pagi_planner.domain.progress import MOST_SAME_ERRORS, NUDGE
 from pagi_planner.domain.standalone import ListJournal
-from pagi_planner.domain.state import ORPHAN, RunState
+from pagi_planner.domain.state.events import EventType
+from pagi_planner.domain.state.progress import MOST_SAME_ERRORS, NUDGE
+from pagi_planner.domain.state.run_state import ORPHAN, RunState
 from pagi_planner.testing import RecordingTools, ScriptedModel, call, calling, saying
 
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pagi_planner import Policy
-from pagi_planner.domain.channel import LagBounds
-from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import ToolOutcome
-from pagi_planner.domain.stream import Position, TextDelta
+from pagi_planner.domain.state.events import EventType
+from pagi_planner.domain.watching.channel import LagBounds
+from pagi_planner.domain.watching.stream import Position, TextDelta
 from pagi_planner.routes.event_stream import Patience
 from pagi_planner.testing import RecordingTools, ScriptedModel, SpeakingModel, WaitingModel, call, calling, saying
 

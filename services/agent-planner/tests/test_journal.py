@@ -19,9 +19,9 @@ import pytest
 from pagi_planner.adapters.postgres_journal import PostgresJournal
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.errors import JournalError
-from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.model import RunStatus
 from pagi_planner.domain.standalone import ListJournal
+from pagi_planner.domain.state.events import Event, EventType
 
 START = {"prompt": "p", "persona": "", "model": "", "tools": None, "resources": [], "limits": {}}
 
@@ -204,7 +204,7 @@ import asyncio, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
-from pagi_planner.domain.events import Event, EventType
+from pagi_planner.domain.state.events import Event, EventType
 
 async def main():
     journal = SqliteJournal(Path(sys.argv[1]))

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from pagi_chassis.errors import UnavailableError
 from pagi_planner import Agent, Limits, RunRequest
-from pagi_planner.domain.events import EventType
-from pagi_planner.domain.learning import Teacher
-from pagi_planner.domain.lesson import Account, Lesson, LessonStep, Trial
+from pagi_planner.domain.after.learning import Teacher
 from pagi_planner.domain.model import Passage, ToolOutcome
 from pagi_planner.domain.standalone import ListJournal
+from pagi_planner.domain.state.events import EventType
+from pagi_planner.domain.state.lesson import Account, Lesson, LessonStep, Trial
 from pagi_planner.testing import (
     InMemoryMemory,
     RecordingTools,

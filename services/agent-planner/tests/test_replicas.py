@@ -12,10 +12,10 @@ from pagi_chassis.errors import CancelledByCallerError
 from pagi_planner import Agent, RunRequest, RunStatus
 from pagi_planner.adapters.postgres_journal import PostgresJournal
 from pagi_planner.domain.errors import DecidedError, IdempotencyConflictError, RunNotFoundError, UnknownCallError
-from pagi_planner.domain.events import EventType
-from pagi_planner.domain.keeper import Keeper
+from pagi_planner.domain.keeping.keeper import Keeper
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import Decision, ToolOutcome
-from pagi_planner.domain.runs import Runs
+from pagi_planner.domain.state.events import EventType
 from pagi_planner.testing import RecordingTools, ScriptedModel, WaitingModel, call, calling, saying
 
 HI = RunRequest("hi")

@@ -15,12 +15,12 @@ from pagi_planner.domain.errors import (
     RunEndedError,
     UnknownCallError,
 )
-from pagi_planner.domain.events import EventType
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import Decision, Effects, InputFile, Judging, Mode, ModelRequest, ToolOutcome
-from pagi_planner.domain.replay import replay
-from pagi_planner.domain.runs import Runs
 from pagi_planner.domain.standalone import ListJournal
-from pagi_planner.domain.state import Phase, RunState
+from pagi_planner.domain.state.events import EventType
+from pagi_planner.domain.state.run_state import Phase, RunState
+from pagi_planner.domain.time_travel.replay import replay
 from pagi_planner.testing import InMemoryMemory, RecordingTools, ScriptedModel, call, calling, saying
 
 TWO = calling(call("add", {"n": 1}), call("add", {"n": 2}))

@@ -14,9 +14,9 @@ from pagi_planner.adapters import postgres_writer
 from pagi_planner.adapters.postgres_journal import PostgresJournal
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.errors import JournalError, RunTakenOverError
-from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.model import RunStatus
 from pagi_planner.domain.ownership import Heartbeats, Order, OrderKind
+from pagi_planner.domain.state.events import Event, EventType
 
 Store = SqliteJournal | PostgresJournal
 # No store of a test is dead before the test says so.

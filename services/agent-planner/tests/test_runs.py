@@ -11,8 +11,6 @@ import pytest
 from pagi_chassis.errors import CancelledByCallerError, InternalError, UnavailableError
 from pagi_planner import Agent, Limits, RunRequest, RunStatus
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
-from pagi_planner.domain import workshop
-from pagi_planner.domain.begun_run import run_id_of
 from pagi_planner.domain.errors import (
     IdempotencyConflictError,
     JournalError,
@@ -21,10 +19,12 @@ from pagi_planner.domain.errors import (
     RunSuspendedError,
     UnknownToolError,
 )
-from pagi_planner.domain.events import FINAL, EventType
+from pagi_planner.domain.keeping import workshop
+from pagi_planner.domain.keeping.begun_run import run_id_of
+from pagi_planner.domain.keeping.runs import Runs
+from pagi_planner.domain.keeping.workshop import AtWork
 from pagi_planner.domain.model import Resource
-from pagi_planner.domain.runs import Runs
-from pagi_planner.domain.workshop import AtWork
+from pagi_planner.domain.state.events import FINAL, EventType
 from pagi_planner.testing import ScriptedModel, WaitingModel, saying
 
 HI = RunRequest("hi")

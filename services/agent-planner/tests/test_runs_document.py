@@ -15,11 +15,11 @@ from pagi_chassis.errors import UnavailableError
 from pagi_planner import Agent, Limits, Policy, RunRequest, RunStatus, convert
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.errors import ContextTooLongError
-from pagi_planner.domain.events import EventType
 from pagi_planner.domain.json_text import MAX_DEPTH
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import Decision, InputFile, Mode, ToolOutcome
-from pagi_planner.domain.runs import Runs
-from pagi_planner.domain.turn import OBSERVATION_CHARACTERS
+from pagi_planner.domain.state.events import EventType
+from pagi_planner.domain.tools.turn import OBSERVATION_CHARACTERS
 from pagi_planner.testing import RecordingTools, ScriptedModel, WaitingModel, call, calling, saying
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "runs.md").read_text()

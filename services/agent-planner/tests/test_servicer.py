@@ -15,8 +15,8 @@ from pagi_chassis import deadline
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError
 from pagi_chassis.testing import serving
 from pagi_planner import RunStatus
-from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import ToolOutcome
+from pagi_planner.domain.state.events import EventType
 from pagi_planner.schemas import PlanRequest
 from pagi_planner.servicer import SERVICE, AgentServicer
 from pagi_planner.testing import RecordingTools, ScriptedModel, WaitingModel, call, calling, saying

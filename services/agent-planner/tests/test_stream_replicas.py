@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 
 from pagi_planner import Agent, Policy, RunRequest
 from pagi_planner.adapters.postgres_journal import PostgresJournal
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import ToolOutcome
-from pagi_planner.domain.runs import Runs
-from pagi_planner.domain.stream import Happened, Position, TextDelta, TextReset
+from pagi_planner.domain.watching.stream import Happened, Position, TextDelta, TextReset
 from pagi_planner.testing import RecordingTools, ScriptedModel, SpeakingModel, call, calling, saying
 
 FIRST, LAST = "Let me add these numbers. ", "It is 3."

@@ -21,8 +21,8 @@ from pagi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from pagi.sandbox.v1 import sandbox_pb2, sandbox_pb2_grpc
 from pagi_chassis.testing import serving
 from pagi_planner.adapters.postgres_journal import PostgresJournal
-from pagi_planner.domain.events import FINAL, EventType
-from pagi_planner.domain.state import RunState
+from pagi_planner.domain.state.events import FINAL, EventType
+from pagi_planner.domain.state.run_state import RunState
 
 NOBODY = "127.0.0.1:1"
 RUNS = 6

@@ -12,13 +12,13 @@ import pytest
 from pagi_chassis.errors import InvalidArgumentError, UnavailableError
 from pagi_planner import Agent, RunRequest, RunStatus
 from pagi_planner.domain.errors import RunNotFoundError
-from pagi_planner.domain.events import EventType
-from pagi_planner.domain.fork import Change, forkable
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import Decision, ToolOutcome, Usage
-from pagi_planner.domain.replay import replay
-from pagi_planner.domain.runs import Runs
-from pagi_planner.domain.state import RunState
-from pagi_planner.domain.timeline import timeline
+from pagi_planner.domain.state.events import EventType
+from pagi_planner.domain.state.run_state import RunState
+from pagi_planner.domain.time_travel.fork import Change, forkable
+from pagi_planner.domain.time_travel.replay import replay
+from pagi_planner.domain.time_travel.timeline import timeline
 from pagi_planner.testing import RecordingTools, ScriptedModel, SteppingClock, call, calling, saying
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "replay_run.py"

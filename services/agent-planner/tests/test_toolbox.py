@@ -9,7 +9,7 @@ from pagi_chassis.errors import InvalidArgumentError, UnavailableError
 from pagi_planner import Agent, RunRequest
 from pagi_planner.domain.model import Effects, ToolOutcome, ToolSpec
 from pagi_planner.domain.standalone import ListJournal
-from pagi_planner.domain.state import RunState
+from pagi_planner.domain.state.run_state import RunState
 from pagi_planner.testing import RecordingTools, ScriptedModel, call, calling, saying
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pagi_planner import Agent, Limits, Policy, RunRequest, RunStatus
-from pagi_planner.domain.compaction import compacted, shorten
-from pagi_planner.domain.conversation import Conversation
+from pagi_planner.domain.context.compaction import compacted, shorten
+from pagi_planner.domain.context.conversation import Conversation
+from pagi_planner.domain.context.tokens import FAMILIES, GENERAL, family_of
 from pagi_planner.domain.errors import ContextTooLongError
-from pagi_planner.domain.events import EventType
 from pagi_planner.domain.model import (
     Context,
     Exchange,
@@ -26,9 +26,9 @@ from pagi_planner.domain.model import (
     Turn,
     Usage,
 )
-from pagi_planner.domain.state import RunState
-from pagi_planner.domain.tokens import FAMILIES, GENERAL, family_of
-from pagi_planner.domain.turn import OBSERVATION_CHARACTERS
+from pagi_planner.domain.state.events import EventType
+from pagi_planner.domain.state.run_state import RunState
+from pagi_planner.domain.tools.turn import OBSERVATION_CHARACTERS
 from pagi_planner.testing import InMemoryMemory, RecordingTools, ScriptedModel, call, calling, saying
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -24,17 +24,17 @@ from pagi_planner.adapters.redis_notifier import NOTIFIED, RedisNotifier
 from pagi_planner.adapters.sandbox_client import SandboxTools
 from pagi_planner.adapters.sandbox_files import SandboxFiles
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
+from pagi_planner.domain.after.history import HistoryKeeper
+from pagi_planner.domain.after.learning import Teacher
+from pagi_planner.domain.after.relay import Relay
 from pagi_planner.domain.agent import Agent, Policy
-from pagi_planner.domain.channel import LagBounds
-from pagi_planner.domain.delegate import Delegate
-from pagi_planner.domain.events import EventType
-from pagi_planner.domain.history import HistoryKeeper
-from pagi_planner.domain.keeper import Keeper
-from pagi_planner.domain.learning import Teacher
+from pagi_planner.domain.keeping.keeper import Keeper
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import Limits
 from pagi_planner.domain.ports import Archive, Memory, Mind, Model, Notifier, SessionFiles, Tools
-from pagi_planner.domain.relay import Relay
-from pagi_planner.domain.runs import Runs
+from pagi_planner.domain.state.events import EventType
+from pagi_planner.domain.tools.delegate import Delegate
+from pagi_planner.domain.watching.channel import LagBounds
 from pagi_planner.routes.application import create_application
 from pagi_planner.routes.event_stream import Patience
 from pagi_planner.schemas import Bounds

@@ -12,7 +12,6 @@ from pagi.memory.v1 import memory_pb2
 from pagi.sandbox.v1 import sandbox_pb2
 
 from pagi_planner.domain import json_text
-from pagi_planner.domain.lesson import Account, Lesson, Trial
 from pagi_planner.domain.model import (
     Context,
     Effects,
@@ -31,6 +30,7 @@ from pagi_planner.domain.model import (
     Usage,
     WorkspaceFile,
 )
+from pagi_planner.domain.state.lesson import Account, Lesson, Trial
 
 _ROLES = {
     Role.SYSTEM: gateway_pb2.ROLE_SYSTEM,

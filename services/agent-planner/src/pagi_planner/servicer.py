@@ -18,10 +18,10 @@ from pagi_chassis.errors import InvalidArgumentError, UnauthenticatedError, Unav
 from pydantic import ValidationError
 
 from pagi_planner.domain.agent import session_id_of
-from pagi_planner.domain.begun_run import BegunRun
+from pagi_planner.domain.keeping.begun_run import BegunRun
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import Decision, RunResult
-from pagi_planner.domain.runs import Runs
-from pagi_planner.domain.stream import CutOff, Happened, Item, Position, TextDelta
+from pagi_planner.domain.watching.stream import CutOff, Happened, Item, Position, TextDelta
 from pagi_planner.schemas import Bounds, PlanRequest
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import Any
 from pagi_chassis.errors import NotFoundError, PagiError
 
 from pagi_planner.domain.errors import UnknownPersonaError
-from pagi_planner.domain.events import FINAL, Event, EventType
 from pagi_planner.domain.model import (
     Context,
     Effects,
@@ -34,6 +33,7 @@ from pagi_planner.domain.model import (
 )
 from pagi_planner.domain.ownership import FIRST_EPOCH, Claim, Order
 from pagi_planner.domain.ports import Journal, Words
+from pagi_planner.domain.state.events import FINAL, Event, EventType
 
 
 def call(name: str, arguments: Mapping[str, Any] | str, call_id: str = "") -> ToolCall:

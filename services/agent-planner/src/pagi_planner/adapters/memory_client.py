@@ -10,8 +10,8 @@ from pagi_chassis.grpc_client import GrpcClient
 
 from pagi_planner.convert import accounts_to_proto, context_from_proto, exchange_to_proto
 from pagi_planner.domain.errors import UnknownPersonaError
-from pagi_planner.domain.lesson import Account
 from pagi_planner.domain.model import Context, Exchange, RunRequest
+from pagi_planner.domain.state.lesson import Account
 
 # The longest query that memory takes; passages are found by how a request begins.
 QUERY_CHARACTERS = 32_768

@@ -17,9 +17,9 @@ from pagi_planner.adapters.postgres_tail import PostgresTail
 from pagi_planner.adapters.postgres_writer import PostgresWriter, Row
 from pagi_planner.adapters.run_rows import owner_name
 from pagi_planner.domain.errors import JournalError
-from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.model import RunStatus, RunSummary
 from pagi_planner.domain.ownership import FIRST_EPOCH, Claim, Heartbeats, Order, OrderKind
+from pagi_planner.domain.state.events import Event, EventType
 
 log = logging.getLogger(__name__)
 

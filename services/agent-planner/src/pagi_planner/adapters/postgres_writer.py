@@ -15,8 +15,8 @@ from pagi_planner.adapters.postgres_connection import PostgresServer, passes
 from pagi_planner.adapters.postgres_tables import ADVANCE, APPEND
 from pagi_planner.adapters.run_rows import change_of, parent_of, prompt_head
 from pagi_planner.domain.errors import JournalError, RunTakenOverError
-from pagi_planner.domain.events import Event
 from pagi_planner.domain.model import RunStatus
+from pagi_planner.domain.state.events import Event
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from prometheus_client import Counter, Histogram
 
-from pagi_planner.domain.events import FINAL, Event, EventType
 from pagi_planner.domain.model import RunStatus
 from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.ports import Journal
+from pagi_planner.domain.state.events import FINAL, Event, EventType
 
 RUNS = Counter("pagi_planner_runs", "Runs that ended", ["status"])
 RESUMED = Counter("pagi_planner_resumed_runs", "Runs taken up where another process had left them")

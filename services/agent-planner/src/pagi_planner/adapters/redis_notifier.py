@@ -11,7 +11,7 @@ from pagi.events.v1 import events_pb2
 from pagi_chassis import telemetry
 from pagi_chassis.errors import UnavailableError
 
-from pagi_planner.domain.events import Event, EventType
+from pagi_planner.domain.state.events import Event, EventType
 
 _STATUSES = {
     EventType.PLAN_START: events_pb2.Notification.STARTED,

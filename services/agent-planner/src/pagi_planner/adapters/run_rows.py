@@ -7,8 +7,8 @@ import socket
 import uuid
 from typing import NamedTuple
 
-from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.model import RunStatus
+from pagi_planner.domain.state.events import Event, EventType
 
 # Lists show how a prompt begins; all of it is in the journal.
 PROMPT_KEPT = 600

@@ -34,9 +34,9 @@ from pagi_planner.adapters.sqlite_tables import (
 )
 from pagi_planner.adapters.sqlite_writer import Row, SqliteWriter
 from pagi_planner.domain.errors import JournalError
-from pagi_planner.domain.events import Event, EventType
 from pagi_planner.domain.model import RunStatus, RunSummary
 from pagi_planner.domain.ownership import FIRST_EPOCH, Claim, Order
+from pagi_planner.domain.state.events import Event, EventType
 
 log = logging.getLogger(__name__)
 

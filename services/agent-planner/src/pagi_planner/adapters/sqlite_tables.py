@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from pagi_planner.adapters.run_rows import PROMPT_KEPT, change_of, parent_of, prompt_head
-from pagi_planner.domain.events import FINAL, Event, EventType
 from pagi_planner.domain.model import RunStatus, RunSummary
 from pagi_planner.domain.ownership import FIRST_EPOCH
+from pagi_planner.domain.state.events import FINAL, Event, EventType
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS audit_log (

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from pagi_chassis import correlation
 
-from pagi_planner.domain import records
 from pagi_planner.domain.model import RunRequest, RunResult
 from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.parts import Parts, Policy
 from pagi_planner.domain.ports import Catalogue, Clock, Documents, Journal, Memory, Model, SessionFiles, Timings, Tools
-from pagi_planner.domain.read_artifact import ReadArtifact
-from pagi_planner.domain.run import Run
+from pagi_planner.domain.run import records
+from pagi_planner.domain.run.run import Run
+from pagi_planner.domain.run.work import Work
 from pagi_planner.domain.standalone import (
     ListJournal,
     NoCatalogue,
@@ -24,9 +24,9 @@ from pagi_planner.domain.standalone import (
     NoTools,
     SystemClock,
 )
-from pagi_planner.domain.state import RunState
-from pagi_planner.domain.toolbox import OwnTool, Toolbox
-from pagi_planner.domain.work import Work
+from pagi_planner.domain.state.run_state import RunState
+from pagi_planner.domain.tools.read_artifact import ReadArtifact
+from pagi_planner.domain.tools.toolbox import OwnTool, Toolbox
 
 __all__ = ["Agent", "Policy"]
 

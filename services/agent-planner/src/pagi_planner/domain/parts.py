@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from pagi_planner.domain.channel import LagBounds
-from pagi_planner.domain.feed import Feed
-from pagi_planner.domain.lesson import Accounts
 from pagi_planner.domain.model import ToolSpec
 from pagi_planner.domain.ports import Catalogue, Clock, Documents, Journal, Memory, Model, SessionFiles, Timings, Tools
 from pagi_planner.domain.recent import RecentIds
-from pagi_planner.domain.toolbox import Toolbox
+from pagi_planner.domain.state.lesson import Accounts
+from pagi_planner.domain.tools.toolbox import Toolbox
+from pagi_planner.domain.watching.channel import LagBounds
+from pagi_planner.domain.watching.feed import Feed
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,6 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
-from pagi_planner.domain.events import Event, EventType
-from pagi_planner.domain.lesson import Account
 from pagi_planner.domain.model import (
     Context,
     Exchange,
@@ -25,6 +23,8 @@ from pagi_planner.domain.model import (
     WorkspaceFile,
 )
 from pagi_planner.domain.ownership import FIRST_EPOCH, Claim, Order
+from pagi_planner.domain.state.events import Event, EventType
+from pagi_planner.domain.state.lesson import Account
 
 
 class Model(Protocol):

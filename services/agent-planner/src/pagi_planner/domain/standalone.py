@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
 from pagi_planner.domain.errors import UnknownToolError, UnreadableFileError
-from pagi_planner.domain.events import Event
 from pagi_planner.domain.model import Context, Exchange, ModelTraits, RunRequest, ToolCall, ToolOutcome, ToolSpec
 from pagi_planner.domain.ownership import FIRST_EPOCH
+from pagi_planner.domain.state.events import Event
 
 
 class NoMemory:

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.ports import Archive, SessionFiles
-from pagi_planner.domain.runs import Runs
 from pagi_planner.routes import api_key as api_keys
 from pagi_planner.routes import (
     chat,

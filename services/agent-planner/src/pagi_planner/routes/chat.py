@@ -10,7 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from pagi_planner.domain.agent import session_id_of
-from pagi_planner.domain.runs import Runs
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.routes import event_stream
 from pagi_planner.routes.chat_view import EVENTS, Chat, ChatView
 from pagi_planner.routes.departure import if_client_leaves

@@ -6,9 +6,9 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from pagi_planner.domain.events import FINAL, Event, EventType
 from pagi_planner.domain.model import RunResult, RunStatus
-from pagi_planner.domain.stream import CutOff, Happened, Item, TextDelta, phase_of
+from pagi_planner.domain.state.events import FINAL, Event, EventType
+from pagi_planner.domain.watching.stream import CutOff, Happened, Item, TextDelta, phase_of
 from pagi_planner.routes.event_stream import event
 from pagi_planner.schemas import RunBody
 

@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from pagi_chassis.errors import InvalidArgumentError
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import Decision
-from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.problem_responses import problems
 from pagi_planner.routes.strict_json import StrictJsonRoute
 from pagi_planner.schemas import RunBody

@@ -8,9 +8,9 @@ from functools import partial
 
 from starlette.requests import Request
 
-from pagi_planner.domain.begun_run import BegunRun
+from pagi_planner.domain.keeping.begun_run import BegunRun
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import RunResult
-from pagi_planner.domain.runs import Runs
 
 Departure = Callable[[], Awaitable[object]]
 

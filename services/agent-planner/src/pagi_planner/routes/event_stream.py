@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import msgspec
 from starlette.responses import Response
 
-from pagi_planner.domain.stream import Item
-from pagi_planner.domain.watcher import Watcher
+from pagi_planner.domain.watching.stream import Item
+from pagi_planner.domain.watching.watcher import Watcher
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 from pagi_chassis import correlation
 
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import RunStatus
-from pagi_planner.domain.runs import Runs
 from pagi_planner.routes import event_stream
 from pagi_planner.routes.departure import if_client_leaves, result_or_departure
 from pagi_planner.routes.event_stream import EventStream, Patience

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from pagi_planner.domain.events import FINAL, EventType
 from pagi_planner.domain.model import RunResult
-from pagi_planner.domain.stream import CutOff, Happened, Item, Position, TextDelta, phase_of
+from pagi_planner.domain.state.events import FINAL, EventType
+from pagi_planner.domain.watching.stream import CutOff, Happened, Item, Position, TextDelta, phase_of
 from pagi_planner.routes.event_stream import event
 from pagi_planner.schemas import RunBody
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import RunStatus
-from pagi_planner.domain.runs import Runs
 from pagi_planner.routes.problem_responses import problems
 from pagi_planner.routes.run_bodies import RunListBody, RunSummaryBody
 from pagi_planner.schemas import RunBody

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from pagi_planner.domain.runs import Runs
-from pagi_planner.domain.stream import Position
+from pagi_planner.domain.keeping.runs import Runs
+from pagi_planner.domain.watching.stream import Position
 from pagi_planner.routes import event_stream
 from pagi_planner.routes.event_stream import EventStream, Patience
 from pagi_planner.routes.problem_responses import problems

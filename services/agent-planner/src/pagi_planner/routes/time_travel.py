@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query
 from pagi_chassis import correlation
 from pydantic import BaseModel, ConfigDict, Field
 
-from pagi_planner.domain.fork import Change
-from pagi_planner.domain.runs import Runs
-from pagi_planner.domain.timeline import Span
+from pagi_planner.domain.keeping.runs import Runs
+from pagi_planner.domain.time_travel.fork import Change
+from pagi_planner.domain.time_travel.timeline import Span
 from pagi_planner.routes.problem_responses import problems
 from pagi_planner.routes.strict_json import StrictJsonRoute
 from pagi_planner.schemas import Bounds, Name, Prompt, RunBody, too_much

@@ -18,9 +18,9 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pagi_planner.domain.agent import session_id_of
-from pagi_planner.domain.runs import Runs
-from pagi_planner.domain.stream import Position
-from pagi_planner.domain.watcher import Watcher
+from pagi_planner.domain.keeping.runs import Runs
+from pagi_planner.domain.watching.stream import Position
+from pagi_planner.domain.watching.watcher import Watcher
 from pagi_planner.routes.chat_view import Chat
 from pagi_planner.routes.departure import if_client_leaves
 from pagi_planner.routes.event_stream import Patience

@@ -1,0 +1,1 @@
+"""What rules and judge models say of a prompt and of an answer."""

@@ -1,0 +1,1 @@
+"""The runs of this process: begun, claimed, taken up, decided on, cancelled."""

@@ -1,0 +1,375 @@
+"""The runs of this process: begun once, taken up where a process died, bounded in number, decided on, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+
+from pagi_chassis import correlation
+from pagi_chassis.errors import InvalidArgumentError, PagiError
+
+from pagi_planner.domain.agent import Agent, new_run_id, session_id_of
+from pagi_planner.domain.errors import (
+    IdempotencyConflictError,
+    OverloadedError,
+    RunNotFoundError,
+)
+from pagi_planner.domain.keeping.begun_run import BegunRun, is_of, run_id_of
+from pagi_planner.domain.keeping.custody import Custody
+from pagi_planner.domain.keeping.reach import Reach
+from pagi_planner.domain.keeping.word import is_news
+from pagi_planner.domain.keeping.workshop import Workshop
+from pagi_planner.domain.model import Decision, RunRequest, RunResult, RunStatus, RunSummary
+from pagi_planner.domain.ownership import Order, OrderKind
+from pagi_planner.domain.ports import RunStore
+from pagi_planner.domain.run.run import Run
+from pagi_planner.domain.state.events import FINAL
+from pagi_planner.domain.state.run_state import Phase, RunState
+from pagi_planner.domain.time_travel.fork import Change, fork
+from pagi_planner.domain.time_travel.timeline import Span, timeline
+from pagi_planner.domain.watching.stream import Position
+from pagi_planner.domain.watching.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+# A client that is turned away may try again after about the time of a short run.
+RETRY_AFTER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs, newest first; `next` goes on after them and is empty at the end."""
+
+    runs: Sequence[RunSummary]
+    next: str
+
+
+class Runs:
+    """Starts runs and answers for them.
+
+    Args:
+        agent: Does the work.
+        store: Finds runs of the past, and says which planner has which.
+        max_concurrent: Runs in progress at once; more are refused, not queued. Runs that wait for a person are not in
+            progress.
+    """
+
+    def __init__(self, agent: Agent, store: RunStore, *, max_concurrent: int) -> None:
+        self._agent = agent
+        self._store = store
+        self._custody = Custody(agent, store)
+        self._max_concurrent = max_concurrent
+        self._workshop = Workshop(agent, self._custody, room=max_concurrent)
+
+    @property
+    def active(self) -> int:
+        """How many runs are in progress."""
+        return len(self._workshop.at_work)
+
+    @property
+    def queued(self) -> int:
+        """How many runs of dead planners are claimed and wait for room."""
+        return self._custody.queued
+
+    @property
+    def unreadable(self) -> int:
+        """How many runs could neither be read nor be ended."""
+        return self._custody.unreadable
+
+    async def begin(self, request: RunRequest, *, idempotency_key: str = "", run_id: str = "") -> BegunRun:
+        """Begins a run, or finds the one that the same key, or id, has begun.
+
+        Args:
+            request: What to do.
+            idempotency_key: Empty: always a new run.
+            run_id: In place of a key.
+
+        Raises:
+            OverloadedError: Too many runs are in progress.
+            IdempotencyConflictError: The key belongs to another request.
+            JournalError: Whether the key was used before cannot be read.
+        """
+        is_named = bool(idempotency_key or run_id)
+        run_id = run_id or (run_id_of(idempotency_key) if idempotency_key else new_run_id())
+        request = replace(request, session_id=request.session_id or session_id_of(run_id))
+        if is_named and (known := await self._known(run_id, request)):
+            return known
+        self._admit()
+        run = self._agent.open(request, run_id=run_id)
+        return BegunRun(run.state, run, self._workshop.drive(request, run), self._following(run_id, request))
+
+    async def run_child(self, request: RunRequest, run_id: str) -> RunResult:
+        """Begins a run on behalf of another, or finds it, and waits for its end; see `Delegate`.
+
+        It needs no room of its own: its parent has been let in.
+        """
+        request = replace(request, session_id=request.session_id or session_id_of(run_id))
+        begun = await self._known(run_id, request)
+        if begun is None:
+            run = self._agent.open(request, run_id=run_id)
+            begun = BegunRun(run.state, run, self._workshop.drive(request, run), self._following(run_id, request))
+        try:
+            with suppress(PagiError):
+                await begun.result()
+        except asyncio.CancelledError:
+            parent = self._workshop.at_work.get(request.parent_run_id)
+            # Where the parent goes on in another process, it finds the child again.
+            if parent is None or not parent.run.is_suspended:
+                await asyncio.shield(self.cancel(run_id, "the run that had handed it on was ended"))
+            raise
+        return await self.get(run_id)
+
+    async def get(self, run_id: str) -> RunResult:
+        """A run, finished or not.
+
+        Raises:
+            RunNotFoundError: There is none.
+        """
+        return (await self._existing(run_id)).result()
+
+    async def find(
+        self, *, limit: int, before: str = "", session_id: str = "", status: RunStatus | None = None
+    ) -> RunPage:
+        """The newest runs, newest first.
+
+        Args:
+            limit: At most this many.
+            before: `next` of the page before; empty: the first page.
+            session_id: Only of this session; empty: of all.
+            status: Only those that stand there; None: all.
+
+        Raises:
+            InvalidArgumentError: There is no run `before`.
+        """
+        found = await self._store.runs(limit=limit + 1, before=before, session_id=session_id, status=status)
+        if before and not found and not await self._agent.journal.events(before):
+            raise InvalidArgumentError(f"before: there is no run {before!r}", field="before")
+        page = found[:limit]
+        return RunPage(page, page[-1].run_id if len(found) > limit else "")
+
+    async def cancel(self, run_id: str, reason: str = "it was cancelled") -> RunResult:
+        """Stops a run, its model call and its tools. Nothing of it starts after the return.
+
+        Returns:
+            The run as it ended: an end that was reached before the cancellation stays.
+
+        Raises:
+            RunNotFoundError: There is none.
+        """
+        reached = Reach(self._custody)
+        while True:
+            if active := self._workshop.at_work.get(run_id):
+                if not active.is_leaving:
+                    active.run.cancelled_because = reason
+                    active.task.cancel()
+                await asyncio.wait([active.task])
+                if active.run.state.is_final and not active.run.is_taken_over:
+                    return active.run.state.result()
+            async with self._custody.alone(run_id):
+                if run_id in self._workshop.at_work:
+                    continue
+                if run := await self._custody.take(run_id):
+                    await run.cancel(reason)
+                    return run.state.result()
+            state = await self._existing(run_id)
+            if state.is_final:
+                return state.result()
+            await reached.ask(Order(run_id, OrderKind.CANCEL, {"reason": reason}))
+
+    async def decide(self, run_id: str, call_id: str, decision: Decision) -> RunResult:
+        """Takes a person's word on a tool call; the run goes on with what it allows. The same word twice is one.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunEndedError: The run has ended.
+            UnknownCallError: No such call waits, or did.
+            DecidedError: Something else was said of it before.
+            UnavailableError: The planner that has the run does not answer.
+        """
+        reached = Reach(self._custody)
+        while True:
+            if active := self._workshop.at_work.get(run_id):
+                if not active.is_leaving:
+                    if is_news(active.run.state, call_id, decision):
+                        active.run.decide(call_id, decision)
+                        await active.run.sync()
+                    return active.run.state.result()
+                await asyncio.wait([active.task])
+            async with self._custody.alone(run_id):
+                if run_id in self._workshop.at_work:
+                    continue
+                if run := await self._custody.take(run_id):
+                    return await self._decide(run, call_id, decision)
+            state = await self._existing(run_id)
+            if not is_news(state, call_id, decision):
+                return state.result()
+            await reached.ask(Order(run_id, OrderKind.DECIDE, {"call_id": call_id, **asdict(decision)}))
+
+    async def carry_out(self, order: Order) -> None:
+        """Does what another planner was asked for and left to this one, which has the run."""
+        data = dict(order.data)
+        if order.run_id not in self._workshop.at_work:
+            # It has ended or been let go of: who asked looks again, and sees to it.
+            return
+        if order.kind is OrderKind.CANCEL:
+            await self.cancel(order.run_id, data["reason"])
+        else:
+            await self.decide(order.run_id, data.pop("call_id"), Decision(**data))
+
+    async def _decide(self, run: Run, call_id: str, decision: Decision) -> RunResult:
+        """Takes the word on a run that was just claimed."""
+        was_cut_off = run.state.phase is not Phase.WAIT
+        try:
+            if is_news(run.state, call_id, decision):
+                run.decide(call_id, decision)
+                await run.sync()
+            return run.state.result()
+        finally:
+            await self._workshop.go_on(run, was_cut_off=was_cut_off)
+
+    async def fork(self, run_id: str, step: int, change: Change) -> BegunRun:
+        """Begins a run with the journal of another up to a step; see `fork`. What tools did until then is not undone.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            InvalidArgumentError: It has no such step, or does not go on from it.
+            OverloadedError: Too many runs are in progress.
+        """
+        if not (events := await self._agent.journal.events(run_id)):
+            raise RunNotFoundError(f"there is no run {run_id!r}")
+        self._admit()
+        trace_id = correlation.current().trace_id or uuid.uuid4().hex
+        kept = fork(events, step, change, run_id=new_run_id(), trace_id=trace_id)
+        for event in kept:
+            self._agent.journal.append(event)
+        run = self._agent.reopen(RunState.of(kept))
+        # The run is this planner's from here on, for everybody.
+        await run.sync()
+        return BegunRun(run.state, run, self._workshop.drive(self._agent.request_of(run.state), run))
+
+    async def timeline(self, run_id: str) -> list[Span]:
+        """What a run did, as spans of time.
+
+        Raises:
+            RunNotFoundError: There is none.
+        """
+        if not (events := await self._agent.journal.events(run_id)):
+            raise RunNotFoundError(f"there is no run {run_id!r}")
+        return timeline(events)
+
+    def follow(self, begun: BegunRun) -> Watcher:
+        """Watches a run that was begun just now, or before, from its first event on. To be used as a context."""
+        is_new = begun.task is not None and begun.state.seq == 0
+        return self._agent.parts.feed.watch(begun.run_id, None if is_new else Position())
+
+    async def watch(self, run_id: str, after: Position) -> Watcher:
+        """Watches a run, whether it has ended, waits, or is in progress here or elsewhere. To be used as a context.
+
+        Args:
+            run_id: Which run.
+            after: What was seen before.
+
+        Raises:
+            RunNotFoundError: There is none.
+            InvalidArgumentError: It has not come as far as `after` says.
+        """
+        newest = await self._agent.journal.events(run_id, after=max(after.seq, 1) - 1, limit=1)
+        if not newest and not (run_id in self._workshop.at_work and after.seq == 0):
+            await self._existing(run_id)
+            raise InvalidArgumentError(f"the run has no event {after.seq} yet", field="Last-Event-ID")
+        watcher = self._agent.parts.feed.watch(run_id, after)
+        if after.seq and newest[0].type in FINAL:
+            # All of it was seen.
+            watcher.close()
+        return watcher
+
+    async def settled(self, run_id: str) -> RunResult:
+        """A run as it stands when nobody works on it here: what its caller gets, its history stored.
+
+        Raises:
+            RunNotFoundError: There is none.
+        """
+        if active := self._workshop.at_work.get(run_id):
+            await asyncio.wait([active.task])
+            return active.run.state.result()
+        return await self.get(run_id)
+
+    def send_watchers_away(self, reason: str) -> None:
+        """Ends every watcher, now and from now on."""
+        self._agent.parts.feed.close(reason)
+
+    async def recover(self) -> int:
+        """Takes up the runs that dead planners have left, see `Workshop.recover`."""
+        return await self._workshop.recover()
+
+    async def stop(self, grace_s: float) -> None:
+        """Lets the runs in progress end; those that take longer go on after the next start."""
+        await self._workshop.stop(grace_s)
+
+    async def _known(self, run_id: str, request: RunRequest) -> BegunRun | None:
+        """The run that a key has begun before; None where there is none."""
+        if run_id not in self._workshop.at_work:
+            state = await self._state(run_id)
+            if run_id in self._workshop.left and not (state and state.is_final):
+                # It ended after the look at the journal; its end was durable before it left.
+                state = await self._state(run_id)
+            # It may have begun during the look.
+            if run_id not in self._workshop.at_work:
+                return await self._repeated(state, request) if state else None
+        active = self._workshop.at_work[run_id]
+        if active.request != request:
+            raise conflict()
+        return BegunRun(active.run.state, active.run, active.task, self._following(run_id, request))
+
+    async def _repeated(self, state: RunState, request: RunRequest) -> BegunRun:
+        """The run that is in the journal and not in progress here."""
+        if not is_of(state, request):
+            raise conflict()
+        if state.phase in (Phase.WAIT, Phase.ENDED):
+            return BegunRun(state)
+        run_id = state.run_id
+        async with self._custody.alone(run_id):
+            run = None if run_id in self._workshop.at_work else await self._custody.take(run_id)
+            if run:
+                await self._workshop.go_on(run, was_cut_off=True)
+        if active := self._workshop.at_work.get(run_id):
+            return BegunRun(active.run.state, active.run, active.task, self._following(run_id, request))
+        return BegunRun(run.state if run else state, follow=self._following(run_id, request))
+
+    def _following(self, run_id: str, request: RunRequest) -> Callable[[], Awaitable[RunState]]:
+        """What waits for a run at which another planner is."""
+
+        async def follow() -> RunState:
+            state = await self._custody.follow(run_id)
+            if not is_of(state, request):
+                raise conflict()
+            return state
+
+        return follow
+
+    async def _existing(self, run_id: str) -> RunState:
+        if (state := await self._state(run_id)) is None:
+            raise RunNotFoundError(f"there is no run {run_id!r}")
+        return state
+
+    async def _state(self, run_id: str) -> RunState | None:
+        return await self._custody.state(run_id)
+
+    def _admit(self) -> None:
+        if self.active >= self._max_concurrent:
+            raise OverloadedError(
+                f"{self._max_concurrent} runs are in progress, which is the most (MAX_CONCURRENT_REQUESTS)",
+                retry_after_s=RETRY_AFTER_S,
+            )
+
+
+def conflict() -> IdempotencyConflictError:
+    """The error of a key that belongs to another request."""
+    return IdempotencyConflictError(
+        "Idempotency-Key, or the run's id, was used before with another request; use a new one",
+        field="Idempotency-Key",
+    )

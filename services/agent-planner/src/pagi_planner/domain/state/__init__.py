@@ -1,0 +1,1 @@
+"""Where a run stands: its events, and the fold over them."""

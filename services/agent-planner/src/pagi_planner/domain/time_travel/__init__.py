@@ -1,0 +1,1 @@
+"""Runs looked at and driven again from their journals: fork, timeline, replay."""

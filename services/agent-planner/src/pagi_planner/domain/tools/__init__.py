@@ -1,0 +1,1 @@
+"""Turns of tool calls, and the tools that the planner itself brings."""

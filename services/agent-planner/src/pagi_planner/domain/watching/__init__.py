@@ -1,0 +1,1 @@
+"""The events of runs, for as many as want to watch them."""
