@@ -13,7 +13,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(5, (os.cpu_count() or 1) +
 CODE := scripts services tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help run-dev stop-dev status-dev ingest test chaos check format bench bench-leaks bench-streaming bench-gateway bench-retrieval bench-memory proto lock env certs up down clean setup setup-dev
+.PHONY: help run-dev stop-dev status-dev ingest test chaos check format bench bench-glance bench-leaks bench-streaming bench-gateway bench-retrieval bench-memory proto lock env certs up down clean setup setup-dev
 
 help: ## List the targets
 	@echo "PAGI Mesh: make <target>"
@@ -53,8 +53,11 @@ format: setup-dev ## Format the code and mend what the linter can
 	@$(BIN)/ruff format $(CODE)
 	@$(BIN)/ruff check --fix $(CODE)
 
-bench: setup-dev ## Measure the mesh against its floor and print the table (QUICK=1: roughly; JSON=file: write it too)
-	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(JSON),--json $(JSON))
+bench: setup-dev ## Measure the mesh against its floor (ONLY=plans,starts: parts alone; QUICK=1: roughly; JSON=file)
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
+
+bench-glance: setup-dev ## Look at one plan, 16 at once, process by process, in half a minute
+	@$(BIN)/python -m benchmarks.glance
 
 bench-leaks: setup-dev ## Show what the sandbox holds before and after many calls (CALLS=10000)
 	@$(BIN)/python -m benchmarks.leaks $(CALLS)

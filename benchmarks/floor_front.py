@@ -1,8 +1,8 @@
 """The floor's front: one HTTP POST makes the gRPC calls of a plan with two tool calls, in the same order, and no more.
 
-GetContext, GetPlan, two ExecuteTool at once, GetPlan, StoreSessionHistory: six calls to three processes. Arguments: the
-ports of the processes that stand for memory, model-gateway and sandbox. Says its own port on standard output as a line
-of JSON, and ends when its standard input does.
+GetContext, GetPlan, ExecuteTool, GetPlan, ExecuteTool, GetPlan, StoreSessionHistory, one after the other: seven calls
+to three processes. Arguments: the ports of the processes that stand for memory, model-gateway and sandbox. Says its own
+port on standard output as a line of JSON, and ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -20,22 +20,25 @@ from fastapi import FastAPI
 from pagi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from pagi.memory.v1 import memory_pb2, memory_pb2_grpc
 from pagi.sandbox.v1 import sandbox_pb2, sandbox_pb2_grpc
+from pagi_chassis import grpc_options
 from pydantic import BaseModel
 
 from benchmarks.floor_server import until_input_ends
 
 _TIMEOUT_S = 30.0
-_CONTEXT = memory_pb2.GetContextRequest(session_id="s" * 40, query="q" * 40, top_k=6)
+_TOOL_CALLS = 2
+_IDS = (("x-trace-id", "t" * 32), ("x-run-id", "r" * 36), ("x-session-id", "s" * 40))
+_CONTEXT = memory_pb2.GetContextRequest(session_id="s" * 40, query="q" * 215, top_k=6)
 _PLAN = gateway_pb2.GetPlanRequest(
     messages=[
         gateway_pb2.Message(role=gateway_pb2.ROLE_SYSTEM, text="m" * 4_400),
-        gateway_pb2.Message(role=gateway_pb2.ROLE_USER, text="m" * 45),
+        gateway_pb2.Message(role=gateway_pb2.ROLE_USER, text="m" * 60),
     ],
-    tools=[gateway_pb2.ToolSpec(name="t" * 8, description="d" * 240, parameters_schema_json="j" * 480)] * 5,
+    tools=[gateway_pb2.ToolSpec(name="t" * 8, description="d" * 240, parameters_schema_json="j" * 480)] * 7,
 )
 _EXECUTE = sandbox_pb2.ExecuteToolRequest(tool="math", arguments_json="a" * 30, effect_id="e" * 40, session_id="s" * 40)
 _STORE = memory_pb2.StoreSessionHistoryRequest(
-    session_id="s" * 40, run_id="r" * 36, turns=[memory_pb2.Turn(role=memory_pb2.TURN_ROLE_USER, text="t" * 65)] * 5
+    session_id="s" * 40, run_id="r" * 36, turns=[memory_pb2.Turn(role=memory_pb2.TURN_ROLE_USER, text="t" * 65)] * 6
 )
 
 
@@ -51,26 +54,27 @@ class Answer(BaseModel):
     result: str
     status: str = "completed"
     degraded: list[str] = []
-    rest: str = "r" * 1_600
+    rest: str = "r" * 1_200
 
 
 def application(memory_port: int, gateway_port: int, sandbox_port: int) -> FastAPI:
     """`POST /plan` over the three processes. Call it in the event loop."""
     memory, gateway, sandbox = (
-        grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=(("grpc.enable_http_proxy", 0),))
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=grpc_options.CLIENT)
         for port in (memory_port, gateway_port, sandbox_port)
     )
-    context, store = memory_pb2_grpc.MemoryStub(memory), memory_pb2_grpc.MemoryStub(memory)
-    model, tools = gateway_pb2_grpc.ModelGatewayStub(gateway), sandbox_pb2_grpc.ToolServiceStub(sandbox)
+    memories, models = memory_pb2_grpc.MemoryStub(memory), gateway_pb2_grpc.ModelGatewayStub(gateway)
+    tools = sandbox_pb2_grpc.ToolServiceStub(sandbox)
     app = FastAPI()
 
     @app.post("/plan", response_model=Answer)
     async def plan(question: Question) -> Answer:
-        await context.GetContext(_CONTEXT, timeout=_TIMEOUT_S)
-        await model.GetPlan(_PLAN, timeout=_TIMEOUT_S)
-        await asyncio.gather(*(tools.ExecuteTool(_EXECUTE, timeout=_TIMEOUT_S) for _ in range(2)))
-        answer = await model.GetPlan(_PLAN, timeout=_TIMEOUT_S)
-        await store.StoreSessionHistory(_STORE, timeout=_TIMEOUT_S)
+        await memories.GetContext(_CONTEXT, timeout=_TIMEOUT_S, metadata=_IDS)
+        for _ in range(_TOOL_CALLS):
+            await models.GetPlan(_PLAN, timeout=_TIMEOUT_S, metadata=_IDS)
+            await tools.ExecuteTool(_EXECUTE, timeout=_TIMEOUT_S, metadata=_IDS)
+        answer = await models.GetPlan(_PLAN, timeout=_TIMEOUT_S, metadata=_IDS)
+        await memories.StoreSessionHistory(_STORE, timeout=_TIMEOUT_S, metadata=_IDS)
         return Answer(result=answer.text)
 
     return app

@@ -1,7 +1,7 @@
 """A process of the floor that does nothing: answers the calls of a plan with messages that were made at its start.
 
 Says its port on standard output as a line of JSON, and ends when its standard input does. Sizes in bytes are those that
-were seen on the wire for the prompt of the bench: GetContext 4 KB back, GetPlan 8 KB there, the rest below 0.5 KB.
+were seen on the wire for the plan of the bench: GetContext 2.5 KB back, GetPlan 9.8 KB there, the rest below 0.5 KB.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ import uvloop
 from pagi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from pagi.memory.v1 import memory_pb2, memory_pb2_grpc
 from pagi.sandbox.v1 import sandbox_pb2, sandbox_pb2_grpc
-
-# A second server on the port would start in silence; the rest is gRPC's own.
-OPTIONS = (("grpc.so_reuseport", 0),)
+from pagi_chassis import grpc_options
 
 _CONTEXT = memory_pb2.GetContextResponse(
-    soul="s" * 900, passages=[memory_pb2.Passage(id="p" * 32, text="t" * 420, source="s" * 30) for _ in range(6)]
+    soul="s" * 900, passages=[memory_pb2.Passage(id="p" * 32, text="t" * 450, source="s" * 30) for _ in range(3)]
 )
-_STORED = memory_pb2.StoreSessionHistoryResponse(stored=4)
-_PLAN = gateway_pb2.GetPlanResponse(text="a" * 100)
-_RESULT = sandbox_pb2.ExecuteToolResponse(verdict=sandbox_pb2.VERDICT_OK, output_json="r" * 45)
+_STORED = memory_pb2.StoreSessionHistoryResponse(stored=6)
+_PLAN = gateway_pb2.GetPlanResponse(text="a" * 140)
+_RESULT = sandbox_pb2.ExecuteToolResponse(verdict=sandbox_pb2.VERDICT_OK, output_json="r" * 155)
 
 
 class Nothing:
@@ -62,7 +60,7 @@ class _Sandbox(Nothing, sandbox_pb2_grpc.ToolServiceServicer):
 
 async def serve() -> None:
     """Serves until standard input ends."""
-    server = grpc.aio.server(options=OPTIONS)
+    server = grpc.aio.server(options=grpc_options.SERVER)
     # The rest of each service is not called.
     memory_pb2_grpc.add_MemoryServicer_to_server(_Memory(), server)  # type: ignore[abstract]
     gateway_pb2_grpc.add_ModelGatewayServicer_to_server(_Gateway(), server)  # type: ignore[abstract]

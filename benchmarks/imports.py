@@ -7,8 +7,10 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from benchmarks import ROOT
+from benchmarks.rows import Part, Row, met, say
 
 # What the bench's floor of an import is: the servers that every service is made of, with nothing around them.
 MODULES = {
@@ -18,6 +20,21 @@ MODULES = {
     "sandbox": ("pagi_sandbox.__main__", "benchmarks.floor_server"),
     "notification-subscriber": ("pagi_notifier.__main__", "benchmarks.floor_server"),
 }
+
+_MOST_MS = {"memory": 1_000}
+_MOST_OF_OTHERS_MS = 300
+_REPEATS = 5
+
+
+def import_rows(_folder: Path, quick: bool) -> Part:
+    """Imports every service."""
+    say("imports")
+    rows = []
+    for name, (service, floor) in import_ms(1 if quick else _REPEATS).items():
+        most = _MOST_MS.get(name, _MOST_OF_OTHERS_MS)
+        aim = f"{met(service < most)} < {most} ms"
+        rows.append(Row(f"import, processor time: {name}", "ms", floor, service, service / floor, aim=aim))
+    return Part(rows)
 
 
 def import_ms(repeats: int) -> Mapping[str, tuple[float, float]]:

@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
 from benchmarks.children import Children
+from benchmarks.ratios import Pairs
 from benchmarks.sandbox import Sandbox, start_sandbox, stub_at
 from benchmarks.usage import own_pss_mib, tree_pss_mib
 
@@ -45,19 +46,6 @@ class Turns:
     calls: int
     seconds: float
     flood_s: float
-
-
-@dataclass
-class Pairs:
-    """What one figure was measured by and what it was itself, a pair for each round."""
-
-    base: list[float] = field(default_factory=list)
-    ours: list[float] = field(default_factory=list)
-
-    @property
-    def ratio(self) -> float:
-        """The median of the ratios, each taken within one round."""
-        return statistics.median(ours / base for ours, base in zip(self.ours, self.base, strict=True))
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import uvloop
 
 from benchmarks.children import BenchError, Child, Children
+from benchmarks.script import PLAN
 
 _TIMEOUT_S = 60.0
-# Two expressions make two calls of `math` in one turn.
-_PROMPT = "What is ({number} + 50) * 2? And what is {number} * 4?"
 _EXPECTED = (b'"status":"completed"', b'"degraded":[]')
 
 
@@ -33,14 +33,20 @@ class Order:
         concurrency: Plans in flight.
         seconds: For so long new ones are begun.
         most: At most so many in all.
+        prompt: Its {number} is another one each time.
         is_known: Whether the prompt is always the same. A new one each time meets no cache of embeddings.
+        sessions: Taken in turns; none: each plan is a session of its own.
+        expected: Is in every answer.
     """
 
     port: int
     concurrency: int
     seconds: float
     most: int = 1_000_000
+    prompt: str = PLAN
     is_known: bool = False
+    sessions: Sequence[str] = ()
+    expected: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class _Run:
     def __init__(self, order: Order, numbers: itertools.count[int]) -> None:
         self._order = order
         self._numbers = numbers
+        self._sessions = itertools.cycle(order.sessions)
         self._left = order.most
         self._faults: list[str] = []
         self._latencies: list[float] = []
@@ -114,14 +121,18 @@ class _Run:
     async def _plan(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         """Asks for one plan; what is wrong with the answer, or nothing."""
         number = 0 if self._order.is_known else next(self._numbers)
-        body = json.dumps({"prompt": _PROMPT.format(number=number)}).encode()
+        question = {"prompt": self._order.prompt.format(number=number)}
+        if session := next(self._sessions, ""):
+            question["session_id"] = session
+        body = json.dumps(question).encode()
         writer.write(
             b"POST /plan HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         )
         head = await reader.readuntil(b"\r\n\r\n")
         answer = await reader.readexactly(_content_length(head))
-        if not head.startswith(b"HTTP/1.1 200 ") or not all(part in answer for part in _EXPECTED):
+        expected = (*_EXPECTED, self._order.expected.encode())
+        if not head.startswith(b"HTTP/1.1 200 ") or not all(part in answer for part in expected):
             return f"{head.splitlines()[0].decode()}: {answer[:500].decode(errors='replace')}"
         return ""
 

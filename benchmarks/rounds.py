@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 from benchmarks.children import Child
 from benchmarks.load import LoadGenerator, Order
+from benchmarks.ratios import ratio_of
 from benchmarks.usage import cpu_s
 
-# A batch is over when what was measured has come to rest: histories, notifications and spans go out behind an answer.
-_REST_S = 0.1
+# A batch is over when what was measured has come to rest: histories, notifications, what is learned and spans go out
+# behind an answer.
+_POLL_S = 0.1
 _LONGEST_REST_S = 2.0
 _AT_REST_CPU_S = 0.02
 
@@ -26,12 +28,16 @@ class Target:
         port: Of its HTTP.
         children: Its processes.
         rest_s: How long it may do nothing before it works on what is left.
+        share: Of a batch's seconds that it is under load for.
+        sessions: Its plans are of these; none: each plan is a session of its own.
     """
 
     name: str
     port: int
     children: Sequence[Child]
-    rest_s: float = _REST_S
+    rest_s: float = _POLL_S
+    share: float = 1.0
+    sessions: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -40,15 +46,17 @@ class Level:
 
     Attributes:
         concurrency: Plans in flight.
-        rounds: Batches for each target, at most.
+        rounds: Batches for each target.
         seconds: Length of a batch.
         is_known: See `load.Order`.
+        most: Plans in a batch.
     """
 
     concurrency: int
     rounds: int
     seconds: float
     is_known: bool = False
+    most: int = 1_000_000
 
     @property
     def text(self) -> str:
@@ -87,9 +95,12 @@ class Series:
         return statistics.median(map(figure, self.batches[target]))
 
     def ratio(self, target: str, base: str, figure: Callable[[Batch], float]) -> float:
-        """The median of the ratios, each taken within one round."""
-        pairs = zip(self.batches[target], self.batches[base], strict=True)
-        return statistics.median(figure(one) / figure(other) for one, other in pairs)
+        """See `ratios`."""
+        return ratio_of(map(figure, self.batches[target]), map(figure, self.batches[base]))
+
+    def has(self, target: str) -> bool:
+        """Whether it was measured at this level."""
+        return target in self.batches
 
     def p99_ms(self, target: str) -> float:
         """Over the plans of all batches."""
@@ -101,22 +112,19 @@ class Series:
         return sum(len(batch.latencies_ms) for batch in self.batches[target])
 
 
-def measure(load: LoadGenerator, targets: Sequence[Target], level: Level, *, until: float) -> Series:
+def measure(load: LoadGenerator, targets: Sequence[Target], level: Level) -> Series:
     """Takes the targets in turns, each round beginning with the next one.
 
     Args:
         load: Makes the plans.
         targets: What to measure.
         level: How.
-        until: No round but the first begins after this moment (`time.monotonic()`).
 
     Raises:
         BenchError: A plan failed.
     """
     series = Series(level, {target.name: [] for target in targets})
     for number in range(level.rounds):
-        if number and time.monotonic() > until:
-            break
         first = number % len(targets)
         for target in [*targets[first:], *targets[:first]]:
             series.batches[target.name].append(_batch(load, target, level))
@@ -124,9 +132,13 @@ def measure(load: LoadGenerator, targets: Sequence[Target], level: Level, *, unt
 
 
 def _batch(load: LoadGenerator, target: Target, level: Level) -> Batch:
+    seconds = level.seconds * target.share
+    order = Order(
+        target.port, level.concurrency, seconds, level.most, is_known=level.is_known, sessions=target.sessions
+    )
     before = cpu_s(target.children)
-    outcome = load.run(Order(target.port, level.concurrency, level.seconds, is_known=level.is_known))
-    _await_rest(target)
+    outcome = load.run(order)
+    await_rest(target)
     after = cpu_s(target.children)
     plans = len(outcome.latencies_ms)
     return Batch(
@@ -136,11 +148,13 @@ def _batch(load: LoadGenerator, target: Target, level: Level) -> Batch:
     )
 
 
-def _await_rest(target: Target) -> None:
+def await_rest(target: Target) -> None:
+    """Returns when nothing of the work before is left."""
+    time.sleep(max(0.0, target.rest_s - _POLL_S))
     deadline = time.monotonic() + _LONGEST_REST_S
     used = sum(cpu_s(target.children).values())
     while time.monotonic() < deadline:
-        time.sleep(target.rest_s)
+        time.sleep(_POLL_S)
         now = sum(cpu_s(target.children).values())
         if now - used <= _AT_REST_CPU_S:
             return
