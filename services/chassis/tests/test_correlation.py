@@ -29,9 +29,9 @@ def test_any_text_travels_as_a_header_and_comes_back(ids):
 
 
 def test_only_what_is_there_travels():
-    assert correlation.to_metadata() == []
+    assert correlation.to_metadata() == ()
     with correlation.bind(run_id="r"):
-        assert correlation.to_metadata() == [("x-run-id", "r")]
+        assert correlation.to_metadata() == (("x-run-id", "r"),)
 
 
 def test_foreign_metadata_does_no_harm():
@@ -43,7 +43,7 @@ def test_foreign_metadata_does_no_harm():
 
 def test_half_a_surrogate_pair_does_no_harm():
     with correlation.bind(session_id="a\ud800"):
-        assert correlation.to_metadata() == [("x-session-id", "a%3F")]
+        assert correlation.to_metadata() == (("x-session-id", "a%3F"),)
 
 
 def test_a_block_adds_to_what_is_bound_and_leaves_it_as_it_was():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import NamedTuple
 
 _FIELDS_BY_KEY = {
@@ -49,15 +50,20 @@ def bind(**ids: str) -> Iterator[Correlation]:
         _current.set(before)
 
 
-def to_metadata() -> list[tuple[str, str]]:
+def to_metadata() -> tuple[tuple[str, str], ...]:
     """The current ids as gRPC metadata; what is not ASCII is percent-encoded, as HTTP/2 headers need."""
-    return [(key, _encode(value)) for key, name in _FIELDS_BY_KEY.items() if (value := getattr(current(), name))]
+    return _to_metadata(_current.get())
+
+
+# A piece of work makes several calls.
+@lru_cache(maxsize=256)
+def _to_metadata(ids: Correlation) -> tuple[tuple[str, str], ...]:
+    return tuple((key, _encode(value)) for key, value in zip(_FIELDS_BY_KEY, ids, strict=True) if value)
 
 
 def from_metadata(metadata: Mapping[str, str | bytes]) -> Correlation:
     """The ids that a caller sent."""
-    ids = {name: _decode(metadata[key]) for key, name in _FIELDS_BY_KEY.items() if key in metadata}
-    return Correlation(**ids) if ids else _NONE
+    return Correlation._make([_decode(metadata.get(key, "")) for key in _FIELDS_BY_KEY])
 
 
 def adopt(correlation: Correlation) -> None:
@@ -76,6 +82,8 @@ def _encode(value: str) -> str:
 
 
 def _decode(value: str | bytes) -> str:
+    if not value:
+        return ""
     text = value if isinstance(value, str) else value.decode("ascii", "replace")
     if "%" not in text:
         return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,32 +30,25 @@ SECONDS = Histogram(
     ["method"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
-# Watched by machines every second: neither traced nor counted.
-_UNOBSERVED = ("/grpc.health.", "/grpc.reflection.")
 _NO_SPAN = nullcontext()
 
 
-class EdgeInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic at run time
-    """Wraps each method once; the wrapped handler is kept, so that a call pays for no wrapping."""
+class EdgeRegistry:
+    """Stands before a server while services register, and wraps each of their methods once.
 
-    def __init__(self) -> None:
-        self._wrapped: dict[str, Handler] = {}
+    No interceptor: grpc.aio would resolve the method through it again in every call.
+    """
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Returns the handler of the method, wrapped."""
-        method = handler_call_details.method
-        if (known := self._wrapped.get(method)) is not None:
-            return known
-        handler = await continuation(handler_call_details)
-        # A method that does not exist has no handler, and is not remembered: its name is the caller's.
-        if handler is None or method.startswith(_UNOBSERVED):
-            return handler
-        self._wrapped[method] = wrapped = _wrap(method, handler)
-        return wrapped
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
+        """Takes the methods of a service, by their short names; see `grpc.aio.Server`."""
+        wrapped = {name: _wrap(f"/{service}/{name}", handler) for name, handler in handlers.items()}
+        self._server.add_registered_method_handlers(service, wrapped)  # type: ignore[attr-defined]  # newer than stubs
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
+        """Nothing: generated code gives the same methods by name as well."""
 
 
 def _wrap(method: str, handler: Handler) -> Handler:
@@ -84,8 +77,8 @@ def _answer(method: str, inner: Callable[[Any, Context], Awaitable[Any]]) -> Cal
     call = _Call(method)
 
     async def answer(request: Any, context: Context) -> Any:
-        metadata = call.enter(context)
         began = time.perf_counter()
+        metadata = call.enter(context)
         code = "OK"
         try:
             with call.span(metadata):
@@ -107,8 +100,8 @@ def _answer_stream(
     # It writes instead of yielding: a generator that the caller leaves is ended by the garbage collector, in another
     # task and context, where the handler can close nothing that it opened.
     async def answer(request: Any, context: Context) -> None:
-        metadata = call.enter(context)
         began = time.perf_counter()
+        metadata = call.enter(context)
         code = "OK"
         messages = inner(request, context)
         try:

@@ -42,12 +42,12 @@ class GrpcServer:
         self._tls = tls
         self._max_concurrent = max_concurrent
         self._port_variable = port_variable
-        self._registrations: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = []
+        self._registrations: list[tuple[Callable[[Any, Any], None], Any]] = []
         self._names: list[str] = []
         self._health = grpc_health.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
-    def add(self, register: Callable[[Any, grpc.aio.Server], None], servicer: object, service_name: str) -> None:
+    def add(self, register: Callable[[Any, Any], None], servicer: object, service_name: str) -> None:
         """Serves one more service.
 
         Args:
@@ -65,18 +65,18 @@ class GrpcServer:
             StartError: The port is taken, or a TLS file cannot be used.
         """
         # Imported here: the edge brings prometheus_client, whose import takes half as long as that of grpc.
-        from pagi_chassis.grpc_edge import EdgeInterceptor
+        from pagi_chassis.grpc_edge import EdgeRegistry
 
         credentials = self._tls.credentials() if self._tls else None
         if self.port:
             # gRPC says only that it failed; the socket says why.
             ports.listen(self.host, self.port, self._port_variable).close()
         # Made here and not in the constructor: grpc binds it to the running loop.
-        server = grpc.aio.server(
-            interceptors=[EdgeInterceptor()], options=grpc_options.SERVER, maximum_concurrent_rpcs=self._max_concurrent
-        )
+        server = grpc.aio.server(options=grpc_options.SERVER, maximum_concurrent_rpcs=self._max_concurrent)
+        edge = EdgeRegistry(server)
         for register, servicer in self._registrations:
-            register(servicer, server)
+            register(servicer, edge)
+        # Health and reflection are watched by machines every second: neither traced nor counted.
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         server.add_generic_rpc_handlers((ReflectionHandler(self._names),))
         address = ports.address(self.host, self.port)
