@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pagi_chassis import correlation
 
+from pagi_planner.domain.context.tokens import Room
 from pagi_planner.domain.model import RunRequest, RunResult
 from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.parts import Parts, Policy
@@ -46,6 +47,7 @@ class Agent:
         documents: Reads files that are not text; None: they are refused.
         timings: Measures phases; None: nothing is measured.
         files: Of the sessions' workspaces; None: there are none.
+        rooms: For a recorded run that is driven again: see `Parts`.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Agent:
         documents: Documents | None = None,
         timings: Timings | None = None,
         files: SessionFiles | None = None,
+        rooms: Mapping[int, Room] | None = None,
     ) -> None:
         self.parts = Parts(
             model,
@@ -75,6 +78,7 @@ class Agent:
             timings or NoTimings(),
             files,
             Toolbox([ReadArtifact(), *own_tools]),
+            rooms or {},
         )
 
     @property

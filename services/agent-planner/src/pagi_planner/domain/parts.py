@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from pagi_planner.domain.context.tokens import Room
 from pagi_planner.domain.model import ToolSpec
 from pagi_planner.domain.ports import Catalogue, Clock, Documents, Journal, Memory, Model, SessionFiles, Timings, Tools
 from pagi_planner.domain.recent import RecentIds
@@ -58,6 +60,7 @@ class Parts:
         timings: Measures phases.
         files: Those of the sessions' workspaces; None: there are none.
         toolbox: The planner's own tools.
+        rooms: Of a recorded run that is driven again: the room that each of its model calls had, by their number.
         remembered: Runs whose exchange is stored already.
         accounts: What there is to tell of runs that ended, for who learns from them.
         feed: Lets runs be watched.
@@ -74,6 +77,7 @@ class Parts:
     timings: Timings
     files: SessionFiles | None = None
     toolbox: Toolbox = field(default_factory=Toolbox)
+    rooms: Mapping[int, Room] = field(default_factory=dict)
     remembered: RecentIds = field(default_factory=RecentIds)
     accounts: Accounts = field(default_factory=Accounts)
     feed: Feed = field(init=False)

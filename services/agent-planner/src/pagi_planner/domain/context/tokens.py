@@ -99,6 +99,19 @@ def _tool_tokens(spec: ToolSpec, family: Family) -> int:
     return family.tokens(f"{spec.name} {spec.description} {spec.parameters_schema_json}")
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a model call may fill of the window, by our estimate.
+
+    Attributes:
+        messages: What the messages may have (tokens).
+        tools: What the descriptions of the tools take (tokens).
+    """
+
+    messages: int
+    tools: int
+
+
 @dataclass(slots=True)
 class TokenScale:
     """How the provider of a run counts, as against our estimate: a part of the run's state.

@@ -11,6 +11,7 @@ from pagi_chassis import telemetry
 from pagi_planner.domain.context.conversation import Compacted
 from pagi_planner.domain.context.files import ReadFile
 from pagi_planner.domain.context.initial_context import FittedContext
+from pagi_planner.domain.context.tokens import Room
 from pagi_planner.domain.explicit_plan import ExplicitPlan
 from pagi_planner.domain.judgement.evaluation import Evaluation
 from pagi_planner.domain.judgement.intent import Intent
@@ -29,6 +30,7 @@ from pagi_planner.domain.model import (
     ToolSpec,
     Usage,
 )
+from pagi_planner.domain.parts import Policy
 from pagi_planner.domain.state.run_state import RunState
 from pagi_planner.domain.tools.turn import Observation
 
@@ -60,9 +62,23 @@ def context(
     degraded: list[str],
     intent: Intent,
     mode: Mode,
+    policy: Policy,
+    *,
+    own_tools: Collection[str] = (),
     shown: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """CONTEXT_LOADED: what the model is given to begin with; `shown` says in what form it is given each file."""
+    """CONTEXT_LOADED: what the model is given to begin with.
+
+    Args:
+        fitted: The first messages.
+        tools: Those of the sandbox.
+        degraded: What was away.
+        intent: What the prompt was taken for.
+        mode: What came of that.
+        policy: Settings that a replay needs, too, are noted.
+        own_tools: Those of the planner that are offered from the beginning.
+        shown: In what form each file is given.
+    """
     messages: list[dict[str, Any]] = [{"role": each.role, "text": each.text} for each in fitted.messages]
     if images := [place for place, each in enumerate(shown) if each["as"] == "image"]:
         messages[-1]["images"] = images
@@ -83,15 +99,24 @@ def context(
         ],
         "tools": sorted(tool.name for tool in tools),
         "tool_versions": {tool.name: tool.version for tool in tools if tool.version},
+        "own_tools": sorted(own_tools),
+        "policy": {"max_refinements": policy.max_refinements, "compacts_by_model": policy.compacts_by_model},
         "left_out": fitted.left_out,
         "tokens": fitted.tokens,
         "degraded": degraded,
     }
 
 
-def model_request(step: int, effect_id: str, messages: int, tokens: int) -> dict[str, Any]:
+def model_request(step: int, effect_id: str, messages: int, tokens: int, room: Room) -> dict[str, Any]:
     """PLAN_MODEL_REQUEST: the intent to ask; the messages themselves are in the events before it."""
-    return {"step": step, "effect_id": effect_id, "messages": messages, "tokens": tokens}
+    return {
+        "step": step,
+        "effect_id": effect_id,
+        "messages": messages,
+        "tokens": tokens,
+        "tools_tokens": room.tools,
+        "room": room.messages,
+    }
 
 
 def model_response(step: int, effect_id: str, answer: ModelAnswer, repaired: Mapping[str, str]) -> dict[str, Any]:

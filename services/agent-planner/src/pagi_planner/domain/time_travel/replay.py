@@ -5,6 +5,7 @@ It shows whether this version of the planner, given the same answers, would take
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -15,18 +16,31 @@ from pagi_chassis.errors import PagiError, UnavailableError
 
 from pagi_planner.domain import errors
 from pagi_planner.domain.agent import Agent
-from pagi_planner.domain.errors import ContextTooLongError
-from pagi_planner.domain.model import Decision, ModelAnswer, ModelRequest, ToolCall, ToolOutcome, ToolSpec, Usage
+from pagi_planner.domain.context.tokens import Room
+from pagi_planner.domain.errors import ContextTooLongError, EffectConflictError
+from pagi_planner.domain.model import (
+    Decision,
+    ModelAnswer,
+    ModelRequest,
+    RunStatus,
+    ToolCall,
+    ToolOutcome,
+    ToolSpec,
+    Usage,
+)
+from pagi_planner.domain.parts import Policy
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.state.events import FINAL, Event, EventType
 from pagi_planner.domain.state.run_state import TOO_LONG, Phase, RunState
+from pagi_planner.domain.tools.read_artifact import NAME as READ_ARTIFACT
+from pagi_planner.domain.tools.toolbox import Scope
 
-# What no two runs have in common; `tokens` counts the schemas of tools, too, which the journal does not hold.
-_VOLATILE = frozenset({"traceparent", "tracestate", "latency_ms", "duration_ms", "tokens"})
+# What no two runs have in common.
+_VOLATILE = frozenset({"traceparent", "tracestate", "latency_ms", "duration_ms"})
+# Follows from the room that the tools leave, of which journals of earlier versions do not tell.
+_OF_THE_ROOM = frozenset({"tokens", "tools_tokens", "room"})
 _ANSWERS = (EventType.PLAN_MODEL_RESPONSE, EventType.MODEL_RESULT)
 _OUTCOMES = (EventType.TOOL_RESULT, EventType.TOOL_ERROR)
-# How these ended a run came from outside, or from the time of day.
-_NOT_REPEATABLE = (EventType.PLAN_CANCELLED,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +55,7 @@ class Difference:
         """The members of `data` that differ; none where the events are of different kinds."""
         if self.recorded is None or self.replayed is None or self.recorded.type is not self.replayed.type:
             return []
-        a, b = _stable(self.recorded), _stable(self.replayed)
-        return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+        return sorted(_differing(self.recorded, self.replayed))
 
 
 async def replay(events: Sequence[Event]) -> Difference | None:
@@ -63,7 +76,7 @@ async def replay(events: Sequence[Event]) -> Difference | None:
     journal = ListJournal()
     for event in events[:begin]:
         journal.append(event)
-    agent = Agent(_RecordedModel(events), tools=_RecordedTools(events), journal=journal)
+    agent = _agent(events, journal)
     state = RunState.of(events[:begin])
     # The record says how long it took; here nothing takes time.
     state.request = {**state.request, "limits": {**state.request["limits"], "timeout_s": 3_600.0}}
@@ -71,11 +84,38 @@ async def replay(events: Sequence[Event]) -> Difference | None:
     await _drive(agent, state, [event for event in events if event.type is EventType.APPROVAL_DECIDED])
     replayed = await journal.events(state.run_id)
     for one, other in zip_longest(_in_order(events), _in_order(replayed)):
-        if one is not None and one.type in _NOT_REPEATABLE:
+        if one is not None and _came_from_outside(one):
             return None
-        if one is None or other is None or one.type is not other.type or _stable(one) != _stable(other):
+        if one is None or other is None or one.type is not other.type or _differing(one, other):
             return Difference(one, other)
     return None
+
+
+def _agent(events: Sequence[Event], journal: ListJournal) -> Agent:
+    """One that knows, of what the answers do not tell, what the journal notes; the rest is as it is by default."""
+    context = next(event.data for event in events if event.type is EventType.CONTEXT_LOADED)
+    tools = _RecordedTools(events)
+    own = [_RecordedOwnTool(name, tools) for name in context.get("own_tools", ()) if name != READ_ARTIFACT]
+    return Agent(
+        _RecordedModel(events),
+        tools=tools,
+        journal=journal,
+        own_tools=own,
+        policy=Policy(**context.get("policy", {})),
+        rooms=_rooms(events),
+    )
+
+
+def _rooms(events: Sequence[Event]) -> dict[int, Room]:
+    """The room of each model call, by its number. Asked anew under another id, it had that of the first asking."""
+    rooms: dict[int, Room] = {}
+    for event in events:
+        if event.type is EventType.PLAN_MODEL_REQUEST and "room" in event.data:
+            rooms.setdefault(event.data["step"], Room(event.data["room"], event.data["tools_tokens"]))
+    if rooms:
+        # Of a run that ended on the way to its next call.
+        rooms[max(rooms) + 1] = rooms[max(rooms)]
+    return rooms
 
 
 async def _drive(agent: Agent, state: RunState, decisions: Iterable[Event]) -> None:
@@ -100,6 +140,7 @@ class _RecordedModel:
     def __init__(self, events: Sequence[Event]) -> None:
         self._answers = {event.data["effect_id"]: event for event in events if event.type in _ANSWERS}
         self._too_long = _too_long(events)
+        self._asked_anew = _asked_anew(events)
         self._end = next((event for event in events if event.type in FINAL), None)
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
@@ -112,6 +153,8 @@ class _RecordedModel:
             return _answer(event.data)
         if request.effect_id in self._too_long:
             raise ContextTooLongError("the conversation was too long")
+        if request.effect_id in self._asked_anew:
+            raise EffectConflictError("the gateway knew another question under this id")
         told = self._end.data.get("error", "") if self._end else ""
         raise UnavailableError(told or f"the journal holds no answer for {request.effect_id}")
 
@@ -138,7 +181,33 @@ class _RecordedTools:
         """
         if (data := self._outcomes.get(effect_id)) is None:
             raise UnavailableError(f"the journal holds no outcome of {effect_id}")
-        return ToolOutcome(data["verdict"], data["output"], error=data["error"], truncated=data["truncated"])
+        # Absent in rows of earlier versions.
+        usage = Usage(**data["usage"]) if data.get("usage") else None
+        return ToolOutcome(
+            data["verdict"], data["output"], error=data["error"], truncated=data["truncated"], usage=usage
+        )
+
+
+class _RecordedOwnTool:
+    """One of the planner's own tools, of which only the outcomes are known."""
+
+    knows_effects = True
+
+    def __init__(self, name: str, recorded: _RecordedTools) -> None:
+        self.spec = ToolSpec(name, "", "{}")
+        self._recorded = recorded
+
+    def is_offered(self, work: Scope) -> bool:
+        """As it was."""
+        return True
+
+    async def execute(self, call: ToolCall, work: Scope, effect_id: str) -> ToolOutcome:
+        """The recorded outcome.
+
+        Raises:
+            UnavailableError: The journal has none.
+        """
+        return await self._recorded.execute(call, session_id="", effect_id=effect_id)
 
 
 def _too_long(events: Sequence[Event]) -> set[str]:
@@ -150,6 +219,15 @@ def _too_long(events: Sequence[Event]) -> set[str]:
         elif event.type is EventType.CONTEXT_COMPACTED and event.data["because"] == TOO_LONG:
             refused.add(asked)
     return refused
+
+
+def _asked_anew(events: Sequence[Event]) -> set[str]:
+    """The effect ids under which the gateway knew another question, so that it was asked under a further one."""
+    ids: dict[int, list[str]] = defaultdict(list)
+    for event in events:
+        if event.type is EventType.PLAN_MODEL_REQUEST:
+            ids[event.data["step"]].append(event.data["effect_id"])
+    return {effect_id for of_step in ids.values() for effect_id in of_step[:-1]}
 
 
 def _answer(data: Mapping[str, Any]) -> ModelAnswer:
@@ -186,5 +264,13 @@ def _in_order(events: Sequence[Event]) -> list[Event]:
     return [replace(event, seq=seq) for seq, event in enumerate(ordered, 1)]
 
 
-def _stable(event: Event) -> dict[str, Any]:
-    return {name: value for name, value in event.data.items() if name not in _VOLATILE}
+def _came_from_outside(event: Event) -> bool:
+    """Whether the run was ended by a person, or by the time of day, and not by what it did."""
+    return event.type is EventType.PLAN_CANCELLED or event.data.get("status") == RunStatus.LIMIT_TIME
+
+
+def _differing(recorded: Event, replayed: Event) -> set[str]:
+    """The members of `data` that are not the same."""
+    a, b = recorded.data, replayed.data
+    ignored = _VOLATILE if "room" in a else _VOLATILE | _OF_THE_ROOM
+    return {name for name in a.keys() | b.keys() if name not in ignored and a.get(name) != b.get(name)}

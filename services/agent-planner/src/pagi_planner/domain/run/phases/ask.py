@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from pagi_planner.domain.context.tokens import Room
 from pagi_planner.domain.errors import ContextTooLongError, EffectConflictError
 from pagi_planner.domain.model import ModelAnswer, ModelRequest, RunStatus
 from pagi_planner.domain.ports import StreamingModel
@@ -35,9 +36,9 @@ async def ask(work: Work) -> None:
     state = work.state
     if not state.asked:
         _check_limits(work)
-        tokens = await make_room(work, await tools_of(work))
+        tokens, room = await make_room(work, await tools_of(work))
         step = state.model_calls + 1
-        data = records.model_request(step, f"{state.run_id}/{step}/model", len(state.conversation()), tokens)
+        data = records.model_request(step, f"{state.run_id}/{step}/model", len(state.conversation()), tokens, room)
         work.note(EventType.PLAN_MODEL_REQUEST, data)
         await work.sync()
     specs = await tools_of(work)
@@ -74,7 +75,8 @@ async def _ask_anew(work: Work, error: EffectConflictError) -> None:
     if count > MOST_QUESTIONS:
         raise error
     log.info("%s is asked anew: %s", state.asked, error.message)
-    data = {**records.model_request(state.model_calls, f"{named}/{count}", len(state.conversation()), 0)}
+    # Of the size nothing is said: the tools may be others now.
+    data = records.model_request(state.model_calls, f"{named}/{count}", len(state.conversation()), 0, Room(0, 0))
     work.note(EventType.PLAN_MODEL_REQUEST, data)
     await work.sync()
 

@@ -54,7 +54,9 @@ async def understand(work: Work) -> None:
         files=passages,
         family=family,
     )
-    work.note(EventType.CONTEXT_LOADED, records.context(fitted, specs, degraded, intent, mode, shown))
+    own = () if mode is Mode.CHAT else work.parts.toolbox.offered(work)
+    data = records.context(fitted, specs, degraded, intent, mode, policy, own_tools=own, shown=shown)
+    work.note(EventType.CONTEXT_LOADED, data)
 
 
 def _notices(degraded: list[str]) -> tuple[str, ...]:

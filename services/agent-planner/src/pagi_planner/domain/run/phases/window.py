@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pagi_planner.domain.context.compaction import FILLED_AFTER, SUMMARY_SHARE, Shortening, compacted, extract, shorten
 from pagi_planner.domain.context.conversation import Conversation
-from pagi_planner.domain.context.tokens import Family, family_of, tools_tokens
+from pagi_planner.domain.context.tokens import Family, Room, family_of, tools_tokens
 from pagi_planner.domain.model import Message, ModelTraits, Role, ToolSpec
 from pagi_planner.domain.run import records
 from pagi_planner.domain.run.phases.aside import ask_aside
@@ -56,16 +56,28 @@ def tools_size(work: Work, specs: Mapping[str, ToolSpec], family: Family) -> int
     return known
 
 
-async def make_room(work: Work, specs: Mapping[str, ToolSpec]) -> int:
-    """Compacts the conversation where it would not fit. Returns the estimated size of what is sent (tokens)."""
+async def make_room(work: Work, specs: Mapping[str, ToolSpec]) -> tuple[int, Room]:
+    """Compacts the conversation where it would not fit.
+
+    Returns:
+        The estimated size of all that is sent (tokens), and the room that there was.
+    """
     family = family_for(work)
+    room = await _room(work, specs, family)
+    most = room.messages
+    size = _size(work, work.state.closed_talk(), family)
+    if size > most:
+        size = await _compact(work, family, size, int(most * FILLED_AFTER), because="window", must_fit=most)
+    return size + room.tools, room
+
+
+async def _room(work: Work, specs: Mapping[str, ToolSpec], family: Family) -> Room:
+    """The room for the next call: what was noted of it, where a recorded run is driven again."""
+    if noted := work.parts.rooms.get(work.state.model_calls + 1):
+        return noted
     tools = tools_size(work, specs, family)
     traits = await work.parts.catalogue.traits(work.request.model)
-    room = room_within(traits, work.parts.policy.max_context_tokens, tools, work.state.scale.factor)
-    size = _size(work, work.state.closed_talk(), family)
-    if size > room:
-        size = await _compact(work, family, size, int(room * FILLED_AFTER), because="window", must_fit=room)
-    return size + tools
+    return Room(room_within(traits, work.parts.policy.max_context_tokens, tools, work.state.scale.factor), tools)
 
 
 async def compact_strongly(work: Work) -> bool:
