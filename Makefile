@@ -13,7 +13,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(5, (os.cpu_count() or 1) +
 CODE := scripts services tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help run-dev stop-dev status-dev ingest test chaos check format bench bench-glance bench-leaks bench-streaming bench-gateway bench-retrieval bench-memory proto lock env certs up down clean setup setup-dev
+.PHONY: help run-dev stop-dev status-dev ingest test chaos check format bench bench-glance bench-leaks bench-gateway bench-retrieval bench-memory proto lock env certs up down clean setup setup-dev
 
 help: ## List the targets
 	@echo "PAGI Mesh: make <target>"
@@ -67,9 +67,6 @@ bench-retrieval: setup-dev ## Measure how well memory finds passages (BEIR="fold
 
 bench-memory: setup-dev ## Measure how quick memory is (PASSAGES=100000: with as many; some minutes)
 	@$(BIN)/python -m benchmarks.retrieval.speed $(PASSAGES)
-
-bench-streaming: setup-dev ## Measure what the planner adds to a model's stream, against a bare relay
-	@$(BIN)/python -m benchmarks.streaming
 
 bench-gateway: setup-dev ## Measure what the model gateway adds to a call, against a bare gRPC echo
 	@$(BIN)/python -m benchmarks.gateway

@@ -6,16 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.imports import import_rows
+from benchmarks.journal import journal_rows
 from benchmarks.plans import plan_rows
 from benchmarks.rows import Part
+from benchmarks.runs import run_rows
 from benchmarks.sandbox_rows import sandbox_rows
+from benchmarks.sessions import session_rows
 from benchmarks.starts import start_rows
+from benchmarks.streaming import stream_rows
 
 # Given a folder for data and logs, and whether to measure only roughly.
 Measure = Callable[[Path, bool], Part]
 
 PARTS: Mapping[str, Measure] = {
     "plans": plan_rows,
+    "journal": journal_rows,
+    "sessions": session_rows,
+    "streams": stream_rows,
+    "runs": run_rows,
     "starts": start_rows,
     "imports": import_rows,
     "sandbox": sandbox_rows,

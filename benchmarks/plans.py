@@ -20,7 +20,7 @@ from benchmarks.children import Child, Children
 from benchmarks.floor import start_floor
 from benchmarks.load import LoadGenerator, Order
 from benchmarks.mesh import Mesh, start_mesh
-from benchmarks.rounds import Batch, Level, Series, Target, await_rest, measure
+from benchmarks.rounds import Batch, Level, Series, Target, measure
 from benchmarks.rows import Part, Row, met, say
 from benchmarks.script import PLAN_ANSWERS, scripted
 
@@ -99,9 +99,7 @@ def warmed_up(load: LoadGenerator, mesh: Mesh, name: str, *, rest_s: float = BEH
         BenchError: A plan did not make two tool calls after each other.
     """
     load.run(Order(mesh.port, 16, 30.0, _WARM_UP_PLANS, expected=PLAN_ANSWERS))
-    target = Target(name, mesh.port, mesh.children, rest_s)
-    await_rest(target)
-    return target
+    return Target(name, mesh.port, mesh.children, rest_s).at_rest()
 
 
 def _traced(children: Children, load: LoadGenerator, folder: Path) -> tuple[Target, Spans]:

@@ -1,7 +1,8 @@
-"""What runs cost a planner that are cut off, that wait, and that are long over: `python -m benchmarks.recovery`.
+"""What runs cost a planner that are cut off, that wait, and that are long over: `make bench ONLY=runs`.
 
-One process with the planner's own parts over a model that answers at once: the runs, the journal in a file with its
-relays, no HTTP and no other service. So it is the planner's share alone that is measured.
+One process with the planner's own parts over `instant` surroundings: the runs, the journal in a file with a relay, no
+HTTP and no other service. So it is the planner's share alone that is measured. `python -m benchmarks.recovery` is that
+process; it prints the figures as JSON.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.after.relay import Relay
 from pagi_planner.domain.keeping.keeper import Keeper
 from pagi_planner.domain.keeping.runs import Runs
-from pagi_planner.domain.model import Effects, ModelAnswer, ModelRequest, ToolCall, ToolOutcome, ToolSpec, Usage
 from pagi_planner.domain.state.events import FINAL, Event
+
+from benchmarks import ROOT
+from benchmarks.children import BenchError
+from benchmarks.instant import PROMPT, InstantMemory, InstantModel, InstantTools
 
 AT_ONCE = 64
 RECOVERED = 1_000
@@ -34,7 +38,6 @@ WAITING = 1_000
 FEW, MANY = 1_000, 10_000
 # As many as planners take by default (MAX_CONCURRENT_REQUESTS).
 ROOM = 150
-_PROMPT = "What does the kettle do when the water is hot, and how do I know? " * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,60 +47,31 @@ class Figures:
     Attributes:
         recovery_s: From the start of a planner until every run that was cut off has ended.
         recovered: How many there were.
+        undisturbed_s: What as many take that nothing cuts off.
         begun_after_s: From the same moment until each was claimed and the first of them go on.
         waiting_kib: Resident memory for each run that waits for a person.
-        grown_mib: Resident memory after many runs, over that after few.
+        waited: How many there were.
+        resident_mib: Resident memory after few runs.
+        grown_mib: Resident memory after many runs, over that.
     """
 
     recovery_s: float
     recovered: int
+    undisturbed_s: float
     begun_after_s: float
     waiting_kib: float
+    waited: int
+    resident_mib: float
     grown_mib: float
-
-
-class Answering:
-    """Calls a tool first, then answers; or does not answer at all."""
-
-    def __init__(self) -> None:
-        self.silent = False
-
-    async def answer(self, request: ModelRequest) -> ModelAnswer:
-        """The next step."""
-        if self.silent:
-            await asyncio.Event().wait()
-        usage = Usage(400, 20)
-        if request.effect_id.endswith("/1/model"):
-            call = ToolCall("call-1", "look", '{"at": "the kettle"}')
-            return ModelAnswer("", (call,), usage, "tool_calls", "m", "p")
-        return ModelAnswer("It whistles. " * 20, (), usage, "stop", "m", "p")
-
-
-class Looking:
-    """One tool."""
-
-    know_effects = True
-
-    def __init__(self) -> None:
-        self.needs_approval = False
-
-    async def specs(self) -> tuple[ToolSpec, ...]:
-        """The tool."""
-        schema = '{"type": "object", "properties": {"at": {"type": "string"}}}'
-        return (ToolSpec("look", "looks at it", schema, Effects.READ_ONLY, "1", self.needs_approval),)
-
-    async def execute(self, call: ToolCall, *, session_id: str, effect_id: str) -> ToolOutcome:
-        """Sees nothing."""
-        return ToolOutcome("ok", {"seen": "steam" * 40})
 
 
 class Planner:
     """A planner's own parts."""
 
     def __init__(self, journal: SqliteJournal) -> None:
-        self.model = Answering()
-        self.tools = Looking()
-        agent = Agent(self.model, tools=self.tools, journal=PrometheusJournal(journal))
+        self.model = InstantModel()
+        self.tools = InstantTools()
+        agent = Agent(self.model, memory=InstantMemory(), tools=self.tools, journal=PrometheusJournal(journal))
         self.runs = Runs(agent, journal, max_concurrent=ROOM)
         self.keeper = Keeper(self.runs, journal, grace_s=0.0)
 
@@ -107,7 +81,7 @@ class Planner:
 
         async def some() -> None:
             for _ in left:
-                await (await self.runs.begin(RunRequest(_PROMPT))).result()
+                await (await self.runs.begin(RunRequest(PROMPT))).result()
 
         await asyncio.gather(*(some() for _ in range(min(AT_ONCE, count))))
 
@@ -140,7 +114,7 @@ async def recovery(folder: Path) -> tuple[float, float]:
         count = min(ROOM, remaining)
         async with planner(folder) as dead:
             dead.model.silent = True
-            begun = [await dead.runs.begin(RunRequest(_PROMPT)) for _ in range(count)]
+            begun = [await dead.runs.begin(RunRequest(PROMPT)) for _ in range(count)]
             while any(not each.state.asked for each in begun):
                 await asyncio.sleep(0.01)
             for each in begun:
@@ -170,13 +144,15 @@ async def waiting(folder: Path) -> float:
         return (resident_kib() - before) / WAITING
 
 
-async def growth(folder: Path) -> float:
-    """Resident memory after many runs, over that after few (MiB)."""
+async def growth(folder: Path) -> tuple[float, float, float]:
+    """What few runs take (seconds), resident memory after them, and after many over that (MiB)."""
     async with planner(folder) as made:
+        began = time.perf_counter()
         await made.work(FEW)
+        took_s = time.perf_counter() - began
         before = resident_kib()
         await made.work(MANY - FEW)
-        return (resident_kib() - before) / 1024
+        return took_s, before / 1024, (resident_kib() - before) / 1024
 
 
 def resident_kib() -> float:
@@ -192,29 +168,23 @@ async def _measure() -> Figures:
     with tempfile.TemporaryDirectory(prefix="pagi-recovery-") as name:
         folder = Path(name)
         waiting_kib = await waiting(folder / "waiting")
-        grown_mib = await growth(folder / "growth")
+        few_s, resident_mib, grown_mib = await growth(folder / "growth")
         begun_s, recovery_s = await recovery(folder / "recovery")
-    return Figures(recovery_s, RECOVERED, begun_s, waiting_kib, grown_mib)
+    undisturbed_s = few_s * RECOVERED / FEW
+    return Figures(recovery_s, RECOVERED, undisturbed_s, begun_s, waiting_kib, WAITING, resident_mib, grown_mib)
 
 
 def measure() -> Figures:
-    """The figures, taken in a process of their own."""
-    command = [sys.executable, "-m", "benchmarks.recovery", "--json"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    """The figures, taken in a process of their own.
+
+    Raises:
+        BenchError: It failed.
+    """
+    done = subprocess.run([sys.executable, "-m", "benchmarks.recovery"], capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise BenchError(f"the runs could not be measured: {done.stderr[-2_000:]}")
     return Figures(**json.loads(done.stdout))
 
 
-def main() -> None:
-    """Prints the figures."""
-    figures = asyncio.run(_measure())
-    if "--json" in sys.argv:
-        print(json.dumps(asdict(figures)))
-        return
-    print(f"{figures.recovered} runs that were cut off had ended after {figures.recovery_s:.2f} s (bound: 10 s)")
-    print(f"  all claimed, and the first of them at work, after {figures.begun_after_s:.2f} s (bound: 5 s)")
-    print(f"{WAITING} runs that wait cost {figures.waiting_kib:.1f} KiB each (bound: 20 KB)")
-    print(f"memory after {MANY} runs: {figures.grown_mib:+.1f} MiB over that after {FEW} (bound: 20 MB)")
-
-
 if __name__ == "__main__":
-    main()
+    print(json.dumps(asdict(asyncio.run(_measure()))))

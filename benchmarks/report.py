@@ -68,7 +68,7 @@ def _formatter(unit: str) -> Callable[[float | None], str]:
     def formatted(value: float | None) -> str:
         if value is None:
             return ""
-        digits = 0 if value >= 100 else 1 if value >= 10 else 2
+        digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 0.3 else 3
         return f"{value:.{digits}f} {unit}".rstrip()
 
     return formatted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmarks.children import Child
 from benchmarks.load import LoadGenerator, Order
@@ -17,6 +17,7 @@ from benchmarks.usage import cpu_s
 _POLL_S = 0.1
 _LONGEST_REST_S = 2.0
 _AT_REST_CPU_S = 0.02
+_IDLE_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Target:
         rest_s: How long it may do nothing before it works on what is left.
         share: Of a batch's seconds that it is under load for.
         sessions: Its plans are of these; none: each plan is a session of its own.
+        idle: Processor seconds a second of each process while nothing is asked; no plan is charged for them.
     """
 
     name: str
@@ -38,6 +40,20 @@ class Target:
     rest_s: float = _POLL_S
     share: float = 1.0
     sessions: Sequence[str] = ()
+    idle: Mapping[str, float] = field(default_factory=dict)
+
+    def at_rest(self) -> Target:
+        """The same when it has come to rest, with what it uses then."""
+        await_rest(self)
+        before = cpu_s(self.children)
+        time.sleep(_IDLE_S)
+        return replace(
+            self, idle={name: (used - before[name]) / _IDLE_S for name, used in cpu_s(self.children).items()}
+        )
+
+    def of_sessions(self, name: str, sessions: Sequence[str]) -> Target:
+        """The same by another name, whose plans are of these sessions."""
+        return replace(self, name=name, sessions=sessions)
 
 
 @dataclass(frozen=True)
@@ -136,15 +152,16 @@ def _batch(load: LoadGenerator, target: Target, level: Level) -> Batch:
     order = Order(
         target.port, level.concurrency, seconds, level.most, is_known=level.is_known, sessions=target.sessions
     )
-    before = cpu_s(target.children)
+    before, began = cpu_s(target.children), time.monotonic()
     outcome = load.run(order)
     await_rest(target)
-    after = cpu_s(target.children)
+    after, took_s = cpu_s(target.children), time.monotonic() - began
+    used = {name: after[name] - before[name] - target.idle.get(name, 0.0) * took_s for name in after}
     plans = len(outcome.latencies_ms)
     return Batch(
         latencies_ms=outcome.latencies_ms,
         plans_a_second=plans / outcome.seconds,
-        cpu_ms_a_plan={name: (after[name] - before[name]) * 1000 / plans for name in after},
+        cpu_ms_a_plan={name: seconds * 1000 / plans for name, seconds in used.items()},
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from benchmarks.floor import Floor, start_floor
 from benchmarks.load import LoadGenerator, Order
 from benchmarks.mesh import Mesh, start_mesh
 from benchmarks.plans import BEHIND_S
+from benchmarks.rounds import Target
 from benchmarks.rows import Part, Row, met, say
 from benchmarks.script import scripted
 from benchmarks.usage import cpu_s, pss_mib
@@ -52,12 +52,13 @@ def start_rows(folder: Path, _quick: bool) -> Part:
         mesh = start_mesh(children, folder / "mesh", variables=variables)
         second = _start(mesh)
         load.run(Order(mesh.port, 16, 30.0, _PLANS))
-        time.sleep(BEHIND_S)
+        idle = Target("mesh", mesh.port, mesh.children, BEHIND_S).at_rest().idle
         mesh_mib = pss_mib(mesh.children)
     rows = [
         *_rows("first start, knowledge bases to ingest", of_floor, first),
         *_rows("second start", of_floor, second),
         *_memory_rows(floor_mib, mesh_mib),
+        Row("processor time idle, a second: all", "ms", None, sum(idle.values()) * 1000, None),
     ]
     return Part(rows)
 

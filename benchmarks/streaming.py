@@ -1,39 +1,42 @@
-"""Measures what the planner adds to a model's stream, against the gateway's own in the same run.
+"""What the planner adds to a model's stream, against the gateway's own and a bare relay of it in the same run.
 
-`make bench-streaming`, or `python -m benchmarks.streaming`. Two figures: the time to the first word, of a client of the
-planner and of one of the gateway, in turns; and the processor time of the planner for each delta, which is that of a
-streamed plan less that of a plain one with the same answer.
+The time to the first word, of a client of the planner and of one of the gateway, in turns; and the processor time of
+the planner for each delta, which is that of a streamed plan less that of a plain one with the same answer. The relay,
+`streaming_relay`, is a process that hands the gateway's deltas on to a socket and does nothing else.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
 import socket
 import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from typing import TypeVar
 
 import grpc
 from pagi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from benchmarks import ROOT
-from benchmarks.children import BenchError, Child, Children, free_ports, wait_until
+from benchmarks.children import Child, Children, free_ports, wait_until
 from benchmarks.mesh import Mesh, start_mesh
-from benchmarks.rows import met
+from benchmarks.ratios import Pairs
+from benchmarks.rows import Part, Row, met, say
+from benchmarks.script import scripted
 from benchmarks.usage import cpu_s
 
-MOST_CPU_MS = 0.15
-MOST_FIRST_MS = 1.0
-MOST_WHOLE_MS = 3.0
+_MOST_CPU_MS = 0.15
+_MOST_FIRST_MS = 1.0
+_MOST_WHOLE_MS = 3.0
+_WARM_UP = 20
 _PIECE_BYTES = 65_536
+
+Acted = TypeVar("Acted")
 
 
 @dataclass(frozen=True)
@@ -51,83 +54,72 @@ class Times:
     deltas: int
 
 
-def main() -> int:
-    """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__)
-    parser.add_argument("--words", type=int, default=2_000, help="of the long answer")
-    parser.add_argument("--rounds", type=int, default=40, help="of the short ones")
-    asked = parser.parse_args()
-    try:
-        with tempfile.TemporaryDirectory(prefix="pagi-bench-") as folder:
-            _run(Path(folder), asked.words, asked.rounds)
-    except BenchError as error:
-        sys.stderr.write(f"bench: {error}\n")
-        return 1
-    return 0
+def stream_rows(folder: Path, quick: bool) -> Part:
+    """Measures streams.
 
-
-def _run(folder: Path, words: int, rounds: int) -> None:
-    long = "".join(f"word{number} " for number in range(words))
-    script = [{"when": "long", "text": long, "word_delay_ms": 1}, {"text": "Two words."}]
-    (folder / "script.json").write_text(json.dumps(script), encoding="utf-8")
-    variables = {"LLM_PROVIDER": "scripted", "SCRIPTED_RESPONSES_PATH": str(folder / "script.json")}
+    Raises:
+        BenchError: A process did not start.
+    """
+    say("streams")
     with Children(folder) as children:
-        mesh = start_mesh(children, folder, variables=variables)
-        (relay_port,) = free_ports(1)
-        command = (sys.executable, "-m", "benchmarks.streaming_relay", str(mesh.gateway_port), str(relay_port))
-        paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        relay = children.start("relay", command, {"PYTHONPATH": paths})
-        if not wait_until(lambda: _listens(relay_port), timeout_s=20.0, interval_s=0.05):
-            raise relay.fault("did not listen")
-        _first_words(mesh, rounds)
-        _deltas(mesh, relay, relay_port)
+        mesh = start_mesh(children, folder / "mesh", variables=scripted(folder, words=500 if quick else 2_000))
+        first = _first_words(mesh, 20 if quick else 60)
+        relay, relay_port = _start_relay(children, mesh)
+        delta = _deltas(mesh, relay, relay_port, 1 if quick else 3)
+    return Part(list(_rows(*first, delta)))
 
 
-def _first_words(mesh: Mesh, rounds: int) -> None:
-    asyncio.run(_first_of_gateway(mesh.gateway_port, 20))
-    for _ in range(20):
+def _rows(since_asked: Pairs, whole: Pairs, delta: Pairs) -> Iterator[Row]:
+    first = "first word, to the gateway's own"
+    for text, pairs, most in ((", since the model is asked", since_asked, _MOST_FIRST_MS), ("", whole, _MOST_WHOLE_MS)):
+        aim = f"{met(pairs.more < most)} {pairs.more:.2f} ms more, < {most:g} ms"
+        yield Row(f"{first}{text}: p50", "ms", *pairs.medians, pairs.ratio, aim=aim)
+    aim = f"{met(delta.medians[1] < _MOST_CPU_MS)} < {_MOST_CPU_MS:g} ms"
+    yield Row("processor time a delta, planner to a bare relay", "ms", *delta.medians, delta.ratio, aim=aim)
+
+
+def _start_relay(children: Children, mesh: Mesh) -> tuple[Child, int]:
+    (port,) = free_ports(1)
+    command = (sys.executable, "-m", "benchmarks.streaming_relay", str(mesh.gateway_port), str(port))
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    relay = children.start("relay", command, {"PYTHONPATH": paths})
+    if not wait_until(lambda: _listens(port), timeout_s=20.0, interval_s=0.05):
+        raise relay.fault("did not listen")
+    return relay, port
+
+
+def _first_words(mesh: Mesh, rounds: int) -> tuple[Pairs, Pairs]:
+    """Milliseconds beside the gateway's own: since the client saw that the model is asked, and since the request."""
+    asyncio.run(_first_of_gateway(mesh.gateway_port, _WARM_UP))
+    for _ in range(_WARM_UP):
         _streamed(mesh.port, "short")
-    own, plans = [], []
+    own, since_asked, whole = [], [], []
     for _ in range(rounds):
-        own.append(asyncio.run(_first_of_gateway(mesh.gateway_port, 1)))
-        plans.append(_streamed(mesh.port, "short"))
-    own_ms = median(own) * 1e3
-    whole_ms = median(each.first_s for each in plans) * 1e3
-    since_asked_ms = median(each.first_s - each.asked_s for each in plans) * 1e3
-    added_ms = since_asked_ms - own_ms
-    print(f"first word, gateway alone                     {own_ms:7.2f} ms")
-    print(f"first word, planner, since the model is asked {since_asked_ms:7.2f} ms")
-    share = f"{added_ms:7.2f} ms {met(added_ms < MOST_FIRST_MS)}"
-    print(f"  the planner's share (under {MOST_FIRST_MS:g})                {share}")
-    print(f"first word, planner, since the request        {whole_ms:7.2f} ms")
-    print(f"  more than the gateway's own (under {MOST_WHOLE_MS:g})        {whole_ms - own_ms:7.2f} ms "
-          f"{met(whole_ms - own_ms < MOST_WHOLE_MS)}")  # fmt: skip
+        own.append(asyncio.run(_first_of_gateway(mesh.gateway_port, 1)) * 1e3)
+        times = _streamed(mesh.port, "short")
+        since_asked.append((times.first_s - times.asked_s) * 1e3)
+        whole.append(times.first_s * 1e3)
+    return Pairs(own, since_asked), Pairs(own, whole)
 
 
-def _deltas(mesh: Mesh, relay: Child, relay_port: int) -> None:
+def _deltas(mesh: Mesh, relay: Child, relay_port: int, rounds: int) -> Pairs:
+    """Milliseconds of processor time for each delta, of the relay and of the planner."""
     planner = next(child for child in mesh.children if child.name == "agent-planner")
-    gateway = next(child for child in mesh.children if child.name == "model-gateway")
-    watched = [planner, gateway, relay]
-    used = {"plain": 0.0, "planner": 0.0, "relay": 0.0, "gateway": 0.0}
-    deltas = relayed = 0
-    for _ in range(2):
-        before = cpu_s(watched)
-        _answered(mesh.port, "long")
-        between = cpu_s(watched)
-        deltas += _streamed(mesh.port, "long").deltas
-        after = cpu_s(watched)
-        relayed += _streamed(relay_port, "long").deltas
-        used["plain"] += between[planner.name] - before[planner.name]
-        used["planner"] += after[planner.name] - between[planner.name]
-        used["gateway"] += after[gateway.name] - between[gateway.name]
-        used["relay"] += cpu_s(watched)[relay.name] - after[relay.name]
-    cost_ms = (used["planner"] - used["plain"]) / deltas * 1e3
-    floor_ms = used["relay"] / relayed * 1e3
-    print(f"deltas seen                                   {deltas:7d}")
-    print(f"processor time a delta, gateway               {used['gateway'] / deltas * 1e3:7.3f} ms")
-    print(f"processor time a delta, a bare relay          {floor_ms:7.3f} ms")
-    print(f"processor time a delta, planner (under {MOST_CPU_MS})  {cost_ms:7.3f} ms {met(cost_ms < MOST_CPU_MS)}")
-    print(f"  over the bare relay                         {cost_ms / floor_ms:7.2f} times")
+    pairs = Pairs()
+    for _ in range(rounds):
+        _, plain_s = _charged(planner, lambda: _answered(mesh.port, "long"))
+        streamed, streamed_s = _charged(planner, lambda: _streamed(mesh.port, "long").deltas)
+        relayed, relayed_s = _charged(relay, lambda: _streamed(relay_port, "long").deltas)
+        pairs.ours.append((streamed_s - plain_s) / streamed * 1e3)
+        pairs.base.append(relayed_s / relayed * 1e3)
+    return pairs
+
+
+def _charged(child: Child, act: Callable[[], Acted]) -> tuple[Acted, float]:
+    """What came of it, and the processor seconds that the process used meanwhile."""
+    before = cpu_s([child])[child.name]
+    acted = act()
+    return acted, cpu_s([child])[child.name] - before
 
 
 def _listens(port: int) -> bool:
@@ -195,7 +187,3 @@ def _events(client: socket.socket) -> Iterator[tuple[float, bytes]]:
         for line in lines:
             if line.startswith(b"event: "):
                 yield when, line[7:]
-
-
-if __name__ == "__main__":
-    sys.exit(main())
