@@ -3,6 +3,9 @@
 
     .venv/bin/python scripts/replay_run.py run-0123… [--database data/pagi_audit.db]
 
+The journal is the one that the planner writes: in PostgreSQL where PAGI_AUDIT_DATABASE_URL is set, else the file
+PAGI_AUDIT_DB_PATH.
+
 Exit status: 0 where every step is the same, 1 where one differs, 2 where there is no such run.
 """
 
@@ -14,10 +17,15 @@ import json
 import os
 import sqlite3
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from pagi_chassis.component import StartError
+from pagi_planner.adapters.postgres_connection import PostgresServer
+from pagi_planner.adapters.postgres_reader import PostgresReader
 from pagi_planner.adapters.sqlite_tables import COLUMNS, event_of
+from pagi_planner.domain.errors import JournalError
 from pagi_planner.domain.state.events import Event
 from pagi_planner.domain.time_travel.replay import Difference, replay
 
@@ -26,14 +34,21 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_id")
-    default = os.environ.get("PAGI_AUDIT_DB_PATH", "data/pagi_audit.db")
-    parser.add_argument("--database", type=Path, default=Path(default), help=f"the journal (default: {default})")
+    default = os.environ.get("PAGI_AUDIT_DB_PATH") or "data/pagi_audit.db"
+    parser.add_argument("--database", type=Path, help=f"a journal in a file (default: {default})")
     options = parser.parse_args(arguments)
+    url = "" if options.database else os.environ.get("PAGI_AUDIT_DATABASE_URL", "")
     try:
-        events = read(options.database, options.run_id)
+        run_id = options.run_id
+        events = asyncio.run(fetched(url, run_id)) if url else read(options.database or Path(default), run_id)
+        if not events:
+            raise ValueError(f"there is no run {run_id!r}")
         difference = asyncio.run(replay(events))
     except (sqlite3.Error, ValueError) as error:
-        print(f"replay_run: {options.database}: {error}", file=sys.stderr)
+        print(f"replay_run: {'PostgreSQL' if url else options.database or default}: {error}", file=sys.stderr)
+        return 2
+    except (JournalError, StartError) as error:
+        print(f"replay_run: {error}", file=sys.stderr)
         return 2
     if difference is None:
         print(f"{options.run_id}: {len(events)} events, every step is the same")
@@ -43,19 +58,31 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def read(database: Path, run_id: str) -> list[Event]:
-    """The run's events.
+    """The run's events in a file; none where there is no such run.
 
     Raises:
-        ValueError: There is no such run.
         sqlite3.Error: The file cannot be read.
     """
     # Read-only: a planner may be at work on it.
     with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         sql = f"SELECT {COLUMNS} FROM audit_log WHERE run_id = ? ORDER BY seq"
         rows = connection.execute(sql, (run_id,)).fetchall()
-    if not rows:
-        raise ValueError(f"there is no run {run_id!r}")
     return [event_of(row) for row in rows]
+
+
+async def fetched(url: str, run_id: str) -> Sequence[Event]:
+    """The run's events in PostgreSQL; none where there is no such run.
+
+    Raises:
+        JournalError: The server cannot be reached or refuses.
+        StartError: The driver is not installed.
+    """
+    server = PostgresServer(url, read_only=True)
+    await server.start()
+    try:
+        return await PostgresReader(server).events(run_id)
+    finally:
+        await server.stop()
 
 
 def told(difference: Difference) -> str:

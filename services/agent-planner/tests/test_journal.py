@@ -126,8 +126,10 @@ async def test_a_reader_follows_from_its_cursor(stored):
     assert stored.has_turn("reader")
     stored.advance("reader", seen[0][0])
     stored.advance("reader", seen[1][0])
-    await stored.sync("a")
-    assert await stored.cursor("reader") == seen[1][0]
+    # Nobody waits for cursors: they may be written behind what a sync waits for.
+    async with asyncio.timeout(5):
+        while await stored.cursor("reader") != seen[1][0]:
+            await asyncio.sleep(0.01)
     assert await stored.cursor("somebody else") == 0
 
 

@@ -24,10 +24,12 @@ class PostgresServer:
 
     Args:
         url: `postgresql://user:password@host:port/database`.
+        read_only: The server refuses every statement that would change something.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
         self._url = url
+        self._options = _options(read_only)
         self._pool: asyncpg.Pool[Any] | None = None
 
     @property
@@ -51,7 +53,7 @@ class PostgresServer:
                 "PAGI_AUDIT_DATABASE_URL is set and asyncpg is not installed: pip install 'pagi-planner[postgresql]'"
             ) from error
         try:
-            self._pool = await asyncpg.create_pool(self._url, min_size=1, max_size=_READERS, **_options())
+            self._pool = await asyncpg.create_pool(self._url, min_size=1, max_size=_READERS, **self._options)
         except _faults() as error:
             raise self.away(error) from error
 
@@ -70,7 +72,7 @@ class PostgresServer:
         import asyncpg
 
         try:
-            return await asyncpg.connect(self._url, **_options())
+            return await asyncpg.connect(self._url, **self._options)
         except _faults() as error:
             raise self.away(error) from error
 
@@ -133,7 +135,7 @@ def passes(error: BaseException) -> bool:
     ) and not isinstance(error, ValueError)
 
 
-def _options() -> dict[str, Any]:
+def _options(read_only: bool) -> dict[str, Any]:
     return {
         "timeout": CONNECT_TIMEOUT_S,
         "command_timeout": STATEMENT_TIMEOUT_S,
@@ -142,6 +144,7 @@ def _options() -> dict[str, Any]:
             "statement_timeout": str(int(STATEMENT_TIMEOUT_S * 1000)),
             # A process that hangs must not keep rows locked.
             "idle_in_transaction_session_timeout": "5000",
+            **({"default_transaction_read_only": "on"} if read_only else {}),
         },
     }
 

@@ -7,12 +7,12 @@ import logging
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import Any
 
 import msgspec
 
 from pagi_planner.adapters import postgres_tables as sql
 from pagi_planner.adapters.postgres_connection import PostgresServer
+from pagi_planner.adapters.postgres_reader import PostgresReader, event_of
 from pagi_planner.adapters.postgres_tail import PostgresTail
 from pagi_planner.adapters.postgres_writer import PostgresWriter, Row
 from pagi_planner.adapters.run_rows import owner_name
@@ -39,6 +39,7 @@ class PostgresJournal:
 
     def __init__(self, url: str, *, lapse_s: float = 4.0) -> None:
         self._server = PostgresServer(url)
+        self._reader = PostgresReader(self._server)
         self._owner = owner_name()
         self._heartbeats = Heartbeats(lapse_s)
         # Of the dead, by the newest look: the count at which each stopped.
@@ -102,37 +103,13 @@ class PostgresJournal:
 
     async def events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[Event]:
         """The events of a run in order."""
-        return [_event_of(row) for row in await self._server.fetch(sql.EVENTS, run_id, after, limit)]
+        return await self._reader.events(run_id, after=after, limit=limit)
 
     async def runs(
         self, *, limit: int, before: str = "", session_id: str = "", status: RunStatus | None = None
     ) -> Sequence[RunSummary]:
         """The newest runs, newest first."""
-        values: list[Any] = []
-        wanted: list[str] = []
-        for condition, value in (
-            ("session_id = ${}", session_id),
-            ("status = ${}", status),
-            ("id < (SELECT id FROM runs WHERE run_id = ${})", before),
-        ):
-            if value:
-                values.append(str(value))
-                wanted.append(condition.format(len(values)))
-        where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
-        rows = await self._server.fetch(sql.RUNS.format(where=where, limit=f"${len(values) + 1}"), *values, limit)
-        return [
-            RunSummary(
-                run_id=row["run_id"],
-                session_id=row["session_id"],
-                trace_id=row["trace_id"],
-                status=RunStatus(row["status"]),
-                prompt=row["prompt"],
-                started_at=row["started_at"],
-                ended_at=row["ended_at"],
-                parent_run_id=row["parent_run_id"],
-            )
-            for row in rows
-        ]
+        return await self._reader.runs(limit=limit, before=before, session_id=session_id, status=status)
 
     async def unfinished(self) -> Sequence[str]:
         """The ids of runs without a final event."""
@@ -196,7 +173,7 @@ class PostgresJournal:
         """The next events of these types."""
         kinds = [kind.value for kind in types]
         rows = await self._server.fetch(sql.AFTER, position, self.last_position, kinds, limit)
-        return [(row[0], _event_of(row)) for row in rows]
+        return [(row[0], event_of(row)) for row in rows]
 
     async def cursor(self, reader: str) -> int:
         """How far a reader has come."""
@@ -229,8 +206,3 @@ class PostgresJournal:
         if self._tail is None:
             raise JournalError("the journal is closed")
         return self._tail
-
-
-def _event_of(row: Sequence[Any]) -> Event:
-    _, trace_id, session_id, timestamp, event_type, data, run_id, seq = row
-    return Event(run_id, seq, EventType(event_type), timestamp, trace_id, session_id, _decode(data))

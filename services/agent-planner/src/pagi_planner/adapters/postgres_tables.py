@@ -103,6 +103,10 @@ SELECT run_id, a.epoch, count(i.id) FROM allowed a LEFT JOIN inserted i USING (r
 ADVANCE = "UPDATE journal_cursors SET position = $2 WHERE reader = $1 AND owner = $3"
 COLUMNS = "id, trace_id, session_id, timestamp, event_type, data, run_id, seq"
 EVENTS = f"SELECT {COLUMNS} FROM audit_log WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"  # noqa: S608
+FOUND = f"""
+SELECT {COLUMNS} FROM audit_log
+WHERE trace_id = $1 OR run_id IN (SELECT run_id FROM runs WHERE run_id = $1 OR session_id = $1) ORDER BY id
+"""  # noqa: S608
 AFTER = f"""
 SELECT {COLUMNS} FROM audit_log WHERE id > $1 AND id <= $2 AND event_type = ANY($3) ORDER BY id LIMIT $4
 """  # noqa: S608
