@@ -23,6 +23,7 @@ from pagi_chassis.errors import (
 )
 from pagi_chassis.grpc_client import GrpcClient
 from pagi_chassis.testing import serving
+from pagi_sandbox.adapters.directory_workspaces import DirectoryWorkspaces
 from pagi_sandbox.adapters.fork_runner import ForkRunner
 from pagi_sandbox.convert import EFFECTS, VERDICTS
 from pagi_sandbox.domain.admission import Admission
@@ -202,6 +203,15 @@ async def test_forty_calls_at_once_all_come_right(client: Client) -> None:
         *(client.execute("math", {"expression": f"{number} * 2"}, session=f"s{number % 5}") for number in range(40))
     )
     assert [json.loads(one.output_json)["result"] for one in responses] == [number * 2 for number in range(40)]
+
+
+async def test_a_pure_tool_leaves_no_workspace_whichever_way_it_goes(
+    client: Client, workspaces: DirectoryWorkspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await client.execute("math", {"expression": "6 * 7"})).verdict == pb.VERDICT_OK
+    monkeypatch.setattr("pagi_sandbox.adapters.fork_pure._MOST_BYTES", 0)
+    assert (await client.execute("math", {"expression": "6 * 7"})).verdict == pb.VERDICT_OK
+    assert workspaces.find("", "s") is None
 
 
 def test_every_verdict_and_effect_has_its_wire_value() -> None:

@@ -35,6 +35,7 @@ VERDICTS = {
     Verdict.DENIED: pb.VERDICT_DENIED,
     Verdict.OUTCOME_UNKNOWN: pb.VERDICT_OUTCOME_UNKNOWN,
 }
+_NO_LIMITS = Limits()
 _VERDICTS_BY_WIRE = {wire: verdict for verdict, wire in VERDICTS.items()}
 EFFECTS = {
     Effects.READ_ONLY: pb.EFFECTS_READ_ONLY,
@@ -49,11 +50,15 @@ def request_from_proto(request: pb.ExecuteToolRequest, correlation: Correlation)
         tool=request.tool,
         arguments_json=request.arguments_json,
         session_id=request.session_id,
-        limits=Limits(**{name: getattr(request.limits, name) for name in NAMES}),
+        limits=_limits_from_proto(request.limits) if request.HasField("limits") else _NO_LIMITS,
         effect_id=request.effect_id,
         tenant=correlation.tenant,
         trace_id=correlation.trace_id,
     )
+
+
+def _limits_from_proto(limits: pb.Limits) -> Limits:
+    return Limits(**{name: getattr(limits, name) for name in NAMES})
 
 
 def outcome_to_proto(outcome: ToolOutcome) -> pb.ExecuteToolResponse:

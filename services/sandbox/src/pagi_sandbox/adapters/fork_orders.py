@@ -46,7 +46,7 @@ def orders_of(call: ToolCall, spec: ToolSpec, users: Users | None, max_file_byte
     cpu_ms = limits.cpu_ms or limits.timeout_ms * (os.cpu_count() or 1) + 1000
     orders = {
         # Resolved here: in a file system of its own the child could not follow the links of ours.
-        "workspace": os.path.realpath(call.workspace),
+        "workspace": None if spec.pure else os.path.realpath(call.workspace),
         "user": users.of_session(call.tenant, call.session_id) if users is not None else 0,
         "memory_bytes": limits.memory_mb * 2**20,
         # For each process, as a bound that the kernel keeps; one more, so that the total is what ends a call.

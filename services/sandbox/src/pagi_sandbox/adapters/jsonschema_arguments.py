@@ -39,10 +39,10 @@ class JsonSchemaCheck:
     def parse(self, arguments_json: str) -> Mapping[str, Any]:
         """Reads the arguments; nothing at all stands for {}; see ArgumentCheck."""
         try:
-            arguments = json.loads(arguments_json or "{}", parse_constant=_no_constant)
+            arguments = _DECODER.decode(arguments_json or "{}")
             if not isinstance(arguments, dict):
                 raise ArgumentsError(self._tool, "$", f"a JSON object is needed, not {_kind(arguments)}")
-            fault = next(self._validator.iter_errors(arguments), None)
+            fault = None if self._validator.is_valid(arguments) else next(self._validator.iter_errors(arguments), None)
         except UnicodeEncodeError as error:
             raise ArgumentsError(self._tool, "$", "a text holds half a surrogate pair") from error
         except ValueError as error:
@@ -56,6 +56,10 @@ class JsonSchemaCheck:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not allowed in JSON")
+
+
+# Made once: json.loads() would make one in each call that is told what to do with constants.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _kind(value: object) -> str:

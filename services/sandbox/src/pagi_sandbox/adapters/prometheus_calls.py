@@ -17,7 +17,15 @@ _PROFILE = Gauge("pagi_sandbox_profile", "1 for the isolation profile that tools
 
 
 class PrometheusCallMeter:
-    """A CallMeter. A tool's name is a label: only registered tools get here, so that their number is bounded."""
+    """A CallMeter. A tool's name is a label: only registered tools get here, so that their number is bounded.
+
+    A label set is looked up once: it costs more than the counting.
+    """
+
+    def __init__(self) -> None:
+        """Counts for the process."""
+        self._calls: dict[tuple[str, str], Counter] = {}
+        self._seconds: dict[str, Histogram] = {}
 
     def started(self) -> None:
         """A call begins to run."""
@@ -26,8 +34,12 @@ class PrometheusCallMeter:
     def ended(self, tool: str, verdict: str, seconds: float) -> None:
         """A call that had begun is over."""
         _RUNNING.dec()
-        _CALLS.labels(tool, verdict).inc()
-        _SECONDS.labels(tool).observe(seconds)
+        if (calls := self._calls.get((tool, verdict))) is None:
+            self._calls[tool, verdict] = calls = _CALLS.labels(tool, verdict)
+        if (took := self._seconds.get(tool)) is None:
+            self._seconds[tool] = took = _SECONDS.labels(tool)
+        calls.inc()
+        took.observe(seconds)
 
 
 def count_restart() -> None:

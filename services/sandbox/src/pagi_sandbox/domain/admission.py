@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from pagi_sandbox.domain.errors import TooManyCallsError
 
@@ -19,24 +18,42 @@ class Admission:
         self._places = asyncio.Semaphore(running)
         self._queue = 0
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    def place(self) -> AbstractAsyncContextManager[None]:
         """Holds a place while the block runs.
 
         Raises:
             TooManyCallsError: too many wait already.
         """
-        if self._places.locked():
-            if self._queue >= self._waiting:
-                raise TooManyCallsError(self._running, self._queue)
-            self._queue += 1
-            try:
-                await self._places.acquire()
-            finally:
-                self._queue -= 1
-        else:
+        return _Place(self)
+
+    async def enter(self) -> None:
+        """Waits for a place, where there is room to wait; see `place`."""
+        if not self._places.locked():
             await self._places.acquire()
+            return
+        if self._queue >= self._waiting:
+            raise TooManyCallsError(self._running, self._queue)
+        self._queue += 1
         try:
-            yield
+            await self._places.acquire()
         finally:
-            self._places.release()
+            self._queue -= 1
+
+    def leave(self) -> None:
+        """Gives the place back."""
+        self._places.release()
+
+
+class _Place(AbstractAsyncContextManager[None]):
+    """Not a generator, which takes four times as long to enter and leave."""
+
+    __slots__ = ("_admission",)
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    async def __aenter__(self) -> None:
+        await self._admission.enter()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._admission.leave()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pagi_sandbox.domain.admission import Admission
 from pagi_sandbox.domain.disk import DiskGuard
@@ -15,6 +16,8 @@ from pagi_sandbox.domain.ports import ArgumentSchemas, CallMeter, CallWatcher, I
 from pagi_sandbox.domain.registry import RegisteredTool, ToolRegistry
 from pagi_sandbox.domain.session import check_session_id
 from pagi_sandbox.domain.tool import Effects, Permission
+
+_NOWHERE = Path()
 
 
 @dataclass(slots=True)
@@ -81,7 +84,7 @@ class Sandbox:
                     tool=request.tool,
                     arguments=arguments,
                     limits=limits,
-                    workspace=self.workspaces.directory(request.tenant, request.session_id),
+                    workspace=self._workspace(tool.spec, request),
                     session_id=request.session_id,
                     effect_id=request.effect_id,
                     tenant=request.tenant,
@@ -94,6 +97,10 @@ class Sandbox:
         if not request.effect_id:
             return await work(_nothing)
         return await self.once.run(request, tool.spec.effects, work)
+
+    def _workspace(self, spec: ToolSpec, request: ToolRequest) -> Path:
+        # Making a directory costs more than a calculation, and who never wrote needs none.
+        return _NOWHERE if spec.pure else self.workspaces.directory(request.tenant, request.session_id)
 
     async def _metered(self, tool: RegisteredTool, call: ToolCall, watcher: CallWatcher | None) -> ToolOutcome:
         # "error" stands until there is an outcome: a cancelled call and a runner that is away end so too.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 from pagi_sandbox.domain.errors import LimitError
 from pagi_sandbox.domain.model import Limits
 
 # Below these a call cannot even begin: the child itself needs about 30 MiB of address space.
 LOWEST = Limits(timeout_ms=1, memory_mb=64, output_bytes=1, cpu_ms=1, disk_mb=1, processes=1)
-NAMES = tuple(field.name for field in fields(Limits))
+NAMES = tuple(one.name for one in fields(Limits))
+_NOTHING = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,12 @@ class LimitPolicy:
 
     default: Limits
     maximum: Limits
+    # What most calls run with, found once.
+    _unasked: Limits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Finds what a call gets that asks for nothing."""
+        object.__setattr__(self, "_unasked", self._resolve(_NOTHING))
 
     def resolve(self, asked: Limits) -> Limits:
         """The limits that a call runs with.
@@ -25,6 +32,9 @@ class LimitPolicy:
         Raises:
             LimitError: a limit is over the operator's maximum, negative or too small to run with.
         """
+        return self._unasked if asked == _NOTHING else self._resolve(asked)
+
+    def _resolve(self, asked: Limits) -> Limits:
         limits = Limits(**{name: self._one(name, getattr(asked, name)) for name in NAMES})
         if asked.cpu_ms or not self.default.cpu_ms:
             return limits

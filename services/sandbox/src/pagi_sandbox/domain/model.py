@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pagi_sandbox.domain.tool import Effects
 
@@ -105,8 +105,8 @@ class ToolRequest:
 class ToolCall:
     """A request that was checked: the arguments fit the schema, the limits the operator's maxima.
 
-    `configuration` is what the operator has set for the tool. It travels with the call, so that no other tool's
-    process ever holds it.
+    `workspace` is made for every tool but the pure ones. `configuration` is what the operator has set for the tool. It
+    travels with the call, so that no other tool's process ever holds it.
     """
 
     tool: str
@@ -198,8 +198,7 @@ class Census:
     fault: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class EffectName:
+class EffectName(NamedTuple):
     """Whose effect it is, and which."""
 
     tenant: str

@@ -115,10 +115,7 @@ def _check(known: str, asked: str) -> None:
 
 
 def _fingerprint(request: ToolRequest) -> str:
-    parts = (request.tool, request.session_id, request.arguments_json)
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(data))
-        digest.update(data)
-    return digest.hexdigest()
+    texts = (request.tool, request.session_id, request.arguments_json)
+    tool, session, arguments = (text.encode("utf-8", "surrogatepass") for text in texts)
+    told = b"%d:%b%d:%b%d:%b" % (len(tool), tool, len(session), session, len(arguments), arguments)
+    return hashlib.blake2b(told, digest_size=16).hexdigest()
