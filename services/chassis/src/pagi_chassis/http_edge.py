@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from pagi_chassis import correlation, telemetry
 from pagi_chassis.errors import InvalidArgumentError, PagiError
+from pagi_chassis.ids import new_id
 from pagi_chassis.problems import problem_of, problem_of_http, unexpected
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _trace_id_of(headers: Headers) -> str:
     parts = headers.get("traceparent", "").split("-")
     if len(parts) == 4 and telemetry.is_w3c_trace_id(parts[1]):
         return parts[1]
-    return uuid.uuid4().hex
+    return new_id()
 
 
 def _route_of(scope: Scope) -> str:

@@ -68,7 +68,9 @@ class SqliteWriter:
         self._connection = connection
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
-        self._line: queue.SimpleQueue[Entry] = queue.SimpleQueue()
+        # What one turn of the event loop puts in line goes to the thread together: to wake it costs more than a row.
+        self._gathered: list[Entry] = []
+        self._line: queue.SimpleQueue[list[Entry]] = queue.SimpleQueue()
         # Runs that lost an event; they are ended, so there are few.
         self._broken: dict[str, Lost] = {}
         # A daemon: a process that ends without close() must end. What was synced is on the disk, and nobody was told
@@ -78,7 +80,7 @@ class SqliteWriter:
 
     def put(self, row: Row) -> None:
         """Puts the row in line."""
-        self._line.put(row)
+        self._gather(row)
 
     async def sync(self, run_id: str) -> None:
         """Waits for the commit that holds everything put in line so far.
@@ -87,7 +89,7 @@ class SqliteWriter:
             JournalError: A row of this run was not written.
         """
         done = self._loop.create_future()
-        self._line.put((run_id, done))
+        self._gather((run_id, done))
         await done
 
     async def ask(self, statements: Sequence[Statement]) -> list[Any]:
@@ -97,14 +99,25 @@ class SqliteWriter:
             JournalError: They failed.
         """
         answered = self._loop.create_future()
-        self._line.put(Question(statements, answered))
+        self._gather(Question(statements, answered))
         rows: list[Any] = await answered
         return rows
 
     async def close(self) -> None:
         """Writes what is in line, then ends."""
-        self._line.put(None)
+        self._gather(None)
+        self._hand_over()
         await asyncio.to_thread(self._thread.join)
+
+    def _gather(self, entry: Entry) -> None:
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(entry)
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            self._line.put(self._gathered)
+            self._gathered = []
 
     def _write(self) -> None:
         """The writer thread: everything in line goes into one transaction."""
@@ -131,10 +144,10 @@ class SqliteWriter:
 
     def _in_line(self) -> Iterator[Entry]:
         """Waits for the first entry and gives all that stand behind it."""
-        yield self._line.get()
+        yield from self._line.get()
         while True:
             try:
-                yield self._line.get_nowait()
+                yield from self._line.get_nowait()
             except queue.Empty:
                 return
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pagi_chassis import correlation
+from pagi_chassis.ids import new_id
 
 from pagi_planner.domain.context.tokens import Room
 from pagi_planner.domain.model import RunRequest, RunResult
@@ -109,7 +109,7 @@ class Agent:
         run_id = run_id or new_run_id()
         request = goal if isinstance(goal, RunRequest) else RunRequest(goal)
         request = replace(request, session_id=request.session_id or session_id_of(run_id))
-        trace_id = trace_id or correlation.current().trace_id or uuid.uuid4().hex
+        trace_id = trace_id or correlation.current().trace_id or new_id()
         return Run(Work(self.parts, request, RunState(run_id)), trace_id)
 
     def reopen(self, state: RunState, epoch: int = FIRST_EPOCH) -> Run:
@@ -130,7 +130,7 @@ class Agent:
 
 def new_run_id() -> str:
     """A new run's id."""
-    return f"run-{uuid.uuid4().hex}"
+    return f"run-{new_id()}"
 
 
 def session_id_of(run_id: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import uuid
 from collections.abc import Collection, Coroutine
 from contextlib import suppress
 from typing import Any, assert_never
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from pagi_chassis import api_key, correlation
 from pagi_chassis.errors import PagiError
+from pagi_chassis.ids import new_id
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -188,7 +188,7 @@ class Connection:
 
     async def _safely(self, work: Coroutine[Any, Any, None], request_id: str | None) -> None:
         """Tells the client what goes wrong; the connection lives."""
-        with correlation.bind(trace_id=uuid.uuid4().hex):
+        with correlation.bind(trace_id=new_id()):
             try:
                 await work
             except PagiError as error:

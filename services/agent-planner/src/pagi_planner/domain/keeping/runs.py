@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from pagi_chassis import correlation
 from pagi_chassis.errors import InvalidArgumentError, PagiError
+from pagi_chassis.ids import new_id
 
 from pagi_planner.domain.agent import Agent, new_run_id, session_id_of
 from pagi_planner.domain.errors import (
@@ -242,7 +242,7 @@ class Runs:
         if not (events := await self._agent.journal.events(run_id)):
             raise RunNotFoundError(f"there is no run {run_id!r}")
         self._admit()
-        trace_id = correlation.current().trace_id or uuid.uuid4().hex
+        trace_id = correlation.current().trace_id or new_id()
         kept = fork(events, step, change, run_id=new_run_id(), trace_id=trace_id)
         for event in kept:
             self._agent.journal.append(event)
