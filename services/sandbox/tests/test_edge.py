@@ -209,7 +209,7 @@ async def test_a_pure_tool_leaves_no_workspace_whichever_way_it_goes(
     client: Client, workspaces: DirectoryWorkspaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (await client.execute("math", {"expression": "6 * 7"})).verdict == pb.VERDICT_OK
-    monkeypatch.setattr("pagi_sandbox.adapters.fork_pure._MOST_BYTES", 0)
+    monkeypatch.setattr("pagi_sandbox.adapters.fork_pure_child.MOST_BYTES", 0)
     assert (await client.execute("math", {"expression": "6 * 7"})).verdict == pb.VERDICT_OK
     assert workspaces.find("", "s") is None
 

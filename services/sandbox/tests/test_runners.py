@@ -393,12 +393,12 @@ time.sleep(60)
         pid = real.runner.pid  # type: ignore[attr-defined]
         await eventually(lambda: idle(real), "the spares wait")
         there = set(below(pid))
-        monkeypatch.setattr("pagi_sandbox.adapters.fork_pure._PATIENCE_S", 10.0)
+        monkeypatch.setattr("pagi_sandbox.adapters.fork_pure_child._PATIENCE_S", 10.0)
         outcomes = await asyncio.gather(*(real("math", expression=f"{n} + 1") for n in range(30)))
         assert [answer(one)["result"] for one in outcomes] == list(range(1, 31))
         # None had a child of its own, after which its jailer would have another.
         assert set(below(pid)) == there
-        monkeypatch.setattr("pagi_sandbox.adapters.fork_pure._PATIENCE_S", 0.0)
+        monkeypatch.setattr("pagi_sandbox.adapters.fork_pure_child._PATIENCE_S", 0.0)
         outcomes = await asyncio.gather(*(real("math", expression=f"{n} + 1") for n in range(5)))
         assert [answer(one)["result"] for one in outcomes] == list(range(1, 6))
 

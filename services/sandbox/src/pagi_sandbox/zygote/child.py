@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from pagi_sandbox.domain.tool import Tool
@@ -104,14 +104,32 @@ def _serve_pure(work: int, jail: Jail, tools: Mapping[str, Tool], orders: dict[s
 
 
 def answer_all(channel: socket.socket, tools: Mapping[str, Tool]) -> NoReturn:
-    """Answers requests of pure tools until there are no more.
+    """Answers requests of pure tools, in their order, until there are no more.
 
     Raises:
         EOFError: the service went away.
     """
+    received = bytearray()
     while True:
-        told = answer(tools, read_request(channel), processes=0)
-        channel.sendall(wire.LENGTH.pack(len(told)) + told)
+        for request in _whole_requests(received):
+            # Each by itself: what is not answered is what was being worked on.
+            told = answer(tools, request, processes=0)
+            channel.sendall(wire.LENGTH.pack(len(told)) + told)
+        data = channel.recv(65_536)
+        if not data:
+            raise EOFError("the service went away")
+        received += data
+
+
+def _whole_requests(received: bytearray) -> Iterator[dict[str, Any]]:
+    """Takes out what is whole."""
+    while len(received) >= wire.LENGTH.size:
+        end = wire.LENGTH.size + wire.LENGTH.unpack_from(received)[0]
+        if len(received) < end:
+            return
+        told = bytes(received[wire.LENGTH.size : end])
+        del received[:end]
+        yield json.loads(told)
 
 
 def _only(descriptor: int) -> socket.socket:

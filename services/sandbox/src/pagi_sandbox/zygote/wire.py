@@ -22,7 +22,8 @@ Three sockets of packets (SOCK_SEQPACKET), every packet beginning with HEADER:
 The call's socket (SOCK_STREAM) carries LENGTH and a JSON request to the child, and the child's answer back: one letter
 and its text, ended by the end of the stream. Only an answer whose child exited with status 0 is whole.
 
-The work socket of a PURE slot is a SOCK_STREAM: LENGTH and request there, a LENGTH and an answer back, many times.
+The work socket of a PURE slot is a SOCK_STREAM: LENGTH and request there, a LENGTH and an answer back, many times;
+requests may be sent before those ahead of them are answered.
 """
 
 from __future__ import annotations
