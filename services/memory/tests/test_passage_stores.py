@@ -71,6 +71,26 @@ async def test_a_replaced_document_leaves_nothing_behind(store: PassageStore) ->
     }
 
 
+async def test_passages_are_always_as_they_are_now(store: PassageStore) -> None:
+    before, other = document("Domain-KB/tea.md", "Green tea."), document("Domain-KB/dogs.md", "A dog.")
+    [tea], [dog] = before.passages, other.passages
+    await store.replace(before)
+    await store.replace(other)
+
+    async def now() -> dict[str, Passage]:
+        return await store.passages([tea.id, dog.id])
+
+    assert await now() == await now() == {tea.id: tea, dog.id: dog}
+    moved = replace(tea, piece=replace(tea.piece, offset=7, index=1), metadata={"author": "Ann"})
+    text = replace(before.source_text, metadata={"author": "Ann"})
+    await store.replace(replace(before, source_text=text, passages=[moved]))
+    assert await now() == {tea.id: moved, dog.id: dog}
+    await store.remove(tea.source)
+    assert await now() == {dog.id: dog}
+    await store.forget_documents()
+    assert await now() == {}
+
+
 async def test_a_removed_document_is_gone_and_removing_it_again_is_no_error(store: PassageStore) -> None:
     await store.replace(document("Domain-KB/tea.md", "Green tea."))
     for _ in range(2):

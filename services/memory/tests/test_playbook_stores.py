@@ -123,6 +123,40 @@ async def test_one_that_is_set_aside_comes_back_when_its_task_succeeds(store: Pl
     assert (back.state, back.reason, back.wins, back.losses) == (PlaybookState.ACTIVE, "", 1, 0)
 
 
+async def test_one_found_by_its_vector_is_always_as_it_is_now(both: Both) -> None:
+    store, other = both.store, known("p2")
+    await record(store, "", "r1", known())
+    await record(store, "", "r1", other)
+    [entry, second] = sorted(await both.vectors.entries(MIND))
+
+    async def now() -> Playbook | None:
+        assert await store.of_entries("acme", [entry]) == {}
+        found = await store.of_entries("", [entry, second, "999"])
+        assert found.get(entry) == await store.get("", "p1")
+        assert found[second].id == "p2"
+        return found.get(entry)
+
+    assert await now() == await now() == replace(known().playbook, last_used_at=NOON)
+    await count(store, "", "p1", "r2", Outcome.LOSS, NOON)
+    assert (await now()).losses == 1
+    await store.set_aside("", "p1", "lost", NOON)
+    assert (await now()).reason == "lost"
+    await record(store, "", "r3", known(minutes=1))
+    assert (await now()).state is PlaybookState.ACTIVE
+    await store.change("", replace(known().playbook, notes="Careful"))
+    assert (await now()).notes == "Careful"
+    await store.remove("", "p1")
+    assert await now() is None
+
+
+async def test_one_that_gave_way_is_not_found_by_its_vector(both: Both) -> None:
+    await record(both.store, "", "r1", known())
+    [entry] = await both.vectors.entries(MIND)
+    assert await both.store.of_entries("", [entry])
+    await record(both.store, "", "r2", known("p2", minutes=1), most=1)
+    assert await both.store.of_entries("", [entry]) == {}
+
+
 async def test_a_list_goes_on_where_the_page_before_ended(store: PlaybookStore) -> None:
     for i in range(5):
         await record(store, "", f"r{i}", known(f"p{i}", minutes=i // 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -88,6 +89,37 @@ async def test_who_goes_before_it_began_changes_nothing_and_the_others_go_on(dat
     assert (first, third) == ("a", "c")
     assert isinstance(second, asyncio.CancelledError)
     assert await names(database) == {"a", "c"}
+
+
+async def test_what_is_to_follow_a_change_follows_before_anybody_is_told_and_whoever_is_still_there(
+    database: SqliteDatabase,
+) -> None:
+    happened: list[str] = []
+
+    async def write(name: str, change: Callable[[sqlite3.Connection], str]) -> None:
+        try:
+            await database.write(change, after=lambda: happened.append(f"after {name}"))
+        finally:
+            happened.append(name)
+
+    begun = threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> str:
+        begun.set()
+        return note("gone")(connection)
+
+    leaving = asyncio.create_task(write("leaving", slow))
+    await asyncio.to_thread(begun.wait)
+    leaving.cancel()
+    never = asyncio.create_task(write("never", note("never")))
+    await asyncio.sleep(0)
+    never.cancel()
+    writes = [write("fails", note("gone")), write("stays", note("stays"))]
+    await asyncio.gather(leaving, never, *writes, return_exceptions=True)
+    assert await names(database) == {"gone", "stays"}, "one began before its caller went, one had not"
+    for name in ("leaving", "never", "fails", "stays"):
+        assert happened.count(f"after {name}") == 1
+    assert max(happened.index(f"after {name}") for name in ("fails", "stays")) < happened.index("stays")
 
 
 async def test_while_another_process_writes_all_are_told_after_one_wait(tmp_path: Path) -> None:

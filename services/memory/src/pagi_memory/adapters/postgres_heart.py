@@ -82,9 +82,13 @@ class PostgresHeart:
         """See `SqlDatabase.read`. A transaction too, so that all statements see one state."""
         return await self._in_transaction(script, isolation="repeatable_read", readonly=True)
 
-    async def write(self, script: Callable[[], Script[R]]) -> R:
+    async def write(self, script: Callable[[], Script[R]], *, after: Callable[[], None] | None = None) -> R:
         """See `SqlDatabase.write`."""
-        return await self._in_transaction(script)
+        try:
+            return await self._in_transaction(script)
+        finally:
+            if after:
+                after()
 
     async def _in_transaction(self, script: Callable[[], Script[R]], **how: Any) -> R:
         import asyncpg

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
+from pagi_memory.adapters.kept_rows import KeptRows
 from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement, marks
 from pagi_memory.adapters.sql_turn_rows import microseconds, time_of
 from pagi_memory.adapters.vector_rows import to_blob
@@ -22,6 +25,8 @@ from pagi_memory.domain.playbook import (
     PlaybookStep,
     Standing,
 )
+
+R = TypeVar("R")
 
 _COLUMNS = (
     "id, persona, prompt, steps, tool_versions, cost_usd, duration_ms, created_at_us, updated_at_us, "
@@ -91,14 +96,22 @@ FROM playbooks WHERE tenant = ?
 """
 
 
+# Each takes about 3 KB.
+_MOST_KEPT = 2_000
+
+
 class SqlPlaybookStore:
     """`PlaybookStore` on any `SqlDatabase`."""
 
     def __init__(self, database: SqlDatabase) -> None:
         self._database = database
+        # Of a database that other processes change, nothing is kept.
+        self._kept: KeptRows[tuple[str, str], Playbook] = KeptRows(_MOST_KEPT if database.dialect == "sqlite" else 0)
 
     async def keep(self, tenant: str, entries: Sequence[Entry], *, most: int) -> list[Kept]:
         """See `PlaybookStore.keep`."""
+        touched = {each for entry in entries for each in entry.tried}
+        touched |= {entry.learned.playbook.id for entry in entries if entry.learned}
 
         def script() -> Script[list[Kept]]:
             kept = []
@@ -111,10 +124,10 @@ class SqlPlaybookStore:
                 standings = yield from _count(tenant, entry)
                 kept.append(Kept(created, is_new_task, standings))
             for persona in sorted(grown):
-                yield from _remove_least(tenant, persona, most)
+                touched.update((yield from _remove_least(tenant, persona, most)))
             return kept
 
-        return await self._database.write(script)
+        return await self._write(script, touched)
 
     async def known(self, tenant: str, ids: Sequence[str]) -> set[str]:
         """See `PlaybookStore.known`."""
@@ -128,12 +141,16 @@ class SqlPlaybookStore:
     async def of_entries(self, tenant: str, entries: Sequence[str]) -> dict[str, Playbook]:
         """See `PlaybookStore.of_entries`."""
 
-        def script() -> Script[dict[str, Playbook]]:
-            statement = _OF_ENTRIES.format(marks=marks(entries))
-            rows = yield Statement(statement, (*(int(entry) for entry in entries), tenant))
-            return {str(row[0]): _playbook(row[1:]) for row in rows}
+        async def read(missing: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Playbook]:
+            def script() -> Script[dict[tuple[str, str], Playbook]]:
+                statement = _OF_ENTRIES.format(marks=marks(missing))
+                rows = yield Statement(statement, (*(int(entry) for _, entry in missing), tenant))
+                return {(tenant, str(row[0])): _playbook(row[1:]) for row in rows}
 
-        return await self._database.read(script) if entries else {}
+            return await self._database.read(script)
+
+        found = await self._kept.of([(tenant, entry) for entry in entries], read)
+        return {entry: playbook for (_, entry), playbook in found.items()}
 
     async def set_aside(self, tenant: str, playbook_id: str, reason: str, at: datetime) -> None:
         """See `PlaybookStore.set_aside`."""
@@ -142,7 +159,7 @@ class SqlPlaybookStore:
         def script() -> Script[None]:
             yield Statement(_SET_ASIDE, row)
 
-        await self._database.write(script)
+        await self._write(script, {playbook_id})
 
     async def listed(
         self,
@@ -187,7 +204,7 @@ class SqlPlaybookStore:
                 yield from _put_vector(tenant, known, is_other_prompt=True)
             return is_there
 
-        return await self._database.write(script)
+        return await self._write(script, {new.id})
 
     async def remove(self, tenant: str, playbook_id: str) -> str:
         """See `PlaybookStore.remove`. Its runs stay known: a late repeat of one does not bring it back."""
@@ -198,7 +215,7 @@ class SqlPlaybookStore:
                 yield Statement(_DROP_VECTORS, (playbook_id,))
             return rows[0][0] if rows else ""
 
-        return await self._database.write(script)
+        return await self._write(script, {playbook_id})
 
     async def statistics(self, tenant: str) -> MindStatistics:
         """See `PlaybookStore.statistics`."""
@@ -208,6 +225,10 @@ class SqlPlaybookStore:
             return MindStatistics(*map(int, counts))
 
         return await self._database.read(script)
+
+    async def _write(self, script: Callable[[], Script[R]], touched: Set[str]) -> R:
+        """Changes playbooks; `touched`: the ids of those that are others afterwards, known at the end."""
+        return await self._database.write(script, after=self._kept.change(lambda playbook: playbook.id in touched))
 
 
 def _one(tenant: str, playbook_id: str) -> Script[Playbook | None]:
@@ -250,13 +271,14 @@ def _count(tenant: str, entry: Entry) -> Script[list[Standing]]:
     return standings
 
 
-def _remove_least(tenant: str, persona: str, most: int) -> Script[None]:
+def _remove_least(tenant: str, persona: str, most: int) -> Script[list[str]]:
     [[size]] = yield Statement(_SIZE, (tenant, persona))
     if size <= most:
-        return
+        return []
     rows = yield Statement(_LEAST, (tenant, persona, size - most))
     yield Repeated("DELETE FROM playbooks WHERE id = ?", rows)
     yield Repeated(_DROP_VECTORS, rows)
+    return [made_id for (made_id,) in rows]
 
 
 def _playbook(row: Sequence[Any]) -> Playbook:
@@ -266,8 +288,8 @@ def _playbook(row: Sequence[Any]) -> Playbook:
         made_id,
         persona,
         prompt,
-        tuple(PlaybookStep(*step) for step in json.loads(steps)),
-        json.loads(versions),
+        _steps_of(steps),
+        _versions_of(versions),
         cost_usd,
         duration_ms,
         time_of(created),
@@ -279,6 +301,17 @@ def _playbook(row: Sequence[Any]) -> Playbook:
         notes,
         time_of(last_used),
     )
+
+
+# The same text is read again whenever a playbook is counted: parsed once. Half of the time of reading one.
+@functools.lru_cache(maxsize=1_024)
+def _steps_of(text: str) -> tuple[PlaybookStep, ...]:
+    return tuple(PlaybookStep(*step) for step in json.loads(text))
+
+
+@functools.lru_cache(maxsize=1_024)
+def _versions_of(text: str) -> Mapping[str, str]:
+    return MappingProxyType(json.loads(text))
 
 
 def _steps(steps: Sequence[PlaybookStep]) -> str:

@@ -53,8 +53,12 @@ class SqlDatabase(Protocol):
             StoreUnavailableError: It cannot be read.
         """
 
-    async def write(self, script: Callable[[], Script[R]]) -> R:
+    async def write(self, script: Callable[[], Script[R]], *, after: Callable[[], None] | None = None) -> R:
         """Runs a script in one transaction: all that it does is kept, or nothing where it raises.
+
+        Args:
+            script: What is done.
+            after: Called when it was committed or was not, before anybody is told.
 
         Raises:
             StoreUnavailableError: It cannot be written.

@@ -22,6 +22,7 @@ _MOST_TOGETHER = 64
 class _Change(NamedTuple):
     change: Callable[[sqlite3.Connection], Any]
     done: asyncio.Future[Any]
+    after: Callable[[], None] | None
 
 
 class SqliteDatabase:
@@ -66,17 +67,22 @@ class SqliteDatabase:
         """
         return await self._run(self._readers, query)
 
-    async def write(self, change: Callable[[sqlite3.Connection], R]) -> R:
+    async def write(self, change: Callable[[sqlite3.Connection], R], *, after: Callable[[], None] | None = None) -> R:
         """Runs a function in a transaction: all that it does is kept, or nothing where it raises.
 
         Others may be in the same transaction. Where one of them raises, it is undone and each is run again by itself,
         so a function must bear that.
 
+        Args:
+            change: What is done.
+            after: Called on the event loop when it was committed or was not, before anybody is told, and also where
+                whoever asked has gone meanwhile.
+
         Raises:
             StoreUnavailableError: The file cannot be written: locked by another process, disk full.
         """
         done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Change(change, done))
+        self._waiting.append(_Change(change, done, after))
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit(), name=f"{self._path.stem} commits")
         return await done
@@ -88,14 +94,17 @@ class SqliteDatabase:
             while self._waiting:
                 changes, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
                 # Who has gone before it began wants nothing any more.
-                changes = [each for each in changes if not each.done.done()]
-                functions = [each.change for each in changes]
+                wanted = [each for each in changes if not each.done.done()]
+                functions = [each.change for each in wanted]
                 try:
                     outcomes = await loop.run_in_executor(self._writer, self._written, functions)
                 except RuntimeError as error:
                     # Asked for after the stop.
-                    outcomes = [error] * len(changes)
-                for each, outcome in zip(changes, outcomes, strict=True):
+                    outcomes = [error] * len(wanted)
+                for each in changes:
+                    if each.after:
+                        each.after()
+                for each, outcome in zip(wanted, outcomes, strict=True):
                     self._tell(each.done, outcome)
         finally:
             self._committing = None

@@ -60,9 +60,9 @@ class SqliteHeart:
         """See `SqlDatabase.read`."""
         return await self._database.read(lambda connection: _run(connection, script()))
 
-    async def write(self, script: Callable[[], Script[R]]) -> R:
+    async def write(self, script: Callable[[], Script[R]], *, after: Callable[[], None] | None = None) -> R:
         """See `SqlDatabase.write`."""
-        return await self._database.write(lambda connection: _run(connection, script()))
+        return await self._database.write(lambda connection: _run(connection, script()), after=after)
 
 
 def _run(connection: sqlite3.Connection, script: Script[R]) -> R:

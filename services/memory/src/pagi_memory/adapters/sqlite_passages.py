@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagi_memory.adapters import sqlite_passage_schema as sql
+from pagi_memory.adapters.kept_rows import KeptRows
 from pagi_memory.adapters.sqlite_database import SqliteDatabase
 from pagi_memory.adapters.sqlite_passage_rows import (
     EPOCH,
@@ -38,6 +39,9 @@ from pagi_memory.domain.ports import EVERYTHING
 
 if TYPE_CHECKING:
     from pagi_memory.domain.model import Matrix, Vector
+
+# About 6 MB. The same passages are found again and again.
+_MOST_KEPT = 4_096
 
 _INSERT_DOCUMENT = """
 INSERT INTO documents (source, persona, knowledge_base, fingerprint, body, metadata, updated_at_us)
@@ -70,6 +74,7 @@ class SqlitePassageStore:
         self._path = path
         self._database = SqliteDatabase(path, sql.SCHEMA)
         self._words = WordSearch(title_weight=title_weight)
+        self._kept: KeptRows[str, Passage] = KeptRows(_MOST_KEPT)
         self._now = now
 
     async def start(self) -> None:
@@ -119,13 +124,11 @@ class SqlitePassageStore:
             model = _serving_model(connection)
             connection.executemany(sql.ADD_VECTOR, [(model, vectors[p.id], p.id) for p in document.passages])
 
-        await self._database.write(put)
-        self._words.forget()
+        await self._change(put, lambda passage: passage.source == text.source)
 
     async def remove(self, source: str) -> None:
         """See `PassageStore.remove`."""
-        await self._database.write(lambda connection: _delete(connection, source))
-        self._words.forget()
+        await self._change(lambda connection: _delete(connection, source), lambda passage: passage.source == source)
 
     async def forget_documents(self) -> None:
         """See `PassageStore.forget_documents`."""
@@ -134,8 +137,7 @@ class SqlitePassageStore:
             connection.execute("DELETE FROM passages")
             connection.execute("DELETE FROM documents")
 
-        await self._database.write(forget)
-        self._words.forget()
+        await self._change(forget, lambda _: True)
 
     async def souls(self) -> dict[str, str]:
         """See `PassageStore.souls`."""
@@ -182,11 +184,14 @@ class SqlitePassageStore:
     async def passages(self, ids: Sequence[str]) -> dict[str, Passage]:
         """See `PassageStore.passages`."""
 
-        def select(connection: sqlite3.Connection) -> dict[str, Passage]:
-            rows = connection.execute(sql.PASSAGES.format(marks=_marks(ids)), tuple(ids))
-            return {row[0]: passage_of(*row) for row in rows}
+        async def read(missing: Sequence[str]) -> dict[str, Passage]:
+            def select(connection: sqlite3.Connection) -> dict[str, Passage]:
+                rows = connection.execute(sql.PASSAGES.format(marks=_marks(missing)), tuple(missing))
+                return {row[0]: passage_of(*row) for row in rows}
 
-        return await self._database.read(select)
+            return await self._database.read(select)
+
+        return await self._kept.of(ids, read)
 
     async def documents(
         self, *, after: str = "", limit: int, persona: str = "", bases: Sequence[str] = ()
@@ -330,6 +335,16 @@ class SqlitePassageStore:
             return int(connection.execute("SELECT count(*) FROM vectors WHERE model = ?", (model,)).fetchone()[0])
 
         return await self._database.read(select)
+
+    async def _change(self, change: Callable[[sqlite3.Connection], None], concerns: Callable[[Passage], bool]) -> None:
+        """Changes documents; `concerns`: which passages may be others afterwards."""
+        ended = self._kept.change(concerns)
+
+        def after() -> None:
+            ended()
+            self._words.forget()
+
+        await self._database.write(change, after=after)
 
 
 def _serving_model(connection: sqlite3.Connection) -> str:
