@@ -339,6 +339,98 @@ class TestSeveralPlanners:
                 await other.wait(other.last_position)
 
 
+def at(url: str, port: int = 8585) -> PostgresJournal:
+    return PostgresJournal(url, lapse_s=LONG_S, port=port)
+
+
+async def lose_session(journal: PostgresJournal) -> None:
+    """As the kernel does for a process that was killed; what is left of the planner is in the tables."""
+    for task in journal._tail._tasks:
+        task.cancel()
+    journal._tail._connection.terminate()
+    sql = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
+    async with asyncio.timeout(10):
+        while await journal._server.fetch(sql):
+            await asyncio.sleep(0.01)
+
+
+class TestSuccessors:
+    """A planner of the same machine and port."""
+
+    async def test_one_takes_the_runs_of_a_predecessor_that_is_gone_at_once(self, postgres_url):
+        async with opened(at(postgres_url)) as dead:
+            await write(dead, start("r"))
+            await dead.turn("notifications")
+            await lose_session(dead)
+            async with opened(at(postgres_url, 8586)) as neighbour:
+                assert await neighbour.lapsed() == []
+                async with opened(at(postgres_url)) as successor:
+                    assert await successor.lapsed() == ["r"]
+                    await successor.renew()
+                    [claim] = await successor.claim(["r"])
+                    assert claim.epoch == 2
+                    async with asyncio.timeout(5):
+                        await successor.turn("notifications")
+                    with pytest.raises(RunTakenOverError):
+                        await write(dead, event("r", 2))
+
+    async def test_one_that_hangs_or_lives_keeps_its_runs(self, postgres_url):
+        """Hanging, its session is still there: only its count tells, after the time for that."""
+        async with opened(at(postgres_url)) as here:
+            await write(here, start("r"))
+            async with opened(at(postgres_url)) as other:
+                assert await other.lapsed() == []
+                assert await other.claim(["r"]) == []
+            await write(here, event("r", 2))
+
+    async def test_of_two_that_were_there_only_the_one_that_is_gone_is_followed(self, postgres_url):
+        async with opened(at(postgres_url)) as dead, opened(at(postgres_url)) as alive:
+            await write(alive, start("mine"))
+            await write(dead, start("left"))
+            held = await dead._server.fetch("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+            assert held[0][0] == 2
+            for task in dead._tail._tasks:
+                task.cancel()
+            await dead._tail._connection.close()
+            async with opened(at(postgres_url)) as successor:
+                assert await successor.lapsed() == ["left"]
+
+    async def test_a_lost_connection_is_no_death(self, postgres_url):
+        async with opened(at(postgres_url)) as alive:
+            await write(alive, start("r"))
+            await lose_session(alive)
+            async with opened(at(postgres_url)) as other:
+                # It was taken for gone; then it gives a sign of life, before the claim.
+                assert await other.lapsed() == ["r"]
+                await alive.renew()
+                assert await other.claim(["r"]) == []
+                await other.renew()
+                assert await other.lapsed() == []
+            await write(alive, event("r", 2))
+
+    async def test_a_session_that_was_lost_is_made_anew(self, postgres_url):
+        async with opened(at(postgres_url)) as alive:
+            await write(alive, start("r"))
+            sql = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            await alive._server.fetch(sql)
+            connection = alive._tail._connection
+            async with asyncio.timeout(10):
+                while alive._tail._connection is connection or not await alive._server.fetch(
+                    "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
+                ):
+                    alive._tail._looking.set()
+                    await asyncio.sleep(0.01)
+            async with opened(at(postgres_url)) as other:
+                assert await other.lapsed() == []
+
+    async def test_without_a_port_of_their_own_nobody_is_anybodys_successor(self, postgres_url):
+        async with opened(at(postgres_url, 0)) as dead:
+            await write(dead, start("r"))
+            await lose_session(dead)
+            async with opened(at(postgres_url, 0)) as other:
+                assert await other.lapsed() == []
+
+
 class TestBrokenConnections:
     async def test_what_was_written_when_the_answer_was_lost_is_not_written_twice(self, postgres_url, monkeypatch):
         async with opened(PostgresJournal(postgres_url)) as journal:

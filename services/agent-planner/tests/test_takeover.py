@@ -103,11 +103,15 @@ class Planner:
         return asyncio.create_task(self.client.post("/plan", json=body, headers=key))
 
 
-@contextmanager
-def started(folder: Path, name: str, **variables: str) -> Iterator[Planner]:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def started(folder: Path, name: str, port: int = 0, **variables: str) -> Iterator[Planner]:
+    port = port or free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
@@ -230,3 +234,38 @@ async def test_a_live_planner_goes_on_with_the_runs_of_a_dead_one_and_of_one_tha
                 await planner.client.aclose()
     assert "Traceback" not in (tmp_path / "one").read_text()
     assert json.dumps(sorted(later)) != json.dumps(sorted(run_ids))
+
+
+async def test_a_planner_that_is_started_again_goes_on_at_once_with_what_it_was_killed_in(
+    tmp_path, postgres_url, journal
+):
+    gateway, sandbox = Gateway(), Sandbox()
+    serve_gateway = serving(
+        gateway_pb2_grpc.add_ModelGatewayServicer_to_server, gateway, "pagi.gateway.v1.ModelGateway"
+    )
+    serve_sandbox = serving(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, sandbox, "pagi.sandbox.v1.ToolService")
+    async with serve_gateway as at_gateway, serve_sandbox as at_sandbox:
+        variables = {
+            "PAGI_AUDIT_DATABASE_URL": postgres_url,
+            "MODEL_GATEWAY_ADDR": at_gateway.address,
+            "SANDBOX_GRPC_ADDR": at_sandbox.address,
+            # By its count alone it would be taken for dead after the test.
+            "AGENT_LAPSE_SECONDS": "600",
+        }
+        port = free_port()
+        with started(tmp_path, "first", port, **variables) as first:
+            await first.is_up()
+            asking = first.ask("act", 1)
+            await until(lambda: sandbox.ledger.asked)
+            first.process.send_signal(signal.SIGKILL)
+            await asyncio.gather(asking, return_exceptions=True)
+            await first.client.aclose()
+        sandbox.ledger.go.set()
+        with started(tmp_path, "second", port, **variables) as second:
+            await second.is_up()
+            answer = await second.ask("act", 1)
+            assert answer.json()["result"] == "done"
+            await second.client.aclose()
+    [run] = await journal.runs(limit=9)
+    await check(journal, [run.run_id], resumed=True)
+    assert set(gateway.ledger.done.values()) | set(sandbox.ledger.done.values()) == {1}

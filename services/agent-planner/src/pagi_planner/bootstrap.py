@@ -155,7 +155,7 @@ async def build(
 
 def _journal(settings: PlannerSettings, health: Health) -> SqliteJournal | PostgresJournal:
     if url := settings.pagi_audit_database_url.get_secret_value():
-        journal = PostgresJournal(url, lapse_s=settings.agent_lapse_seconds)
+        journal = PostgresJournal(url, lapse_s=settings.agent_lapse_seconds, port=settings.agent_planner_port)
         health.depends_on("journal", journal.check, required=True)
         return journal
     return SqliteJournal(settings.pagi_audit_db_path, synchronous=settings.pagi_audit_db_synchronous.upper())

@@ -15,7 +15,7 @@ from pagi_planner.adapters.postgres_connection import PostgresServer
 from pagi_planner.adapters.postgres_reader import PostgresReader, event_of
 from pagi_planner.adapters.postgres_tail import PostgresTail
 from pagi_planner.adapters.postgres_writer import PostgresWriter, Row
-from pagi_planner.adapters.run_rows import owner_name
+from pagi_planner.adapters.run_rows import is_at, owner_name, place_of
 from pagi_planner.domain.errors import JournalError
 from pagi_planner.domain.model import RunStatus, RunSummary
 from pagi_planner.domain.ownership import FIRST_EPOCH, Claim, Heartbeats, Order, OrderKind
@@ -35,15 +35,19 @@ class PostgresJournal:
     Args:
         url: `postgresql://user:password@host:port/database`.
         lapse_s: A planner that shows no sign of life for so long is dead, and its runs are taken over.
+        port: On which one planner of this machine can serve: of its predecessor there it can be sure sooner. 0: none.
     """
 
-    def __init__(self, url: str, *, lapse_s: float = 4.0) -> None:
+    def __init__(self, url: str, *, lapse_s: float = 4.0, port: int = 0) -> None:
         self._server = PostgresServer(url)
         self._reader = PostgresReader(self._server)
-        self._owner = owner_name()
+        self._place = place_of(port)
+        self._owner = owner_name(self._place)
         self._heartbeats = Heartbeats(lapse_s)
         # Of the dead, by the newest look: the count at which each stopped.
         self._dead: dict[str, int | None] = {}
+        # Predecessors at this place whose sessions had ended when this process began, with their counts.
+        self._gone: dict[str, int | None] = {}
         self._tail: PostgresTail | None = None
         self._writer: PostgresWriter | None = None
         self._turns: set[str] = set()
@@ -59,10 +63,11 @@ class PostgresJournal:
         """
         await self._server.start()
         await self._server.make(sql.SCHEMA, sql.SCHEMA_LOCK)
-        tail = PostgresTail(self._server)
+        tail = PostgresTail(self._server, self._owner)
         await tail.start()
         self._tail = tail
         self._writer = PostgresWriter(self._server, self._owner, tail.wrote)
+        self._gone = await self._predecessors()
         await self.renew()
         await self._server.fetch(sql.BURY, self._owner)
 
@@ -135,8 +140,9 @@ class PostgresJournal:
 
     async def renew(self) -> None:
         """Counts this planner's beat up, and looks at those of the others."""
-        rows = await self._server.fetch(sql.BEAT, self._owner)
-        dead = self._heartbeats.look(dict(rows))
+        beats = dict(await self._server.fetch(sql.BEAT, self._owner))
+        dead = self._heartbeats.look(beats)
+        dead |= {owner: beat for owner, beat in self._gone.items() if owner in beats and beats[owner] == beat}
         for owner in dead.keys() - self._dead.keys():
             log.warning("the planner %s shows no sign of life; its runs are taken over", owner)
         self._dead = dead
@@ -193,6 +199,16 @@ class PostgresJournal:
     def has_turn(self, reader: str) -> bool:
         """Whether it still does; not where this process was away for so long that another may have begun."""
         return reader in self._turns and time.monotonic() - self._renewed_at < self._lapse_s
+
+    async def _predecessors(self) -> dict[str, int | None]:
+        """Those at this place whose processes are gone: their sessions have ended, and they left without a word.
+
+        One that hangs, or whose machine is away, has its session still, and is waited for as any other. One that
+        lives and has lost its connection is told by its next beat, and loses nothing but runs that were claimed before.
+        """
+        others = dict(await self._server.fetch(sql.BEAT, self._owner))
+        here = [owner for owner in others if is_at(self._place, owner)]
+        return {owner: others[owner] for (owner,) in await self._server.fetch(sql.GONE, here)} if here else {}
 
     def _told_dead(self) -> tuple[list[str], list[int | None]]:
         return list(self._dead), list(self._dead.values())

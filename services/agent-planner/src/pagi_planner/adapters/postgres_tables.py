@@ -134,6 +134,10 @@ WITH mine AS (
 )
 SELECT owner, beat FROM others LEFT JOIN planners USING (owner) WHERE owner NOT IN ('', $1)
 """
+# Held by a planner's session for as long as that lives, whatever the planner does or does not do.
+HOLD = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
+# Of these planners those whose session has ended.
+GONE = "SELECT owner FROM unnest($1::text[]) AS o(owner) WHERE pg_try_advisory_xact_lock(hashtextextended(owner, 0))"
 RESIGN = "DELETE FROM planners WHERE owner = $1"
 # Rows of planners that are long gone and have nothing left.
 BURY = """

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pagi_planner.adapters.postgres_connection import STATEMENT_TIMEOUT_S, PostgresServer
-from pagi_planner.adapters.postgres_tables import LOOK, TOP
+from pagi_planner.adapters.postgres_tables import HOLD, LOOK, TOP
 from pagi_planner.domain.errors import JournalError
 
 log = logging.getLogger(__name__)
@@ -46,10 +46,12 @@ class PostgresTail:
 
     Args:
         server: Where the journal is.
+        owner: This planner, whose name the connection holds: who can take it, too, knows that the process is gone.
     """
 
-    def __init__(self, server: PostgresServer) -> None:
+    def __init__(self, server: PostgresServer, owner: str) -> None:
         self._server = server
+        self._owner = owner
         self._last = 0
         self._gap: _Gap | None = None
         self._looking = asyncio.Event()
@@ -139,6 +141,7 @@ class PostgresTail:
     async def _listen(self) -> None:
         self._connection = connection = await self._server.connect()
         try:
+            await connection.execute(HOLD, self._owner)
             await connection.add_listener(JOURNAL_CHANNEL, lambda *_: self._looking.set())
             await connection.add_listener(ORDERS_CHANNEL, lambda *_: self._ordered.set())
         except Exception as error:

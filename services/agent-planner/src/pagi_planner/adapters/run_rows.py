@@ -45,6 +45,16 @@ def parent_of(event: Event) -> str:
     return str(event.data.get("parent_run_id") or "")
 
 
-def owner_name() -> str:
-    """Names this process among all that ever had runs: people read the machine and the process of it."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+def place_of(port: int) -> str:
+    """Names what one planner at a time is: a machine and a port of it; empty where there is no certain port."""
+    return f"{socket.gethostname()}:{port}" if port else ""
+
+
+def owner_name(place: str = "") -> str:
+    """Names this process among all that ever had runs: people read the machine, the port and the process of it."""
+    return f"{place or socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+
+
+def is_at(place: str, owner: str) -> bool:
+    """Whether the owner is, or was, a planner of this place."""
+    return bool(place) and owner.rsplit(":", 2)[0] == place
