@@ -20,7 +20,7 @@ from benchmarks.children import BenchError
 def main() -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a rough table in under two minutes; whole: under 8")
+    parser.add_argument("--quick", action="store_true", help="a rough table in under 3 minutes; whole: under 8")
     names = ", ".join(bench.PARTS)
     parser.add_argument("--only", type=_parts, default=list(bench.PARTS), metavar="PARTS", help=f"some of: {names}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")

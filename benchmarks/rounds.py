@@ -31,6 +31,7 @@ class Target:
         rest_s: How long it may do nothing before it works on what is left.
         share: Of a batch's seconds that it is under load for.
         sessions: Its plans are of these; none: each plan is a session of its own.
+        expected: Is in every answer.
         idle: Processor seconds a second of each process while nothing is asked; no plan is charged for them.
     """
 
@@ -40,6 +41,7 @@ class Target:
     rest_s: float = _POLL_S
     share: float = 1.0
     sessions: Sequence[str] = ()
+    expected: str = ""
     idle: Mapping[str, float] = field(default_factory=dict)
 
     def at_rest(self) -> Target:
@@ -150,7 +152,13 @@ def measure(load: LoadGenerator, targets: Sequence[Target], level: Level) -> Ser
 def _batch(load: LoadGenerator, target: Target, level: Level) -> Batch:
     seconds = level.seconds * target.share
     order = Order(
-        target.port, level.concurrency, seconds, level.most, is_known=level.is_known, sessions=target.sessions
+        target.port,
+        level.concurrency,
+        seconds,
+        level.most,
+        is_known=level.is_known,
+        sessions=target.sessions,
+        expected=target.expected,
     )
     before, began = cpu_s(target.children), time.monotonic()
     outcome = load.run(order)

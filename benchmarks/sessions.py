@@ -19,7 +19,7 @@ from benchmarks.script import SHORT, scripted
 _MANY, _FEW = 1_000, 10
 _MOST = 1.3
 _PLANS = 40
-_FULL = Level(1, 5, 60.0, most=_PLANS)
+_FULL = Level(1, 4, 60.0, most=_PLANS)
 _QUICK = Level(1, 1, 60.0, most=_PLANS)
 
 
