@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Sequence
 from datetime import UTC
+from functools import lru_cache
 from typing import Any
 
 from pagi.gateway.v1 import gateway_pb2
@@ -83,16 +84,8 @@ def knowledge_base_from_name(name: str) -> memory_pb2.KnowledgeBase.ValueType:
 
 def model_request_to_proto(request: ModelRequest) -> gateway_pb2.GetPlanRequest:
     """The request as the gateway takes it."""
-    return gateway_pb2.GetPlanRequest(
+    plan = gateway_pb2.GetPlanRequest(
         messages=[_message_to_proto(message) for message in request.messages],
-        tools=[
-            gateway_pb2.ToolSpec(
-                name=spec.name,
-                description=spec.description,
-                parameters_schema_json=spec.parameters_schema_json,
-            )
-            for spec in request.tools
-        ],
         model=request.model,
         limits=gateway_pb2.GenerationLimits(
             max_cost_usd=request.max_cost_usd or 0.0, max_output_tokens=request.max_output_tokens or 0
@@ -100,6 +93,21 @@ def model_request_to_proto(request: ModelRequest) -> gateway_pb2.GetPlanRequest:
         effect_id=request.effect_id,
         temperature=request.temperature,
         **(_structured(request.answer_schema_json) if request.answer_schema_json else {}),
+    )
+    plan.MergeFrom(_tools_to_proto(request.tools))
+    return plan
+
+
+@lru_cache(maxsize=64)
+def _tools_to_proto(tools: tuple[ToolSpec, ...]) -> gateway_pb2.GetPlanRequest:
+    """A request that has these tools and nothing else: runs are offered the same ones again and again."""
+    return gateway_pb2.GetPlanRequest(
+        tools=[
+            gateway_pb2.ToolSpec(
+                name=spec.name, description=spec.description, parameters_schema_json=spec.parameters_schema_json
+            )
+            for spec in tools
+        ]
     )
 
 
