@@ -17,7 +17,7 @@ from benchmarks.usage import cpu_s
 _POLL_S = 0.1
 _LONGEST_REST_S = 2.0
 _AT_REST_CPU_S = 0.02
-_IDLE_S = 4.0
+_IDLE_S = 3.0
 
 
 @dataclass(frozen=True)
