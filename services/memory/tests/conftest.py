@@ -63,7 +63,7 @@ class FakePlaybooks:
         searched = MatrixIndex(index, documents, mind=self.store, **those("small"))
         self.ledger = MindLedger(self.store, searched)
         self.indexing = Indexing(documents, searched, mind=self.ledger, batch=2)
-        self.tasks = TaskIndex(self.store, searched, self.ledger, self.indexing, serving, pause_s=0)
+        self.tasks = TaskIndex(self.store, searched, self.ledger, self.indexing, serving, pause_s=0, patience_s=0)
         vectors = QueryVectors(serving, size=99)
         shared = (self.store, self.tasks, vectors, serving)
         self.playbooks = Playbooks(*shared, **those("least_relevance", "now"))

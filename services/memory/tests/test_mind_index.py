@@ -41,7 +41,13 @@ class Service:
     """What the bootstrap wires of it, on SQLite and any index behind."""
 
     def __init__(
-        self, folder: Path, index: VectorIndex, *, small: int = 4_096, heart: SqlDatabase | None = None
+        self,
+        folder: Path,
+        index: VectorIndex,
+        *,
+        small: int = 4_096,
+        heart: SqlDatabase | None = None,
+        patience_s: float = 0,
     ) -> None:
         self.index, self.embedder = index, HashingEmbedder()
         self.heart = heart or SqliteHeart(folder / "heart.db")
@@ -49,9 +55,10 @@ class Service:
         serving = ServingModel(self.embedder)
         self.vectors = SqlPlaybookVectors(self.heart, lambda: serving.identity)
         searched = MatrixIndex(index, self.passages, mind=self.vectors, small=small)
-        ledger = MindLedger(self.vectors, searched)
-        self.indexing = Indexing(self.passages, searched, mind=ledger)
-        self.tasks = TaskIndex(self.vectors, searched, ledger, self.indexing, serving, pause_s=0, retry_s=0.001)
+        self.ledger = MindLedger(self.vectors, searched)
+        self.indexing = Indexing(self.passages, searched, mind=self.ledger)
+        pauses = {"pause_s": 0, "patience_s": patience_s, "retry_s": 0.001}
+        self.tasks = TaskIndex(self.vectors, searched, self.ledger, self.indexing, serving, **pauses)
         files = InMemoryKnowledgeFiles({"Domain-KB/tea.md": "Green tea.\n\nBlack tea."})
         personas = Personas(self.passages)
         self.ingestion = Ingestion(files, ParagraphSplitter(), serving, self.passages, self.indexing, personas)
@@ -206,6 +213,29 @@ async def test_in_the_background_it_follows_by_itself_and_comes_back_after_a_fai
     index.down = False
     await told(2)
     await service.learn("feed dog")
+    await told(3)
+    await service.stop()
+
+
+async def test_the_index_is_told_rarely_of_what_is_searched_without_it(tmp_path: Path) -> None:
+    index = InMemoryVectorIndex()
+    service = Service(tmp_path, index, small=2, patience_s=60)
+
+    async def told(count: int) -> None:
+        async with asyncio.timeout(10):
+            while service.ledger.behind or await index.count(MIND) != count:
+                await asyncio.sleep(0.001)
+
+    await service.start()
+    await service.learn("boil tea")
+    await service.tasks.start()
+    await told(1)
+    dog = await service.learn("feed dog")
+    assert await service.fitting("feed dog") == [dog]
+    for _ in range(50):
+        await service.vectors.count(MIND)
+    assert await index.count(MIND) == 1, "two are searched without it"
+    await service.learn("cook rice")
     await told(3)
     await service.stop()
 

@@ -329,6 +329,10 @@ class InMemoryVectorIndex:
     def outdate(self, shelf: Shelf) -> None:
         """Nothing is kept beside the vectors."""
 
+    async def is_asked(self, shelf: Shelf) -> bool:
+        """See `VectorIndex.is_asked`."""
+        return True
+
     async def clear(self, shelf: Shelf) -> None:
         """See `VectorIndex.clear`."""
         self.broken.discard(shelf)

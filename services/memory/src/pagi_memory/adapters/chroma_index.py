@@ -85,6 +85,10 @@ class ChromaIndex:
     def outdate(self, shelf: Shelf) -> None:
         """Does nothing: no vector is kept beside the index."""
 
+    async def is_asked(self, shelf: Shelf) -> bool:
+        """See `VectorIndex.is_asked`."""
+        return True
+
     async def clear(self, shelf: Shelf) -> None:
         """See `VectorIndex.clear`."""
         if self._collections.pop(shelf, None) is None:

@@ -104,6 +104,10 @@ class MatrixIndex:
         self._sizes.pop(shelf, None)
         self._drop(shelf)
 
+    async def is_asked(self, shelf: Shelf) -> bool:
+        """See `VectorIndex.is_asked`."""
+        return await self._size(shelf) > self._small
+
     async def nearest(self, vector: Vector, shelves: Sequence[Shelf], limit: int) -> list[Hit]:
         """See `VectorIndex.nearest`."""
         hits: list[Hit] = []

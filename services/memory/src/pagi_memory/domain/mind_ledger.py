@@ -20,6 +20,11 @@ class MindLedger:
         self._index = index
         self._behind: set[Shelf] = set()
 
+    @property
+    def behind(self) -> frozenset[Shelf]:
+        """The shelves that are compared the next time."""
+        return frozenset(self._behind)
+
     async def counts(self) -> dict[Shelf, int]:
         """See `Ledger.counts`."""
         return await self._vectors.counts()

@@ -215,6 +215,9 @@ class VectorIndex(Protocol):
     def outdate(self, shelf: Shelf) -> None:
         """What may be kept of the shelf beside the index is read again: the store has changed."""
 
+    async def is_asked(self, shelf: Shelf) -> bool:
+        """Whether a search finds only what the index was told of the shelf."""
+
     async def apply(self, shelf: Shelf, changes: Mapping[str, Vector | None]) -> None:
         """Learns (a vector) or forgets (None) passages; a repeat changes nothing.
 
