@@ -103,6 +103,38 @@ class TestSqlite:
         await ledger.stop()
         assert (tmp_path / "e.db").stat().st_size < 3_000_000
 
+    async def test_what_stands_in_line_at_a_clean_up_is_counted_once_it_is_written(self, tmp_path: Path) -> None:
+        ledger = sqlite_ledger(tmp_path / "e.db", max_bytes=100_000)
+        await ledger.start()
+        big = ToolOutcome(Verdict.OK, stdout="x" * 10_000)
+        other = sqlite3.connect(tmp_path / "e.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # the ledger's own thread waits from here on
+        first = [asyncio.create_task(ledger.finish(EffectName("", f"a{n}"), "f", big)) for n in range(10)]
+        await asyncio.sleep(0)
+        assert ledger._writer is not None
+        while not ledger._writer._line.empty():
+            await asyncio.sleep(0.001)
+        second = [asyncio.create_task(ledger.finish(EffectName("", f"b{n}"), "f", big)) for n in range(5)]
+        await asyncio.sleep(0)
+        other.execute("ROLLBACK")
+        await asyncio.gather(*first, *second)
+        await ledger.stop()
+        held = other.execute("SELECT sum(size) FROM effects").fetchone()[0]
+        other.close()
+        assert 50_000 < held <= 100_000
+
+    async def test_what_nobody_waits_for_is_written_soon_all_the_same(self, tmp_path: Path) -> None:
+        ledger = sqlite_ledger(tmp_path / "e.db")
+        await ledger.start()
+        for number in range(20):
+            ledger.finish_soon(EffectName("", str(number)), "f", WHOLE)
+        other = sqlite3.connect(tmp_path / "e.db", isolation_level=None)
+        async with asyncio.timeout(5):
+            while other.execute("SELECT count(*) FROM effects").fetchone() != (20,):
+                await asyncio.sleep(0.01)
+        other.close()
+        await ledger.stop()
+
     async def test_lets_go_of_what_is_too_old(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("pagi_sandbox.adapters.sqlite_effects._CLEAN_UP_EVERY_S", 0.0)
         now = [1000.0]

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pagi.sandbox.v1 import sandbox_pb2 as pb
 from pagi_chassis.lifecycle import StartError
 
-from pagi_sandbox.adapters.sqlite_group_commit import SqliteGroupCommit
+from pagi_sandbox.adapters.sqlite_group_commit import SqliteGroupCommit, Write
 from pagi_sandbox.convert import outcome_from_proto, outcome_to_proto
 from pagi_sandbox.domain.errors import LedgerError
 from pagi_sandbox.domain.model import EffectName, KnownEffect, ToolOutcome
@@ -48,6 +49,7 @@ _OLDEST = (
     " (SELECT tenant, effect_id FROM effects WHERE result IS NOT NULL ORDER BY noted_at LIMIT 64)"
     " RETURNING tenant, effect_id, size"
 )
+_SIZE = 4  # where it stands in the values of _NOTE
 # What a row costs besides its result, on disk and in memory.
 _ROW_BYTES = 1024
 _CLEAN_UP_EVERY_S = 60.0
@@ -71,8 +73,8 @@ class SqliteEffectLedger:
         self._known: set[int] = set()
         # What is in line to be written, so that a repeat that comes sooner finds it; None: that it is forgotten.
         self._unwritten: dict[EffectName, KnownEffect | None] = {}
-        # What all rows count for: as counted at the last clean-up, and what was put in line since.
-        self._counted = self._added = 0
+        # What all rows count for, or a little more: one that replaces another is counted again until a clean-up.
+        self._held = 0
         self._cleaned_at = 0.0
 
     async def start(self) -> None:
@@ -87,7 +89,7 @@ class SqliteEffectLedger:
             self._reading.executescript(_SCHEMA)
             rows = self._reading.execute("SELECT tenant, effect_id, size FROM effects").fetchall()
             self._known = {hash(EffectName(tenant, effect_id)) for tenant, effect_id, _ in rows}
-            self._counted = sum(size for *_, size in rows)
+            self._held = sum(size for *_, size in rows)
             loop = asyncio.get_running_loop()
             self._writer = SqliteGroupCommit(self._connect(), partial(self._clean_up, loop))
         except (OSError, sqlite3.Error) as error:
@@ -138,34 +140,36 @@ class SqliteEffectLedger:
 
     def finish_soon(self, name: EffectName, fingerprint: str, outcome: ToolOutcome) -> None:
         """Notes how it ended without waiting; see EffectLedger."""
-        try:
-            noted = self._note(name, KnownEffect(fingerprint, outcome))
-        except LedgerError:
-            return  # the service is being stopped
-        noted.add_done_callback(partial(_log_fault, name))
+        if self._writer is not None:  # else the service is being stopped
+            known = KnownEffect(fingerprint, outcome)
+            self._writer.put_soon(Write(_NOTE, self._row(name, known), partial(self._told, name, known)))
 
     def forget(self, name: EffectName) -> None:
         """It did not begin; see EffectLedger."""
         if self._writer is not None:
             self._unwritten[name] = None
-            forgotten = self._writer.put(_FORGET, (name.tenant, name.effect_id))
-            forgotten.add_done_callback(partial(self._written, name, None))
-            forgotten.add_done_callback(partial(_log_fault, name))
+            self._writer.put(Write(_FORGET, tuple(name), partial(self._told, name, None)))
 
     def _note(self, name: EffectName, known: KnownEffect) -> asyncio.Future[None]:
         if self._writer is None:
             raise LedgerError("the effect ledger is closed")
-        result = None if known.outcome is None else outcome_to_proto(known.outcome).SerializeToString()
-        size = _ROW_BYTES + len(result or b"")
-        self._added += size
-        self._known.add(hash(name))
-        self._unwritten[name] = known
-        values = (name.tenant, name.effect_id, known.fingerprint, self._now(), size, result)
-        noted = self._writer.put(_NOTE, values)
-        noted.add_done_callback(partial(self._written, name, known))
+        noted = self._writer.commit(_NOTE, self._row(name, known))
+        noted.add_done_callback(lambda _: self._written(name, known))
         return noted
 
-    def _written(self, name: EffectName, known: KnownEffect | None, _: asyncio.Future[None]) -> None:
+    def _row(self, name: EffectName, known: KnownEffect) -> tuple[Any, ...]:
+        """What is written; until then it is known from here."""
+        result = None if known.outcome is None else outcome_to_proto(known.outcome).SerializeToString()
+        self._known.add(hash(name))
+        self._unwritten[name] = known
+        return (*name, known.fingerprint, self._now(), _ROW_BYTES + len(result or b""), result)
+
+    def _told(self, name: EffectName, known: KnownEffect | None, fault: Exception | None) -> None:
+        self._written(name, known)
+        if fault is not None:
+            log.error("an effect is not kept: %s", fault, extra={"effect_id": name.effect_id})
+
+    def _written(self, name: EffectName, known: KnownEffect | None) -> None:
         # Unless something newer stands in line behind it.
         if name in self._unwritten and self._unwritten[name] is known:
             del self._unwritten[name]
@@ -178,9 +182,12 @@ class SqliteEffectLedger:
 
     # In the writer's thread.
 
-    def _clean_up(self, loop: asyncio.AbstractEventLoop, connection: sqlite3.Connection) -> None:
-        now, added = time.monotonic(), self._added
-        if now - self._cleaned_at < _CLEAN_UP_EVERY_S and self._counted + added <= self._max_bytes:
+    def _clean_up(
+        self, loop: asyncio.AbstractEventLoop, connection: sqlite3.Connection, writes: Sequence[Write]
+    ) -> None:
+        now = time.monotonic()
+        self._held += sum(write.values[_SIZE] for write in writes if write.sql is _NOTE)
+        if now - self._cleaned_at < _CLEAN_UP_EVERY_S and self._held <= self._max_bytes:
             return
         self._cleaned_at = now
         gone = connection.execute(_TOO_OLD, (self._now() - self._max_age_s,)).fetchall()
@@ -189,7 +196,7 @@ class SqliteEffectLedger:
         while held > 0.9 * self._max_bytes and (oldest := connection.execute(_OLDEST).fetchall()):
             gone += oldest
             held -= sum(size for *_, size in oldest)
-        self._counted = held - added
+        self._held = held
         if gone:
             loop.call_soon_threadsafe(self._gone, [EffectName(tenant, effect_id) for tenant, effect_id, _ in gone])
 
@@ -200,8 +207,3 @@ class SqliteEffectLedger:
 
 def _outcome(result: bytes) -> ToolOutcome:
     return outcome_from_proto(pb.ExecuteToolResponse.FromString(result))
-
-
-def _log_fault(name: EffectName, noted: asyncio.Future[None]) -> None:
-    if not noted.cancelled() and (error := noted.exception()) is not None:
-        log.error("an effect is not kept: %s", error, extra={"effect_id": name.effect_id})

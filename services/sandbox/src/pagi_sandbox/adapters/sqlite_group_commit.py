@@ -12,19 +12,21 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 log = logging.getLogger(__name__)
 
+# A commit costs as much as forty rows, and waking the thread as much as ten: what nobody waits for gathers first.
+_GATHER_S = 0.05
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One statement in line; `done` hears when it is committed, or why it is not."""
+
+class Write(NamedTuple):
+    """One statement in line; `told` hears, in the event loop, that it is committed (None) or why it is not."""
 
     sql: str
     values: tuple[Any, ...]
-    done: asyncio.Future[None] | None = None
+    told: Callable[[Exception | None], None]
 
 
 class SqliteGroupCommit:
@@ -32,25 +34,48 @@ class SqliteGroupCommit:
 
     Args:
         connection: used by the thread alone, which closes it.
-        after_commit: called in the thread, outside any transaction, after each commit.
+        after_commit: called in the thread, outside any transaction, after each commit, with what was committed.
     """
 
-    def __init__(self, connection: sqlite3.Connection, after_commit: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, after_commit: Callable[[sqlite3.Connection, Sequence[Write]], None]
+    ) -> None:
         self._connection = connection
         self._after_commit = after_commit
         self._loop = asyncio.get_running_loop()
-        self._line: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._line: queue.SimpleQueue[Sequence[Write] | None] = queue.SimpleQueue()
+        self._gathered: list[Write] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._work, name="effects-writer")
         self._thread.start()
 
-    def put(self, sql: str, values: tuple[Any, ...]) -> asyncio.Future[None]:
-        """Puts a statement in line. The future is done once it is committed, and need not be awaited."""
+    def commit(self, sql: str, values: tuple[Any, ...]) -> asyncio.Future[None]:
+        """Puts a statement in line. The future is done once it is committed."""
         done: asyncio.Future[None] = self._loop.create_future()
-        self._line.put(Write(sql, values, done))
+        self.put(Write(sql, values, partial(_settle, done)))
         return done
+
+    def put(self, write: Write) -> None:
+        """Puts a statement in line."""
+        self._gathered.append(write)
+        self._hand_over()
+
+    def put_soon(self, write: Write) -> None:
+        """Puts a statement in line that may wait: for the next one that may not, or 50 ms."""
+        self._gathered.append(write)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_GATHER_S, self._hand_over)
+
+    def _hand_over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        gathered, self._gathered = self._gathered, []
+        self._line.put(gathered)
 
     async def close(self) -> None:
         """Writes what is in line, then ends."""
+        self._hand_over()
         self._line.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -58,18 +83,19 @@ class SqliteGroupCommit:
         is_open = True
         while is_open:
             entries = self._in_line()
-            writes = [entry for entry in entries if entry is not None]
-            is_open = len(writes) == len(entries)
+            is_open = None not in entries
+            writes = [write for entry in entries if entry is not None for write in entry]
             faults = self._store(writes)
             self._loop.call_soon_threadsafe(_tell, writes, faults)
             try:
-                self._after_commit(self._connection)
+                kept = [write for write, fault in zip(writes, faults, strict=True) if fault is None]
+                self._after_commit(self._connection, kept)
             except Exception:
                 # This thread must live: a failed clean-up is tried again after the next commit.
                 log.exception("the ledger cannot be cleaned up")
         self._connection.close()
 
-    def _in_line(self) -> list[Write | None]:
+    def _in_line(self) -> list[Sequence[Write] | None]:
         """Waits for the first entry, and takes all that stand behind it."""
         entries = [self._line.get()]
         while True:
@@ -103,9 +129,13 @@ class SqliteGroupCommit:
 
 def _tell(writes: Sequence[Write], faults: Sequence[Exception | None]) -> None:
     for write, fault in zip(writes, faults, strict=True):
-        if write.done is None or write.done.done():
-            continue
-        if fault is None:
-            write.done.set_result(None)
-        else:
-            write.done.set_exception(fault)
+        write.told(fault)
+
+
+def _settle(done: asyncio.Future[None], fault: Exception | None) -> None:
+    if done.done():
+        return
+    if fault is None:
+        done.set_result(None)
+    else:
+        done.set_exception(fault)
