@@ -38,6 +38,7 @@ class RunRequest(_message.Message):
     UNDERSTAND_FIELD_NUMBER: _builtins.int
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    SHOW_THINKING_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """1 to 200 characters; empty: a new run."""
     after: _builtins.str
@@ -53,6 +54,8 @@ class RunRequest(_message.Message):
     """What the end of this call, before that of the run, means to the run: continue or cancel; empty: continue."""
     temperature: _builtins.float
     """0 to 2; absent: the model's own."""
+    show_thinking: _builtins.bool
+    """Whether the stream has the thoughts of a model that thinks."""
     @_builtins.property
     def tools(self) -> Global___ToolSelection:
         """Absent: every tool."""
@@ -85,10 +88,11 @@ class RunRequest(_message.Message):
         understand: Global___Understanding | None = ...,
         on_disconnect: _builtins.str = ...,
         temperature: _builtins.float | None = ...,
+        show_thinking: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "_tools", b"_tools", "evaluate", b"evaluate", "limits", b"limits", "temperature", b"temperature", "tools", b"tools", "understand", b"understand"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "_tools", b"_tools", "after", b"after", "evaluate", b"evaluate", "files", b"files", "limits", b"limits", "mode", b"mode", "model", b"model", "on_disconnect", b"on_disconnect", "persona", b"persona", "prompt", b"prompt", "resources", b"resources", "run_id", b"run_id", "session_id", b"session_id", "temperature", b"temperature", "tools", b"tools", "understand", b"understand"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "_tools", b"_tools", "after", b"after", "evaluate", b"evaluate", "files", b"files", "limits", b"limits", "mode", b"mode", "model", b"model", "on_disconnect", b"on_disconnect", "persona", b"persona", "prompt", b"prompt", "resources", b"resources", "run_id", b"run_id", "session_id", b"session_id", "show_thinking", b"show_thinking", "temperature", b"temperature", "tools", b"tools", "understand", b"understand"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
@@ -292,6 +296,7 @@ class RunEvent(_message.Message):
     TEXT_DELTA_FIELD_NUMBER: _builtins.int
     TEXT_RESET_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    THOUGHT_DELTA_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Given as `after`, the stream goes on behind this event. Empty for the first and the last message of a stream."""
     @_builtins.property
@@ -306,6 +311,10 @@ class RunEvent(_message.Message):
     def result(self) -> Global___Run:
         """The last message."""
 
+    @_builtins.property
+    def thought_delta(self) -> Global___ThoughtDelta:
+        """Only where the request shows thinking."""
+
     def __init__(
         self,
         *,
@@ -315,12 +324,13 @@ class RunEvent(_message.Message):
         text_delta: Global___TextDelta | None = ...,
         text_reset: Global___TextReset | None = ...,
         result: Global___Run | None = ...,
+        thought_delta: Global___ThoughtDelta | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "event", b"event", "journal", b"journal", "result", b"result", "text_delta", b"text_delta", "text_reset", b"text_reset"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "event", b"event", "journal", b"journal", "result", b"result", "text_delta", b"text_delta", "text_reset", b"text_reset", "thought_delta", b"thought_delta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "event", b"event", "id", b"id", "journal", b"journal", "result", b"result", "text_delta", b"text_delta", "text_reset", b"text_reset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "event", b"event", "id", b"id", "journal", b"journal", "result", b"result", "text_delta", b"text_delta", "text_reset", b"text_reset", "thought_delta", b"thought_delta"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["begun", "journal", "text_delta", "text_reset", "result"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["begun", "journal", "text_delta", "text_reset", "result", "thought_delta"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -405,6 +415,30 @@ class TextDelta(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TextDelta: _TypeAlias = TextDelta  # noqa: Y015
+
+@_typing.final
+class ThoughtDelta(_message.Message):
+    """The next piece of what the model thinks before it answers in a step. No part of the answer, and kept nowhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step", b"step", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThoughtDelta: _TypeAlias = ThoughtDelta  # noqa: Y015
 
 @_typing.final
 class TextReset(_message.Message):
