@@ -56,6 +56,9 @@ class Heard:
     def add(self, text: str) -> None:
         self.pieces.append(text)
 
+    def think(self, text: str) -> None:
+        self.pieces.append(f"({text})")
+
     def begin_again(self) -> None:
         self.pieces.append("|")
 
@@ -73,10 +76,10 @@ def asking(model: str = "") -> ModelRequest:
 
 
 async def test_the_words_come_one_by_one_and_the_answer_whole():
-    script = [piece("Hel"), pb.StreamPlanResponse(reasoning_delta="hm"), piece("lo"), whole("Hello")]
+    script = [pb.StreamPlanResponse(reasoning_delta="hm"), piece("Hel"), piece("lo"), whole("Hello")]
     async with gateway(script) as (model, served):
         answer = await model.stream(asking(), heard := Heard())
-    assert (answer.text, answer.model, heard.pieces) == ("Hello", "m", ["Hel", "lo"])
+    assert (answer.text, answer.model, heard.pieces) == ("Hello", "m", ["(hm)", "Hel", "lo"])
     assert served.asked[0].effect_id == "r/1/model"
 
 
@@ -87,6 +90,14 @@ async def test_a_stream_that_breaks_is_asked_for_again_under_the_same_effect_id(
         answer = await model.stream(asking(), heard := Heard())
     assert (answer.text, heard.pieces) == ("Hi", ["Hel", "|", "|"])
     assert {request.effect_id for request in served.asked} == {"r/1/model"}
+
+
+async def test_a_model_that_thinks_is_there():
+    """Patience begins anew with each thought."""
+    away, thought = chassis_errors.UnavailableError("away"), pb.StreamPlanResponse(reasoning_delta="hm")
+    async with gateway(*[[thought, away]] * 4, [whole("Hi")], patience_s=0.09) as (model, served):
+        answer = await model.stream(asking(), heard := Heard())
+    assert (answer.text, len(served.asked), heard.pieces) == ("Hi", 5, ["(hm)", "|"] * 4)
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,11 @@ class WorkBody(_Body):
         description="What becomes of the run where this client leaves before its end: it goes on, or is cancelled.",
     )
 
+    show_thinking: bool = Field(
+        default=False,
+        description="Whether a stream tells the thoughts of a model that thinks, and a chat what the agent does.",
+    )
+
     @field_validator("session_id")
     @classmethod
     def _is_a_name(cls, session_id: str | None) -> str | None:

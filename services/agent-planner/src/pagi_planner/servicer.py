@@ -21,7 +21,7 @@ from pagi_planner.domain.agent import session_id_of
 from pagi_planner.domain.keeping.begun_run import BegunRun
 from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import Decision, RunResult
-from pagi_planner.domain.watching.stream import CutOff, Happened, Item, Position, TextDelta
+from pagi_planner.domain.watching.stream import CutOff, Happened, Item, Position, TextDelta, ThoughtDelta
 from pagi_planner.schemas import Bounds, PlanRequest
 
 if TYPE_CHECKING:
@@ -60,8 +60,14 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         correlation.adopt(correlation.current()._replace(run_id=run_id))
         is_whole = False
         try:
-            yield pb.RunEvent(begun=_begun_to_proto(begun, request.session_id))
-            with await self._runs.watch(run_id, after) if after else self._runs.follow(begun) as watcher:
+            thoughts = body.show_thinking
+            with (
+                await self._runs.watch(run_id, after, thoughts=thoughts)
+                if after
+                else self._runs.follow(begun, thoughts=thoughts)
+            ) as watcher:
+                # Watched before anything is sent: the model is asked to speak only where somebody listens already.
+                yield pb.RunEvent(begun=_begun_to_proto(begun, request.session_id))
                 async for item in watcher:
                     yield _item_to_proto(item)
             yield pb.RunEvent(result=run_to_proto(await self._runs.settled(run_id)))
@@ -169,6 +175,8 @@ def _item_to_proto(item: Item) -> pb.RunEvent:
         told.journal.CopyFrom(journal)
     elif isinstance(item, TextDelta):
         told.text_delta.CopyFrom(pb.TextDelta(step=item.step, text=item.text))
+    elif isinstance(item, ThoughtDelta):
+        told.thought_delta.CopyFrom(pb.ThoughtDelta(step=item.step, text=item.text))
     else:
         told.text_reset.CopyFrom(pb.TextReset(step=item.step))
     return told

@@ -76,20 +76,29 @@ class SpeakingModel(ScriptedModel):
         script: As of `ScriptedModel`.
         size: Characters of a piece.
         pause: Called before each piece; None: other work gets a turn.
+        thoughts: What it thinks on the way to each answer, in pieces of the same size.
     """
 
     def __init__(
-        self, *script: ModelAnswer | Exception, size: int = 3, pause: Callable[[], Awaitable[None]] | None = None
+        self,
+        *script: ModelAnswer | Exception,
+        size: int = 3,
+        pause: Callable[[], Awaitable[None]] | None = None,
+        thoughts: str = "",
     ) -> None:
         super().__init__(*script)
         self._size = size
         self._pause = pause or _turn
+        self._thoughts = thoughts
         self.heard = 0
 
     async def stream(self, request: ModelRequest, words: Words) -> ModelAnswer:
         """Says the next line of the script."""
         self.heard += 1
         answer = await self.answer(request)
+        for start in range(0, len(self._thoughts), self._size):
+            await self._pause()
+            words.think(self._thoughts[start : start + self._size])
         for start in range(0, len(answer.text), self._size):
             await self._pause()
             words.add(answer.text[start : start + self._size])

@@ -85,6 +85,9 @@ class GatewayModel:
                             if kind == "text_delta":
                                 words.add(event.text_delta)
                                 heard_at, pause_s = loop.time(), FIRST_PAUSE_S
+                            elif kind == "reasoning_delta":
+                                words.think(event.reasoning_delta)
+                                heard_at, pause_s = loop.time(), FIRST_PAUSE_S
                             elif kind == "response":
                                 return model_answer_from_proto(event.response)
                 raise InternalError("the gateway's stream ended without an answer")

@@ -45,6 +45,9 @@ class Words(Protocol):
     def add(self, text: str) -> None:
         """The next piece of the answer's text."""
 
+    def think(self, text: str) -> None:
+        """The next piece of how the model comes to its answer; never a part of it."""
+
     def begin_again(self) -> None:
         """The call is repeated: what comes now stands in place of what came."""
 

@@ -29,7 +29,6 @@ class ChatRequest(WorkBody):
     """What to say to the agent."""
 
     message: Prompt = Field(description="The message in words.")
-    show_thinking: bool = Field(default=False, description="Whether `thinking` events tell what the agent does.")
 
 
 def router(runs: Runs, bounds: Bounds, patience: Patience) -> APIRouter:
@@ -46,11 +45,12 @@ def router(runs: Runs, bounds: Bounds, patience: Patience) -> APIRouter:
     async def chat(body: ChatRequest) -> EventStream:
         """Answers with server-sent events, each with a JSON object.
 
-        `thinking` {phase, content} where `show_thinking` asks for it; `content` {content}: the next piece of the
-        answer; `reset` {}: what was said so far was on the way, the answer begins anew; `approval` {run_id, call_id,
-        tool, input}: a tool call waits for `POST /runs/{run_id}/approvals/{call_id}`; then `complete` with the run as
-        `GET /runs/{run_id}` has it and `duration_ms`, or `error` {error, …}; at last `done` {}. The headers
-        `X-Run-ID` and `X-Session-ID` name the run and its session.
+        `thinking` {phase, content} where `show_thinking` asks for it, with `step` where it is the next piece of what a
+        model thinks; `content` {content}: the next piece of the answer; `reset` {}: what was said so far was on the
+        way, the answer begins anew; `approval` {run_id, call_id, tool, input}: a tool call waits for
+        `POST /runs/{run_id}/approvals/{call_id}`; then `complete` with the run as `GET /runs/{run_id}` has it and
+        `duration_ms`, or `error` {error, …}; at last `done` {}. The headers `X-Run-ID` and `X-Session-ID` name the run
+        and its session.
         """
         request = body.request(body.message, bounds, field="message")
         begun = await runs.begin(request)
@@ -59,6 +59,6 @@ def router(runs: Runs, bounds: Bounds, patience: Patience) -> APIRouter:
         view = ChatView(Chat(show_thinking=body.show_thinking), lambda: runs.settled(run_id))
         names = {"X-Run-ID": run_id, "X-Session-ID": request.session_id or session_id_of(run_id)}
         left = if_client_leaves(runs, run_id, body.on_disconnect)
-        return EventStream(runs.follow(begun), view, patience, left=left, headers=names)
+        return EventStream(runs.follow(begun, thoughts=body.show_thinking), view, patience, left=left, headers=names)
 
     return routes

@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 
 from pagi_planner.domain.model import RunResult, RunStatus
 from pagi_planner.domain.state.events import FINAL, Event, EventType
-from pagi_planner.domain.watching.stream import CutOff, Happened, Item, TextDelta, phase_of
+from pagi_planner.domain.watching.stream import (
+    PHASE_OF_THOUGHTS,
+    CutOff,
+    Happened,
+    Item,
+    TextDelta,
+    ThoughtDelta,
+    phase_of,
+)
 from pagi_planner.routes.event_stream import event
 from pagi_planner.schemas import RunBody
 
@@ -52,6 +60,8 @@ class Chat:
                     self._step = item.step
                 self._said.append(item.text)
                 yield ChatMessage("content", {"content": item.text})
+            elif isinstance(item, ThoughtDelta):
+                yield ChatMessage("thinking", {"phase": PHASE_OF_THOUGHTS, "step": item.step, "content": item.text})
             elif isinstance(item, CutOff):
                 yield ChatMessage("error", {"error": item.reason, "last_event_id": str(item.position)})
             else:

@@ -47,7 +47,7 @@ def router(runs: Runs, bounds: Bounds, patience: Patience) -> APIRouter:
         correlation.adopt(correlation.current()._replace(run_id=run_id))
         left = if_client_leaves(runs, run_id, body.on_disconnect)
         if event_stream.MEDIA_TYPE in request.headers.get("accept", ""):
-            watcher = runs.follow(begun)
+            watcher = runs.follow(begun, thoughts=body.show_thinking)
             view = RunView(watcher.position, lambda: runs.settled(run_id))
             return EventStream(watcher, view, patience, left=left, headers={"X-Run-ID": run_id})
         result = await result_or_departure(begun, request, left)

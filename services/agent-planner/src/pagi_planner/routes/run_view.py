@@ -6,17 +6,17 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from pagi_planner.domain.model import RunResult
 from pagi_planner.domain.state.events import FINAL, EventType
-from pagi_planner.domain.watching.stream import CutOff, Happened, Item, Position, TextDelta, phase_of
+from pagi_planner.domain.watching.stream import CutOff, Happened, Item, Position, TextDelta, ThoughtDelta, phase_of
 from pagi_planner.routes.event_stream import event
 from pagi_planner.schemas import RunBody
 
-EVENTS = frozenset({*(kind.value for kind in EventType), "text", "reset", "cut", "end"})
+EVENTS = frozenset({*(kind.value for kind in EventType), "text", "thinking", "reset", "cut", "end"})
 # The id of the last event is that of the run's end with this behind it.
 END = ".end"
 
 
 class RunView:
-    """Named as in the journal; `text`, `reset`, `cut` and `end` are the others.
+    """Named as in the journal; `text`, `thinking`, `reset`, `cut` and `end` are the others.
 
     Args:
         position: What the client has seen before.
@@ -47,6 +47,8 @@ class RunView:
             return event("text", {"step": item.step, "text": item.text}, str(item.position))
         if isinstance(item, Happened):
             return _journaled(item)
+        if isinstance(item, ThoughtDelta):
+            return event("thinking", {"step": item.step, "text": item.text}, str(item.position))
         if isinstance(item, CutOff):
             return event("cut", {"reason": item.reason, "last_event_id": str(item.position)})
         return event("reset", {"step": item.step}, str(item.position))

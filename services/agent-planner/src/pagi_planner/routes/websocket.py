@@ -144,7 +144,7 @@ class Connection:
                 await self._chat(said)
             case WatchIn():
                 chat = Chat(show_thinking=said.show_thinking)
-                with await self._runs.watch(said.task_id, Position()) as watcher:
+                with await self._runs.watch(said.task_id, Position(), thoughts=said.show_thinking) as watcher:
                     await self._show(watcher, said.task_id, chat)
             case CancelIn():
                 # Whoever shows the run says how it ended.
@@ -167,7 +167,7 @@ class Connection:
         if left := if_client_leaves(self._runs, run_id, said.on_disconnect):
             self._departures[run_id] = left
         try:
-            with self._runs.follow(begun) as watcher:
+            with self._runs.follow(begun, thoughts=said.show_thinking) as watcher:
                 if not names_session:
                     await self._say("session_created", {"session_id": session_id})
                 ids = {"session_id": session_id, "trace_id": correlation.current().trace_id}

@@ -35,7 +35,6 @@ class ChatIn(WorkBody):
 
     type: Literal["chat"]
     content: Prompt
-    show_thinking: bool = False
     request_id: Name | None = Field(default=None, description="Comes back in `task_created`.")
 
 

@@ -261,17 +261,18 @@ class Runs:
             raise RunNotFoundError(f"there is no run {run_id!r}")
         return timeline(events)
 
-    def follow(self, begun: BegunRun) -> Watcher:
+    def follow(self, begun: BegunRun, *, thoughts: bool = False) -> Watcher:
         """Watches a run that was begun just now, or before, from its first event on. To be used as a context."""
         is_new = begun.task is not None and begun.state.seq == 0
-        return self._agent.parts.feed.watch(begun.run_id, None if is_new else Position())
+        return self._agent.parts.feed.watch(begun.run_id, None if is_new else Position(), thoughts=thoughts)
 
-    async def watch(self, run_id: str, after: Position) -> Watcher:
+    async def watch(self, run_id: str, after: Position, *, thoughts: bool = False) -> Watcher:
         """Watches a run, whether it has ended, waits, or is in progress here or elsewhere. To be used as a context.
 
         Args:
             run_id: Which run.
             after: What was seen before.
+            thoughts: Whether to hear what the model thinks, too.
 
         Raises:
             RunNotFoundError: There is none.
@@ -281,7 +282,7 @@ class Runs:
         if not newest and not (run_id in self._workshop.at_work and after.seq == 0):
             await self._existing(run_id)
             raise InvalidArgumentError(f"the run has no event {after.seq} yet", field="Last-Event-ID")
-        watcher = self._agent.parts.feed.watch(run_id, after)
+        watcher = self._agent.parts.feed.watch(run_id, after, thoughts=thoughts)
         if after.seq and newest[0].type in FINAL:
             # All of it was seen.
             watcher.close()

@@ -21,6 +21,7 @@ class Listener(Protocol):
     position: Position
     is_live: bool
     is_waiting: bool
+    hears_thoughts: bool
 
     def wake(self) -> None:
         """There may be something new."""
@@ -55,6 +56,8 @@ class Channel:
         self.run_id = run_id
         self.watchers: set[Listener] = set()
         self.live: LiveText | None = None
+        # What the model thought in its last calls, by step: the journal does not have it.
+        self._thought: dict[int, LiveText] = {}
         # Noted and not yet durable.
         self.pending: list[Event] = []
         # Runs from the first event that is pending until none is.
@@ -99,12 +102,31 @@ class Channel:
 
     def grow(self, live: LiveText) -> None:
         """The model has said more."""
-        most = len(live.text) - self._bounds.bytes
-        if most <= 0:
+        said, thought = len(live.text) - self._bounds.bytes, len(live.thoughts) - self._bounds.bytes
+        if said <= 0 and thought <= 0:
             for watcher in self.watchers:
                 watcher.wake()
         else:
-            self._wake(lambda watcher: watcher.position.offset < most)
+            self._wake(
+                lambda watcher: (
+                    watcher.position.offset < said
+                    or (watcher.hears_thoughts and watcher.position.thought_offset < thought)
+                )
+            )
+
+    def thought_in(self, step: int) -> LiveText | None:
+        """What the model thought in a step; None where it did not, or nobody watched, or that was long ago."""
+        return self._thought.get(step)
+
+    def fall_silent(self) -> None:
+        """The model has given its answer."""
+        if self.live and self.live.thoughts:
+            self._thought.pop(self.live.step, None)
+            self._thought[self.live.step] = self.live
+            while len(self._thought) > 1 and sum(map(_thoughts, self._thought.values())) > self._bounds.bytes:
+                del self._thought[next(iter(self._thought))]
+        self.live = None
+        self.settle()
 
     def cut(self, reason: str) -> None:
         """Sends every watcher away."""
@@ -133,3 +155,7 @@ class Channel:
                 watcher.cut("you read too slowly: the run is too far ahead; go on with the id that you saw last")
             else:
                 watcher.wake()
+
+
+def _thoughts(live: LiveText) -> int:
+    return len(live.thoughts)

@@ -47,16 +47,17 @@ class Feed:
         """Whether anybody does now."""
         return (channel := self._channels.get(run_id)) is not None and bool(channel.watchers)
 
-    def watch(self, run_id: str, after: Position | None = None) -> Watcher:
+    def watch(self, run_id: str, after: Position | None = None, *, thoughts: bool = False) -> Watcher:
         """A watcher of a run; its context, or `close`, ends it.
 
         Args:
             run_id: Of a run that there is: nobody says here where there is none.
             after: What was seen before; None: the run begins now, and has noted nothing yet.
+            thoughts: Whether to hear what the model thinks, too.
         """
         if (channel := self._channels.get(run_id)) is None:
             channel = self._channels[run_id] = Channel(run_id, self._bounds, self._forget)
-        watcher = Watcher(self._journal, channel, after or Position())
+        watcher = Watcher(self._journal, channel, after or Position(), hears_thoughts=thoughts)
         watcher.is_live = after is None
         channel.watchers.add(watcher)
         if self._closed:
@@ -95,8 +96,7 @@ class Feed:
         try:
             yield live
         finally:
-            channel.live = None
-            channel.settle()
+            channel.fall_silent()
 
     def break_off(self, run_id: str, reason: str) -> None:
         """Nobody works on the run here any more although it has not ended: who watches is sent away."""

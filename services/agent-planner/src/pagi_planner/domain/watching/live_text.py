@@ -1,4 +1,4 @@
-"""What a model has said of the answer that it is giving."""
+"""What a model has said of the answer that it is giving, and thought on the way to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ class LiveText:
         self.text = ""
         # Another object where the text is another one, and not the same that has grown.
         self.version = object()
+        # Only ever grows: what was thought in vain was thought, too.
+        self.thoughts = ""
         self._again: str | None = None
+        self._thought_again: str | None = None
         self._on_growth = on_growth
 
     def add(self, text: str) -> None:
@@ -36,9 +39,20 @@ class LiveText:
             self.text, self._again = again, None
         self._on_growth(self)
 
+    def think(self, text: str) -> None:
+        """The next piece of its thoughts."""
+        if self._thought_again is not None:
+            again, self._thought_again = self._thought_again + text, None
+            if self.thoughts.startswith(again):
+                self._thought_again = again
+                return
+            text = again.removeprefix(self.thoughts)
+        self.thoughts += text
+        self._on_growth(self)
+
     def begin_again(self) -> None:
         """The model is asked anew; as long as it says the same, nobody need hear it twice."""
-        self._again = ""
+        self._again = self._thought_again = ""
 
     def _is_known(self, again: str) -> bool:
         return len(again) <= len(self.text) and self.text.startswith(again)

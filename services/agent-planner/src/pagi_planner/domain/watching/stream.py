@@ -11,7 +11,7 @@ from pagi_chassis.errors import InvalidArgumentError
 
 from pagi_planner.domain.state.events import Event, EventType
 
-_WRITTEN = re.compile(r"(\d{1,9})(?:\.(\d{1,9})\.([0-9a-f]{8}))?", re.ASCII)
+_WRITTEN = re.compile(r"(\d{1,9})(?:\.(\d{1,9})\.([0-9a-f]{8}))?(?:\.t(\d{1,9})\.([0-9a-f]{8}))?", re.ASCII)
 
 
 class Position(NamedTuple):
@@ -21,11 +21,15 @@ class Position(NamedTuple):
         seq: The newest event; 0: none.
         offset: So many characters of the answer that the model is giving.
         checksum: CRC-32 of them in UTF-8: whether a text that comes later is the same one.
+        thought_offset: So many characters of what the model thinks on the way to it.
+        thought_checksum: As `checksum`.
     """
 
     seq: int = 0
     offset: int = 0
     checksum: int = 0
+    thought_offset: int = 0
+    thought_checksum: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Position:
@@ -36,19 +40,34 @@ class Position(NamedTuple):
         """
         if not (written := _WRITTEN.fullmatch(text)):
             raise InvalidArgumentError(f"no event has the id {text[:50]!r}", field="Last-Event-ID")
-        seq, offset, checksum = written.groups()
-        return cls(int(seq), int(offset or 0), int(checksum or "0", 16))
+        seq, offset, checksum, thought, thought_sum = written.groups()
+        return cls(int(seq), int(offset or 0), int(checksum or "0", 16), int(thought or 0), int(thought_sum or "0", 16))
 
     def __str__(self) -> str:
-        return f"{self.seq}.{self.offset}.{self.checksum:08x}" if self.offset else str(self.seq)
+        said = f"{self.seq}.{self.offset}.{self.checksum:08x}" if self.offset else str(self.seq)
+        return f"{said}.t{self.thought_offset}.{self.thought_checksum:08x}" if self.thought_offset else said
 
     def behind(self, text: str) -> Position:
         """The position after more of the answer."""
-        return Position(self.seq, self.offset + len(text), checksum_of(text, self.checksum))
+        return self._replace(offset=self.offset + len(text), checksum=checksum_of(text, self.checksum))
+
+    def behind_thoughts(self, text: str) -> Position:
+        """The position after more of the model's thoughts."""
+        thought_sum = checksum_of(text, self.thought_checksum)
+        return self._replace(thought_offset=self.thought_offset + len(text), thought_checksum=thought_sum)
+
+    def without_thoughts(self) -> Position:
+        """The position of one who has heard none of the thoughts."""
+        return self._replace(thought_offset=0, thought_checksum=0)
 
     def fits(self, text: str) -> bool:
         """Whether what was seen is how this text begins."""
         return self.offset <= len(text) and checksum_of(text[: self.offset]) == self.checksum
+
+    def fits_thoughts(self, text: str) -> bool:
+        """Whether the thoughts that were heard are how these begin."""
+        heard = self.thought_offset
+        return heard <= len(text) and checksum_of(text[:heard]) == self.thought_checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +81,15 @@ class Happened:
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     """The next piece of what the model answers in this step (counted from 1)."""
+
+    position: Position
+    step: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtDelta:
+    """The next piece of what the model thinks before it answers in this step; nowhere kept."""
 
     position: Position
     step: int
@@ -84,7 +112,7 @@ class CutOff:
     reason: str
 
 
-Item = Happened | TextDelta | TextReset | CutOff
+Item = Happened | TextDelta | ThoughtDelta | TextReset | CutOff
 
 # Where a run stands after an event of this type; the others change nothing.
 _PHASES = {
@@ -102,6 +130,8 @@ _PHASES = {
     EventType.TOOL_ERROR: "execute",
     EventType.EVALUATION: "evaluate",
 }
+# A model thinks while it is asked.
+PHASE_OF_THOUGHTS = _PHASES[EventType.PLAN_MODEL_REQUEST]
 # What a model is asked beside the conversation belongs to what it is asked for.
 _PURPOSES = {"file": "understand", "intent": "understand", "judge": "evaluate"}
 

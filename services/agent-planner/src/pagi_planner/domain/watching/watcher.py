@@ -13,10 +13,12 @@ from pagi_planner.domain.ports import Journal
 from pagi_planner.domain.state.events import FINAL, Event, EventType
 from pagi_planner.domain.watching.channel import Channel
 from pagi_planner.domain.watching.live_text import LiveText
-from pagi_planner.domain.watching.stream import CutOff, Happened, Item, Position, TextDelta, TextReset
+from pagi_planner.domain.watching.stream import CutOff, Happened, Item, Position, TextDelta, TextReset, ThoughtDelta
 
 # So many events are read from the journal at once: what a client that reads slowly makes us hold.
 PAGE = 20
+# What the model says and thinks stands between these.
+_AROUND_TEXT = (EventType.PLAN_MODEL_REQUEST, EventType.PLAN_MODEL_RESPONSE)
 
 
 class Watcher:
@@ -28,10 +30,14 @@ class Watcher:
         journal: Where the past is read.
         channel: Where the present is heard.
         position: What was seen before.
+        hears_thoughts: Whether it gives what the model thinks, too.
     """
 
-    def __init__(self, journal: Journal, channel: Channel, position: Position) -> None:
-        self.position = position
+    def __init__(self, journal: Journal, channel: Channel, position: Position, *, hears_thoughts: bool = False) -> None:
+        self.position = position if hears_thoughts else position.without_thoughts()
+        self.hears_thoughts = hears_thoughts
+        # Whose thoughts it is giving.
+        self._thinking: LiveText | None = None
         # Whether it has caught up with the run and now lives by what the channel says.
         self.is_live = False
         # Whether it waits for more: one that does is not slow.
@@ -122,18 +128,22 @@ class Watcher:
 
     def _take(self, event: Event, items: list[Item]) -> None:
         if event.type is EventType.PLAN_MODEL_RESPONSE:
+            if self.hears_thoughts and (live := self._channel.thought_in(event.data["step"])):
+                self._think(live, items, is_whole=True)
             self._say(event.data["text"], event.data["step"], items)
         elif event.type is EventType.PLAN_MODEL_REQUEST and self.position.offset:
             # The answer to the question before it broke off.
             self._reset(event.data["step"] - 1, items)
         position = self.position
-        ends_text = event.type in FINAL or event.type is EventType.PLAN_MODEL_RESPONSE
-        self.position = Position(event.seq) if ends_text else position._replace(seq=event.seq)
+        is_between = event.type in FINAL or event.type in _AROUND_TEXT
+        self.position = Position(event.seq) if is_between else position._replace(seq=event.seq)
         items.append(Happened(self.position, event))
         if event.type in FINAL:
             self.close()
 
     def _hear(self, live: LiveText, items: list[Item]) -> None:
+        if self.hears_thoughts:
+            self._think(live, items, is_whole=False)
         if live.version is not self._version:
             if self.position.offset > len(live.text):
                 # The model was asked again, and has not come as far as before.
@@ -142,6 +152,19 @@ class Watcher:
             self._say(live.text, live.step, items)
         elif text := live.text[self.position.offset :]:
             self._append(text, live.step, items)
+
+    def _think(self, live: LiveText, items: list[Item], *, is_whole: bool) -> None:
+        """Gives what is left of the thoughts; all of them where what was heard is not how they begin."""
+        if live is not self._thinking:
+            if self.position.thought_offset > len(live.thoughts) and not is_whole:
+                # The model was asked again, and has not come as far as before.
+                return
+            self._thinking = live
+            if not self.position.fits_thoughts(live.thoughts):
+                self.position = self.position.without_thoughts()
+        if rest := live.thoughts[self.position.thought_offset :]:
+            self.position = self.position.behind_thoughts(rest)
+            items.append(ThoughtDelta(self.position, live.step, rest))
 
     def _say(self, text: str, step: int, items: list[Item]) -> None:
         """Gives what is left of the text; begins anew where what was given is not how it begins."""
@@ -155,5 +178,5 @@ class Watcher:
         items.append(TextDelta(self.position, step, text))
 
     def _reset(self, step: int, items: list[Item]) -> None:
-        self.position = Position(self.position.seq)
+        self.position = self.position._replace(offset=0, checksum=0)
         items.append(TextReset(self.position, step))
