@@ -42,26 +42,26 @@ async def opened(journal: Journal) -> AsyncIterator[Journal]:
         await journal.stop()
 
 
-@pytest.fixture
-async def sqlite_journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
-    async with opened(SqliteJournal(tmp_path / "deep" / "audit.db")) as journal:
+@pytest.fixture(params=["NORMAL", "FULL"], ids=["by the loop", "by the thread"])
+async def sqlite_journal(request, tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+    async with opened(SqliteJournal(tmp_path / "deep" / "audit.db", synchronous=request.param)) as journal:
         yield journal
 
 
 def stored_in(kind: str, request, tmp_path: Path) -> Journal:
-    if kind == "sqlite":
-        return SqliteJournal(tmp_path / "audit.db")
+    if kind.startswith("sqlite"):
+        return SqliteJournal(tmp_path / "audit.db", synchronous="FULL" if kind == "sqlite-full" else "NORMAL")
     return PostgresJournal(request.getfixturevalue("postgres_url"))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "sqlite-full", "postgresql"])
 async def stored(request, tmp_path) -> AsyncIterator[Journal]:
     """One that outlives its process."""
     async with opened(stored_in(request.param, request, tmp_path)) as journal:
         yield journal
 
 
-@pytest.fixture(params=["list", "sqlite", "postgresql"])
+@pytest.fixture(params=["list", "sqlite", "sqlite-full", "postgresql"])
 async def journal(request, tmp_path):
     if request.param == "list":
         yield ListJournal()
@@ -291,6 +291,52 @@ async def test_a_file_that_somebody_holds_fails_every_run_after_one_wait(tmp_pat
         assert all("locked" in str(fault) for fault in faults)
         other.execute("ROLLBACK")
     await begin(sqlite_journal, "after")
+
+
+async def test_the_event_loop_goes_on_while_somebody_holds_the_file(tmp_path, sqlite_journal):
+    with closing(sqlite3.connect(tmp_path / "deep" / "audit.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(begin(sqlite_journal, "r"))
+        began = time.monotonic()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert time.monotonic() - began < 1
+        assert not writing.done()
+        other.execute("ROLLBACK")
+    await writing
+    assert [each.seq for each in await sqlite_journal.events("r")] == [1]
+
+
+async def test_rows_are_kept_in_order_whoever_writes_them(sqlite_journal):
+    await begin(sqlite_journal, "r")
+    for seq in range(2, 200):
+        sqlite_journal.append(event("r", seq))
+        # Many in one turn of the loop, then some in the next.
+        if seq % 50 > 45:
+            await asyncio.sleep(0)
+    await sqlite_journal.sync("r")
+    rows = await sqlite_journal.after(0, set(EventType), 200)
+    assert [each.seq for _, each in rows] == list(range(1, 200))
+
+
+async def test_the_event_loop_commits_what_is_little_itself_again_after_the_thread_did(tmp_path):
+    async with opened(SqliteJournal(tmp_path / "audit.db")) as journal:
+        for number in range(100):
+            journal.append(event(f"r{number}", 1, EventType.PLAN_START, **START))
+        await journal.sync("r0")
+        writing = asyncio.create_task(begin(journal, "r"))
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert writing.done()
+
+
+async def test_the_write_ahead_log_is_carried_over_again_and_again(tmp_path, sqlite_journal):
+    await begin(sqlite_journal, "r")
+    for seq in range(2, 1_500):
+        sqlite_journal.append(event("r", seq, text="x" * 4_000))
+        await sqlite_journal.sync("r")
+    # Never carried over, it would hold 25 MB by now; it is from 1,000 pages on.
+    assert (tmp_path / "deep" / "audit.db-wal").stat().st_size < 8_000_000
 
 
 async def test_a_second_planner_is_kept_off(tmp_path, sqlite_journal):

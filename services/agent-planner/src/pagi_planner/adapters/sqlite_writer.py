@@ -1,4 +1,4 @@
-"""The one thread that writes the journal: everything that waits goes into one transaction."""
+"""Writes the journal: what waits goes into one transaction, in the event loop where that is quick, else in a thread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from pagi_planner.adapters.sqlite_tables import INSERT
@@ -18,6 +20,8 @@ log = logging.getLogger(__name__)
 
 Waiter = tuple[str, asyncio.Future[None]]
 Statement = tuple[str, tuple[Any, ...]]
+# A future, and its result or what is raised in its place.
+Outcome = tuple[asyncio.Future[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +59,39 @@ class Lost:
 
 Entry = Row | Waiter | Question | None
 
+# The event loop commits so many entries itself, in some tenths of a millisecond; of more it would be held up.
+MOST_AT_ONCE = 32
+# Then the thread commits once, which also carries the write-ahead log over into the file when it has grown: that waits
+# for the disk.
+COMMITS_AT_ONCE = 64
+
 
 class SqliteWriter:
     """Writes rows in the order in which they come, with one commit for all that wait.
 
+    To have a commit made by a thread takes as long again as the commit, so the event loop makes it while the thread has
+    nothing to do. Whatever goes wrong there was not done, and is the thread's, which may wait.
+
     Args:
         connection: Used by the thread alone, and closed by it.
         on_commit: Called in the event loop with the id of the newest row after each commit that stored events.
+        quick: For the event loop: a connection that waits for nothing, neither for others nor for the disk. None: the
+            thread does it all.
     """
 
-    def __init__(self, connection: sqlite3.Connection, on_commit: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        on_commit: Callable[[int], None],
+        *,
+        quick: sqlite3.Connection | None = None,
+    ) -> None:
         self._connection = connection
         self._on_commit = on_commit
+        self._quick = quick
+        self._left_at_once = COMMITS_AT_ONCE
+        # What the thread was given and has not told of yet.
+        self._lent = 0
         self._loop = asyncio.get_running_loop()
         # What one turn of the event loop puts in line goes to the thread together: to wake it costs more than a row.
         self._gathered: list[Entry] = []
@@ -108,6 +133,8 @@ class SqliteWriter:
         self._gather(None)
         self._hand_over()
         await asyncio.to_thread(self._thread.join)
+        if self._quick:
+            self._quick.close()
 
     def _gather(self, entry: Entry) -> None:
         if not self._gathered:
@@ -115,9 +142,32 @@ class SqliteWriter:
         self._gathered.append(entry)
 
     def _hand_over(self) -> None:
-        if self._gathered:
-            self._line.put(self._gathered)
-            self._gathered = []
+        entries, self._gathered = self._gathered, []
+        if entries and not self._write_at_once(entries):
+            self._lent += 1
+            self._line.put(entries)
+
+    def _write_at_once(self, entries: Sequence[Entry]) -> bool:
+        """Commits in the event loop, where that holds nobody up. False: nothing was done, the thread has to."""
+        if not self._quick or self._lent or len(entries) > MOST_AT_ONCE or not self._left_at_once:
+            self._left_at_once = COMMITS_AT_ONCE
+            return False
+        rows = [entry for entry in entries if isinstance(entry, Row)]
+        waiting = [entry for entry in entries if isinstance(entry, tuple)]
+        if len(rows) + len(waiting) < len(entries):
+            return False
+        if self._broken and not self._broken.keys().isdisjoint(
+            [row.run_id for row in rows] + [id_ for id_, _ in waiting]
+        ):
+            return False
+        try:
+            last = _commit(self._quick, rows)
+        except Exception as error:  # noqa: BLE001 - whose fault it is, the thread finds out, and tells
+            log.debug("the journal's thread writes what could not be written at once: %s", error)
+            return False
+        self._left_at_once -= 1
+        self._tell([(done, None) for _, done in waiting], last, 0)
+        return True
 
     def _write(self) -> None:
         """The writer thread: everything in line goes into one transaction."""
@@ -126,7 +176,8 @@ class SqliteWriter:
             rows: list[Row] = []
             waiting: list[Waiter] = []
             questions: list[Question] = []
-            for entry in self._in_line():
+            batches = self._in_line()
+            for entry in chain.from_iterable(batches):
                 if entry is None:
                     is_open = False
                 elif isinstance(entry, Row):
@@ -136,20 +187,19 @@ class SqliteWriter:
                 else:
                     waiting.append(entry)
             last = self._store([row for row in rows if self._may_follow(row)])
-            outcomes = [(done, self._broken.get(run_id)) for run_id, done in waiting]
-            self._loop.call_soon_threadsafe(self._tell, outcomes, last)
-            for question in questions:
-                self._answer(question)
+            outcomes: list[Outcome] = [(done, _fault_of(self._broken.get(run_id))) for run_id, done in waiting]
+            outcomes += [(question.answered, self._answer(question)) for question in questions]
+            self._loop.call_soon_threadsafe(self._tell, outcomes, last, len(batches))
         self._connection.close()
 
-    def _in_line(self) -> Iterator[Entry]:
-        """Waits for the first entry and gives all that stand behind it."""
-        yield from self._line.get()
+    def _in_line(self) -> list[list[Entry]]:
+        """Waits for the first batch and gives all that stand behind it."""
+        batches = [self._line.get()]
         while True:
             try:
-                yield from self._line.get_nowait()
+                batches.append(self._line.get_nowait())
             except queue.Empty:
-                return
+                return batches
 
     def _may_follow(self, row: Row) -> bool:
         """A run that lost an event gets none after it, unless somebody has looked and goes on where it broke off."""
@@ -164,25 +214,26 @@ class SqliteWriter:
         if not rows:
             return 0
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            # Somebody else holds the file, and not for a moment: trying row by row would wait as long for each.
-            self._lose(rows, error)
-            return 0
-        try:
-            return self._commit(rows)
+            return _commit(self._connection, rows)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                # Somebody else holds the file, and not for a moment: trying run by run would wait as long for each.
+                self._lose(rows, error)
+                return 0
+            return self._store_apart(rows)
         except Exception:  # noqa: BLE001 - this thread must live; each fault is told to its run
-            return max(self._store_alone(run_id, rows) for run_id in dict.fromkeys(row.run_id for row in rows))
+            return self._store_apart(rows)
 
-    def _store_alone(self, run_id: str, rows: Sequence[Row]) -> int:
-        """Gives the rows of one run a transaction of their own: one bad row must not cost the others theirs."""
-        own = [row for row in rows if row.run_id == run_id]
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            return self._commit(own)
-        except Exception as error:  # noqa: BLE001 - see above
-            self._lose(own, error)
-            return 0
+    def _store_apart(self, rows: Sequence[Row]) -> int:
+        """Gives each run a transaction of its own: one bad row must not cost the others theirs."""
+        last = 0
+        for run_id in dict.fromkeys(row.run_id for row in rows):
+            own = [row for row in rows if row.run_id == run_id]
+            try:
+                last = max(last, _commit(self._connection, own))
+            except Exception as error:  # noqa: BLE001 - see above
+                self._lose(own, error)
+        return last
 
     def _lose(self, rows: Sequence[Row], error: Exception) -> None:
         taken = isinstance(error, RunTakenOverError)
@@ -193,53 +244,60 @@ class SqliteWriter:
             if row.run_id:
                 self._broken.setdefault(row.run_id, Lost(row.seq, row.epoch, fault))
 
-    def _commit(self, rows: Sequence[Row]) -> int:
-        """Ends the transaction that was begun, with all of the rows or none."""
-        last = 0
+    def _answer(self, question: Question) -> list[Any] | Exception:
         try:
+            with _transaction(self._connection):
+                return [row for sql, values in question.statements for row in self._connection.execute(sql, values)]
+        except Exception as error:  # noqa: BLE001 - this thread must live; who asked is told
+            return JournalError(f"the journal cannot be written: {error}")
+
+    def _tell(self, outcomes: Sequence[Outcome], last: int, batches: int) -> None:
+        """Wakes those who wait for what was just committed."""
+        self._lent -= batches
+        if last:
+            self._on_commit(last)
+        for future, outcome in outcomes:
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+
+def _commit(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+    """Stores all of the rows or none, and returns the id of the newest event.
+
+    Raises:
+        RunTakenOverError: One of them belongs to a run that has another claim, or has ended.
+        sqlite3.Error: The database refuses them.
+    """
+    last = 0
+    if rows:
+        with _transaction(connection):
             for row in rows:
                 for sql, values in row.statements:
-                    cursor = self._connection.execute(sql, values)
+                    cursor = connection.execute(sql, values)
                     if sql is INSERT:
                         if not cursor.rowcount:
                             raise RunTakenOverError(f"{row.run_id} belongs to another claim now, or has ended")
                         last = cursor.lastrowid or 0
-            self._connection.execute("COMMIT")
-        except BaseException:
-            self._roll_back()
-            raise
-        return last
+    return last
 
-    def _answer(self, question: Question) -> None:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            rows = [row for sql, values in question.statements for row in self._connection.execute(sql, values)]
-            self._connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - this thread must live; who asked is told
-            self._roll_back()
-            fault = JournalError(f"the journal cannot be written: {error}")
-            self._loop.call_soon_threadsafe(_settle, question.answered, fault)
-        else:
-            self._loop.call_soon_threadsafe(_settle, question.answered, rows)
 
-    def _roll_back(self) -> None:
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
         # A full disk may have rolled back already.
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-
-    def _tell(self, outcomes: Sequence[tuple[asyncio.Future[None], Lost | None]], last: int) -> None:
-        """Wakes those who wait for what was just committed."""
-        if last:
-            self._on_commit(last)
-        for done, lost in outcomes:
-            # An error of its own for each: one that is raised in two places has two tracebacks.
-            _settle(done, type(lost.fault)(lost.fault.message) if lost else None)
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
-def _settle(future: asyncio.Future[Any], outcome: Any) -> None:
-    if future.done():
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+def _fault_of(lost: Lost | None) -> JournalError | None:
+    """An error of its own for each who waits: one that is raised in two places has two tracebacks."""
+    return type(lost.fault)(lost.fault.message) if lost else None
