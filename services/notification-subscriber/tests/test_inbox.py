@@ -151,6 +151,17 @@ async def test_what_is_held_by_the_living_is_not_taken(world: World) -> None:
     assert await world.inbox("b").take_over(9) == []
 
 
+async def test_what_is_held_anew_is_not_taken_and_counts_as_one_delivery(world: World) -> None:
+    published = [await world.publish(notification_json(number)) for number in range(2)]
+    inbox, other = world.inbox("a"), world.inbox("b")
+    await inbox.receive(2, 0)
+    await world.fall_silent()
+    await inbox.hold(published[1:])
+    assert ids(await other.take_over(9)) == published[:1]
+    await world.fall_silent()
+    assert [(each.id, each.deliveries) for each in await other.take_over(9)] == [(published[0], 3), (published[1], 2)]
+
+
 async def test_a_failed_entry_of_ones_own_comes_back(world: World) -> None:
     published = await world.publish(notification_json())
     inbox = world.inbox("a")

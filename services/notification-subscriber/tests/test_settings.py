@@ -34,8 +34,8 @@ def test_a_wrong_address_names_the_variable(monkeypatch: pytest.MonkeyPatch, add
         load(NotifierSettings)
 
 
-@pytest.mark.parametrize(("claim", "timeout", "batch"), [("30", "5", 3), ("1", "5", 1), ("3600", "1", 64)])
-def test_a_batch_can_time_out_whole_before_it_is_taken_over(
+@pytest.mark.parametrize(("claim", "timeout", "batch"), [("30", "5", 64), ("1", "5", 1), ("10", "5", 64)])
+def test_more_than_one_is_taken_where_an_attempt_ends_before_it_is_taken_over(
     monkeypatch: pytest.MonkeyPatch, claim: str, timeout: str, batch: int
 ) -> None:
     monkeypatch.setenv("NOTIFICATION_CLAIM_IDLE_SECONDS", claim)

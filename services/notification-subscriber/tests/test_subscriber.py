@@ -134,6 +134,26 @@ async def test_poison_goes_to_the_dead_letters_and_holds_up_nothing(
     assert caplog.text.count("is given up") == 2
 
 
+async def test_a_batch_that_takes_longer_than_the_claim_time_is_nobody_elses(
+    valkey_server: Valkey, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.CLAIM_IDLE_S", 0.5)
+
+    class Slow(RecordingChannel):
+        async def deliver(self, notification: Notification) -> None:
+            await asyncio.sleep(0.12)
+            await super().deliver(notification)
+
+    await publish(redis, valkey_server, *range(8))
+    slow, quick = Slow(), RecordingChannel()
+    async with running(valkey_server, slow, "slow"):
+        await until(lambda: slow.delivered)
+        async with running(valkey_server, quick, "quick"):
+            await until(lambda: len(slow.delivered) + len(quick.delivered) >= 8)
+            await until(nothing_pending(redis, valkey_server))
+    assert (runs(slow), runs(quick)) == ([f"run-{number}" for number in range(8)], [])
+
+
 async def test_a_delivery_that_fails_is_repeated_then_given_up_and_the_rest_goes_on(
     valkey_server: Valkey, redis: Redis
 ) -> None:

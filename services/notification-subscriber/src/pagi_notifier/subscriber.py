@@ -18,6 +18,8 @@ from pagi_notifier.domain.ports import Inbox
 
 log = logging.getLogger(__name__)
 
+# What follows within this time is taken together: a round trip to Redis costs as much as ten entries.
+GATHER_S = 0.05
 WAIT_S = 2.0  # one question to Redis every two seconds is what an idle subscriber costs
 UPKEEP_S = 5.0  # how old the backlog's figures may be
 FORGET_S = 60.0  # how often delivered entries are cleared away
@@ -44,6 +46,9 @@ class Subscriber:
         self._courier = courier
         self._channel = channel
         self._batch = batch
+        self._claim_idle_s = claim_idle_s
+        # How long a batch may be worked on before what is left of it is claimed anew.
+        self._hold_s = min(claim_idle_s / 2, 1.0)
         self._takeover_every_s = max(0.05, min(claim_idle_s / 3, 5.0))
         self._keep_s = keep_s
         self._tasks: list[asyncio.Task[None]] = []
@@ -107,15 +112,26 @@ class Subscriber:
                 self._next_takeover = time.monotonic() + self._takeover_every_s
         # New entries are not held up by a long row of old ones, nor the old by the new.
         wait_s = 0.0 if left else min(WAIT_S, max(0.001, self._next_takeover - time.monotonic()))
-        await self._handle(await self._inbox.receive(self._batch, wait_s))
+        new = await self._inbox.receive(self._batch, wait_s)
+        await self._handle(new)
+        if 0 < len(new) < self._batch:
+            await asyncio.sleep(GATHER_S)
 
     async def _handle(self, entries: Sequence[Entry]) -> None:
         """Delivers in order; acknowledges together, because a round trip each would cost more than delivery."""
         delivered: list[str] = []
+        since = time.monotonic()
         try:
-            for entry in entries:
+            for at, entry in enumerate(entries):
+                if (worked_s := time.monotonic() - since) >= self._claim_idle_s:
+                    return  # this process hung: what is left is another's by now, or comes again
+                if worked_s >= self._hold_s:
+                    done, delivered = delivered, []
+                    await self._inbox.acknowledge(done)
+                    await self._inbox.hold([each.id for each in entries[at:]])
+                    since = time.monotonic()
                 if await self._hand_over(entry) is Outcome.DELIVERED:
-                    delivered.append(entry.id)  # noqa: PERF401 - a break in the middle must leave the first half
+                    delivered.append(entry.id)
         finally:
             if delivered:
                 await self._inbox.acknowledge(delivered)

@@ -63,6 +63,11 @@ class InMemoryInbox:
         silent = [id_ for id_ in self._stream.entries if (h := self._stream.held.get(id_)) and h.since_s <= due]
         return [self._take(id_, self._stream.held[id_].deliveries + 1) for id_ in silent[:limit]]
 
+    async def hold(self, ids: Sequence[str]) -> None:
+        """See `Inbox`."""
+        for id_ in ids:
+            self._stream.held[id_] = _Held(self._consumer, self._stream.now_s, self._stream.held[id_].deliveries)
+
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """See `Inbox`."""
         for id_ in ids:

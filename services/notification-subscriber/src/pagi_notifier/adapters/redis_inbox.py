@@ -71,6 +71,13 @@ class RedisInbox:
         deliveries = await self._call(lambda redis: self._count_deliveries(redis, [id_ for id_, _ in found]))
         return [_entry(id_, fields, deliveries.get(id_, 1)) for id_, fields in found]
 
+    async def hold(self, ids: Sequence[str]) -> None:
+        """See `Inbox`."""
+        # JUSTID leaves the count of deliveries as it is.
+        await self._call(
+            lambda redis: redis.xclaim(self._stream, self._group, self._consumer, 0, list(ids), justid=True)
+        )
+
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """See `Inbox`."""
         if ids:

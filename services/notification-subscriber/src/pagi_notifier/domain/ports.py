@@ -37,6 +37,9 @@ class Inbox(Protocol):
     async def take_over(self, limit: int) -> list[Entry]:
         """Takes at most `limit` entries whose consumer has been silent about them for the claim time."""
 
+    async def hold(self, ids: Sequence[str]) -> None:
+        """Says that this consumer is still at work on entries that it took: their claim time begins anew."""
+
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """Marks entries as delivered."""
 
