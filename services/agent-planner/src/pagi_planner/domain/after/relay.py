@@ -52,7 +52,7 @@ class Relay:
         types: Collection[EventType],
         deliver: Deliver,
         *,
-        delay_s: float = 0.01,
+        delay_s: float = 0.025,
     ) -> None:
         self._name = name
         self._tail = tail
