@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         after = Position.parse(request.after) if request.after else None
         # The caller's time is not the run's, which goes on without him.
         deadline.adopt(None)
-        begun = await self._runs.begin(body.to_domain(self._bounds), run_id=_run_id_of(request.run_id))
+        asked = replace(body.to_domain(self._bounds), tenant=correlation.current().tenant)
+        begun = await self._runs.begin(asked, run_id=_run_id_of(request.run_id))
         run_id = begun.run_id
         correlation.adopt(correlation.current()._replace(run_id=run_id))
         is_whole = False

@@ -116,6 +116,7 @@ class RunRequest:
         parent_run_id: The run that has handed this one on; empty: a person or a program has begun it.
         depth: Generations above this run.
         workspace: The session whose files its tools see; empty: its own.
+        tenant: Whose run it is: every call for it is made in this name; empty: the installation's own.
     """
 
     prompt: str
@@ -133,3 +134,4 @@ class RunRequest:
     parent_run_id: str = ""
     depth: int = 0
     workspace: str = ""
+    tenant: str = ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pagi_chassis import correlation
+
 from pagi_planner.domain.agent import Agent
 from pagi_planner.domain.state.events import Event
 from pagi_planner.domain.state.run_state import RunState
@@ -32,6 +34,7 @@ class HistoryKeeper:
         for event in events:
             if event.run_id not in parts.remembered:
                 state = RunState.of(await self._agent.journal.events(event.run_id))
-                await parts.memory.remember(state.exchange())
+                with correlation.bind(tenant=state.tenant):
+                    await parts.memory.remember(state.exchange())
                 parts.remembered.add(event.run_id)
         return ()

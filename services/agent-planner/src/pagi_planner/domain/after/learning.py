@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+
+from pagi_chassis import correlation
 
 from pagi_planner.domain.agent import Agent
 from pagi_planner.domain.ports import Mind
@@ -26,7 +29,7 @@ class Teacher:
         self._mind = mind
 
     async def deliver(self, events: Sequence[Event]) -> Sequence[str]:
-        """Tells of the runs, all at once.
+        """Tells of the runs, all of one tenant at once.
 
         Args:
             events: The PLAN_END of each run.
@@ -38,8 +41,14 @@ class Teacher:
             PagiError: The journal or memory cannot be reached.
         """
         accounts = [await self._account(event.run_id) for event in events]
-        telling = [account for account in accounts if account.tells]
-        refusals = dict(zip(telling, await self._mind.record(telling), strict=True)) if telling else {}
+        telling: dict[str, list[Account]] = defaultdict(list)
+        for account in accounts:
+            if account.tells:
+                telling[account.tenant].append(account)
+        refusals: dict[Account, str] = {}
+        for tenant, of_tenant in telling.items():
+            with correlation.bind(tenant=tenant):
+                refusals.update(zip(of_tenant, await self._mind.record(of_tenant), strict=True))
         for event in events:
             self._accounts.forget(event.run_id)
         return [refusals.get(account, "") for account in accounts]

@@ -52,6 +52,7 @@ def start(request: RunRequest) -> dict[str, Any]:
         "parent_run_id": request.parent_run_id,
         "depth": request.depth,
         "workspace": request.workspace,
+        "tenant": request.tenant,
         **telemetry.inject(),
     }
 
@@ -282,4 +283,5 @@ def request_of(state: RunState) -> RunRequest:
         parent_run_id=asked.get("parent_run_id", ""),
         depth=asked.get("depth", 0),
         workspace=asked.get("workspace", ""),
+        tenant=state.tenant,
     )

@@ -58,8 +58,12 @@ class Run:
         """
         state = self.state
         names = {"pagi.run_id": state.run_id, "pagi.trace_id": self._trace_id}
+        request = self._work.request
         with (
-            correlation.bind(trace_id=self._trace_id, run_id=state.run_id, session_id=self._work.request.session_id),
+            # What the caller of this moment is called is not what the run's was: another process may go on with it.
+            correlation.bind(
+                trace_id=self._trace_id, run_id=state.run_id, session_id=request.session_id, tenant=request.tenant
+            ),
             telemetry.span("invoke_agent", attributes=names),
         ):
             await self._drive()

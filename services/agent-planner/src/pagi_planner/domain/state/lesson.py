@@ -68,6 +68,8 @@ class Account:
     run_id: str
     lesson: Lesson | None = None
     trial: Trial | None = None
+    # Who learns from it, and nobody else.
+    tenant: str = ""
 
     @property
     def tells(self) -> bool:
@@ -101,7 +103,7 @@ class Accounts:
 
 def account_of(state: RunState) -> Account:
     """All that there is to tell of the run."""
-    return Account(state.run_id, lesson_of(state), trial_of(state))
+    return Account(state.run_id, lesson_of(state), trial_of(state), state.tenant)
 
 
 def lesson_of(state: RunState) -> Lesson | None:

@@ -56,6 +56,11 @@ class RunState(RunFacts):
         self.last_at = event.timestamp
 
     @property
+    def tenant(self) -> str:
+        """Whose run it is; absent in rows of earlier versions."""
+        return str(self.request.get("tenant", ""))
+
+    @property
     def is_final(self) -> bool:
         """Whether the run has ended."""
         return self.status not in (RunStatus.RUNNING, RunStatus.WAITING_APPROVAL)

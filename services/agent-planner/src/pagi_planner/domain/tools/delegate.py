@@ -99,6 +99,7 @@ class Delegate:
             parent_run_id=work.state.run_id,
             depth=work.request.depth + 1,
             workspace=work.request.workspace or work.request.session_id,
+            tenant=work.request.tenant,
         )
         return _outcome(await self.children.run_child(request, child_id(effect_id)))
 
