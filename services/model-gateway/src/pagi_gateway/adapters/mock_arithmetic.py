@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MOST_EXPRESSIONS = 8
 _DEEPEST = 40
@@ -55,12 +56,13 @@ _MAY_TOUCH = frozenset("()=:,;?!.\"'`\u201c\u201d")
 _CLAUSE_END = re.compile(r"\s*(?:$|[?!.,;:=]|and\b|then\b|please\b)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
     start: int
     end: int
+    operator: str
+    """In Python's spelling; empty where it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,7 @@ def find_expressions(text: str) -> list[Expression]:
     found: list[Expression] = []
     at = 0
     while at < len(tokens) and len(found) < MOST_EXPRESSIONS:
-        reading = _Reading(tokens, at)
-        end = reading.sum(0) if _may_begin(tokens, at) else None
-        if end is None:
+        if not _may_begin(tokens, at) or (end := (reading := _Reading(tokens, at)).sum(0)) is None:
             at += 1
             continue
         if reading.operators and _free_after(tokens, end) and _is_meant(text, tokens, at, end, reading):
@@ -90,10 +90,17 @@ def find_expressions(text: str) -> list[Expression]:
 
 def _tokens(text: str) -> list[_Token]:
     return [
-        _Token(match.lastgroup or "rest", match.group(), match.start(), match.end())
+        _Token(
+            match.lastgroup or "rest", match[0], *match.span(), _written(match[0]) if match.lastgroup == "op" else ""
+        )
         for match in _TOKEN.finditer(text)
         if match.lastgroup != "space"
     ]
+
+
+def _written(operator: str) -> str:
+    text = " ".join(operator.lower().split())
+    return _WRITTEN.get(text, text)
 
 
 def _may_begin(tokens: list[_Token], at: int) -> bool:
@@ -192,10 +199,7 @@ class _Reading:
         return end + 1 if closed and end is not None else None
 
     def _operator(self, at: int) -> str:
-        if at >= len(self._tokens) or self._tokens[at].kind != "op":
-            return ""
-        text = re.sub(r"\s+", " ", self._tokens[at].text.lower())
-        return _WRITTEN.get(text, text)
+        return self._tokens[at].operator if at < len(self._tokens) else ""
 
     def _is_of(self, at: int) -> bool:
         return at < len(self._tokens) and self._tokens[at].text.lower() == "of"

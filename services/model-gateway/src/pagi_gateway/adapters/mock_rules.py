@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 
 from pagi_gateway.adapters.mock_arithmetic import find_expressions
 
 # Calls of one kind in one prompt.
 MOST_CALLS = 8
+_LONGEST_REMEMBERED = 4_000
 _POLITE = r"(?:(?:please|(?:can|could|would)\s+you|i\s+want\s+you\s+to)\s+){0,3}"
 # White space is bounded wherever a match may begin with it, so that reading stays linear.
 _CLAUSE = rf"(?:\A\s*|[.?!;,\n]\s{{0,9}}|\b(?:and|then)\s+){_POLITE}"
@@ -48,15 +50,25 @@ class Wanted:
     at: int = field(default=0, compare=False)
 
 
-def wanted_calls(prompt: str) -> list[Wanted]:
+def wanted_calls(prompt: str) -> tuple[Wanted, ...]:
     """Returns the calls that a prompt asks for, in its order. Any text is allowed."""
+    return _remembered(prompt) if len(prompt) <= _LONGEST_REMEMBERED else _wanted_calls(prompt)
+
+
+# A prompt comes again with the results of its calls.
+@lru_cache(maxsize=256)
+def _remembered(prompt: str) -> tuple[Wanted, ...]:
+    return _wanted_calls(prompt)
+
+
+def _wanted_calls(prompt: str) -> tuple[Wanted, ...]:
     found: list[Wanted] = []
     # Each rule blanks what it took, so that code, notes and queries are not read as something else.
     rest = _take_python(prompt, found)
     rest = _take_notes(rest, found)
     rest = _take_searches(rest, found)
     found += (Wanted("math", {"expression": each.text}, each.at) for each in find_expressions(rest))
-    return sorted(found, key=lambda call: call.at)
+    return tuple(sorted(found, key=lambda call: call.at))
 
 
 def _take_python(text: str, found: list[Wanted]) -> str:
