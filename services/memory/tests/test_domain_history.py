@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pagi_chassis.errors import InvalidArgumentError
 from pagi_memory.domain.history import History
-from pagi_memory.domain.limits import Defaults
+from pagi_memory.domain.limits import Defaults, checked_id
 from pagi_memory.domain.model import Turn, TurnRole
 from pagi_memory.testing import InMemorySessionStore
 
@@ -68,3 +69,13 @@ async def test_max_turns_has_bounds(history: History, max_turns: int) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         await history.newest("", "s", max_turns=max_turns)
     assert caught.value.field == "max_turns"
+
+
+def test_an_id_holds_no_character_that_is_no_text() -> None:
+    for code in range(0x110000):
+        character = chr(code)
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            with pytest.raises(InvalidArgumentError):
+                checked_id(f"a{character}b", "id")
+        elif code < 0x3000:
+            assert checked_id(f"a{character}b", "id")

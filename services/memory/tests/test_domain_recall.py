@@ -21,6 +21,15 @@ def test_fusion_scales_each_kind_and_weighs_them() -> None:
     assert (fused[0].dense, fused[0].lexical) == (pytest.approx(0.5), 1.0)
 
 
+def test_fusion_tells_of_each_in_order_and_equals_by_their_ids() -> None:
+    dense = [Hit("b", 0.9), Hit("a", 0.9), Hit("c", 0.5)]
+    lexical = [Hit("c", 8.0), Hit("d", 4.0)]
+    ranked = list(fuse(dense, lexical, lexical_weight=0.5))
+    assert [(hit.passage_id, hit.score) for hit in ranked] == [("a", 0.5), ("b", 0.5), ("c", 0.5), ("d", 0.0)]
+    places = {hit.passage_id: (hit.dense_rank, hit.lexical_rank, hit.cosine, hit.bm25) for hit in ranked}
+    assert places == {"b": (1, 0, 0.9, 0), "a": (2, 0, 0.9, 0), "c": (3, 1, 0.5, 8.0), "d": (0, 2, 0, 4.0)}
+
+
 def test_fusion_of_one_candidate_gives_it_full_marks() -> None:
     [hit] = fuse([Hit("a", 0.2)], [], lexical_weight=0.6)
     assert (hit.dense, hit.lexical, hit.score) == (1.0, 0.0, pytest.approx(0.4))

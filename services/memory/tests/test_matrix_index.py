@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
 from pagi_memory.adapters.matrix_index import MatrixIndex
+from pagi_memory.adapters.vector_rows import best_of
 from pagi_memory.domain.errors import IndexUnavailableError
 from pagi_memory.domain.indexing import Indexing
 from pagi_memory.domain.ingestion import Ingestion
-from pagi_memory.domain.model import KnowledgeBase, Shelf
+from pagi_memory.domain.model import Hit, KnowledgeBase, Shelf
 from pagi_memory.testing import InMemoryPassageStore, InMemoryVectorIndex, ParagraphSplitter
 
 DOMAIN = Shelf("default", KnowledgeBase.DOMAIN)
@@ -131,3 +133,16 @@ async def test_vectors_of_another_length_are_not_compared(mind, store) -> None:
     await ingestion_of(mind, store, index).run()
     vector = await vector_of(mind, "tea")
     assert await index.nearest(vector[:10], SHELVES, 9) == []
+
+
+def test_the_best_of_several_matrices_are_those_of_all_rows() -> None:
+    rows = np.random.default_rng(7).normal(size=(60, 8)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    ids = [f"p{i}" for i in range(60)]
+    parts = [(ids[:20], rows[:20]), (ids[20:21], rows[20:21]), ([], rows[:0]), (ids[21:], rows[21:])]
+    expected = sorted(zip(ids, (rows @ rows[5]).tolist(), strict=True), key=lambda pair: -pair[1])
+    for limit in (1, 7, 60, 99):
+        found = best_of(parts, rows[5], limit)
+        assert [hit.passage_id for hit in found] == [name for name, _ in expected[:limit]]
+        assert all(isinstance(hit, Hit) for hit in found)
+        assert [hit.score for hit in found] == pytest.approx([score for _, score in expected[:limit]], abs=1e-6)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from pagi_memory.adapters.vector_rows import best_rows
+from pagi_memory.adapters.vector_rows import best_of
 from pagi_memory.domain.model import Hit, KnowledgeBase, Shelf
 from pagi_memory.domain.ports import VectorIndex
 
@@ -111,20 +111,23 @@ class MatrixIndex:
     async def nearest(self, vector: Vector, shelves: Sequence[Shelf], limit: int) -> list[Hit]:
         """See `VectorIndex.nearest`."""
         hits: list[Hit] = []
-        indexed = []
+        indexed, matrices = [], []
         for shelf in shelves:
             size = await self._size(shelf)
             if size == 0:
                 continue
             if size <= self._small:
-                ids, matrix = await self._matrix(shelf)
-                hits += best_rows(ids, matrix, vector, limit)
+                matrices.append(await self._matrix(shelf))
             elif shelf in self._behind:
                 hits += await self._of(shelf).nearest(vector, [shelf], limit)
             else:
                 indexed.append(shelf)
         if indexed:
             hits += await self._inner.nearest(vector, indexed, limit)
+        exact = best_of(matrices, vector, limit)
+        if not hits:
+            return exact
+        hits += exact
         return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
     def _of(self, shelf: Shelf) -> ShelfVectors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 
 from pagi_memory.domain.model import FusedHit, Hit
@@ -27,19 +28,20 @@ def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], *, lexical_weight: float)
     scores = {name: dense_weight * score for name, score in by_meaning.items()}
     for name, score in by_words.items():
         scores[name] = scores.get(name, 0.0) + lexical_weight * score
-    cosine, bm25 = _measured(dense), _measured(lexical)
-    nothing = (0, 0.0)
-    # One at a time: few of a hundred are looked at.
-    for name in sorted(scores, key=lambda name: (-scores[name], name)):
-        dense_rank, measured_cosine = cosine.get(name, nothing)
-        lexical_rank, measured_bm25 = bm25.get(name, nothing)
+    dense_ranks, lexical_ranks = _ranks(dense), _ranks(lexical)
+    # One at a time, and no more put into order than is looked at: few of a hundred.
+    ranked = [(-score, name) for name, score in scores.items()]
+    heapq.heapify(ranked)
+    while ranked:
+        score, name = heapq.heappop(ranked)
+        dense_rank, lexical_rank = dense_ranks.get(name, 0), lexical_ranks.get(name, 0)
         yield FusedHit(
             passage_id=name,
-            score=scores[name],
+            score=-score,
             dense=by_meaning.get(name, 0.0),
             lexical=by_words.get(name, 0.0),
-            cosine=measured_cosine,
-            bm25=measured_bm25,
+            cosine=dense[dense_rank - 1].score if dense_rank else 0.0,
+            bm25=lexical[lexical_rank - 1].score if lexical_rank else 0.0,
             dense_rank=dense_rank,
             lexical_rank=lexical_rank,
         )
@@ -48,11 +50,13 @@ def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], *, lexical_weight: float)
 def _scaled(hits: Sequence[Hit]) -> dict[str, float]:
     if not hits:
         return {}
-    worst, best = min(hit.score for hit in hits), max(hit.score for hit in hits)
+    measured = [score for _, score in hits]
+    worst, best = min(measured), max(measured)
     if best == worst:
-        return {hit.passage_id: 1.0 for hit in hits}
-    return {hit.passage_id: (hit.score - worst) / (best - worst) for hit in hits}
+        return {name: 1.0 for name, _ in hits}
+    spread = best - worst
+    return {name: (score - worst) / spread for name, score in hits}
 
 
-def _measured(hits: Sequence[Hit]) -> dict[str, tuple[int, float]]:
-    return {hit.passage_id: (rank, hit.score) for rank, hit in enumerate(hits, 1)}
+def _ranks(hits: Sequence[Hit]) -> dict[str, int]:
+    return {name: rank for rank, (name, _) in enumerate(hits, 1)}

@@ -99,9 +99,9 @@ class History:
             raise InvalidArgumentError(
                 f"{len(turns)} turns were sent; between 1 and {MAX_TURNS_STORED} are allowed.", field="turns"
             )
-        for turn in turns:
-            checked_id(turn.run_id, "run_id")
-        checked = [replace(t, text=checked_turn_text(t.text, f"turns[{t.position}].text")) for t in turns]
+        for run_id in {turn.run_id for turn in turns}:
+            checked_id(run_id, "run_id")
+        checked = [_checked(turn) for turn in turns]
         stored = await self._store.append(key, name, _in_order(checked), self._known(checked))
         if stored:
             self._summaries.added(key, checked)
@@ -118,7 +118,15 @@ class History:
         return [SaidVector(turn.run_id, turn.position, *found) for turn, found in requests if found]
 
 
+def _checked(turn: Turn) -> Turn:
+    text = checked_turn_text(turn.text, f"turns[{turn.position}].text")
+    return turn if text == turn.text else replace(turn, text=text)
+
+
 def _in_order(turns: Sequence[Turn]) -> list[Turn]:
     """Times never go back within a run, so that an order by time keeps the order in which things were said."""
     times = accumulate((turn.created_at for turn in turns), max)
-    return [replace(turn, created_at=time) for turn, time in zip(turns, times, strict=True)]
+    return [
+        turn if turn.created_at == time else replace(turn, created_at=time)
+        for turn, time in zip(turns, times, strict=True)
+    ]

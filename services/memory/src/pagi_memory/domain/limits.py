@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from pagi_chassis.errors import InvalidArgumentError
@@ -36,6 +35,10 @@ class Defaults:
 def is_persona_name(name: str) -> bool:
     """Whether a folder of this name can be a persona: letters, digits, "-" and "_", at most 63."""
     return _PERSONA.fullmatch(name) is not None
+
+
+# The categories Cc and Cs of Unicode. Cs is half of a surrogate pair: no text, and nothing that a database takes.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def checked_session_id(session_id: str, field: str = "session_id") -> str:
@@ -101,6 +104,8 @@ def checked_turn_text(text: str, field: str) -> str:
 
 def storable(text: str) -> str:
     """The text without what no database text holds: NUL becomes U+FFFD, half of a surrogate pair "?"."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -119,8 +124,7 @@ def checked_page_token(token: str) -> tuple[int, str] | None:
 
 
 def _refuse_control(value: str, field: str) -> None:
-    # Cs is half of a surrogate pair: no text, and nothing that a database takes.
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+    if _CONTROL.search(value):
         raise InvalidArgumentError(f"{field} may not hold control characters.", field=field)
 
 

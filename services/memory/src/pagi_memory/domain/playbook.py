@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import unicodedata
@@ -217,6 +218,7 @@ class MindStatistics:
     losses: int = 0
 
 
+@functools.lru_cache(maxsize=4_096)
 def worth(wins: int, losses: int) -> float:
     """Lower bound of the success rate, 0 to 1: three wins of three say less than thirty of thirty.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import itemgetter
 
 from pagi_chassis.errors import InvalidArgumentError
 
@@ -96,8 +98,9 @@ class Playbooks:
             if reason := playbook.outdated_by(tool_versions or {}):
                 await self._set_aside(tenant, playbook, reason)
             else:
-                scored.append(ScoredPlaybook(playbook, near[entry], near[entry] * playbook.worth))
-        return sorted(scored, key=lambda each: (-each.score, each.playbook.id))[:limit]
+                scored.append((-near[entry] * playbook.worth, playbook.id, playbook, near[entry]))
+        best = heapq.nsmallest(limit, scored, key=itemgetter(0, 1))
+        return [ScoredPlaybook(playbook, relevance, -score) for score, _, playbook, relevance in best]
 
     async def find(
         self,

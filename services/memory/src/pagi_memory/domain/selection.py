@@ -49,7 +49,7 @@ class Selection:
         if self._bounds.tokens and self._tokens + passage.piece.tokens > self._bounds.tokens:
             return
         shingles = _shingles(passage.piece.text)
-        if any(_resemblance(shingles, other) >= NEAR_DUPLICATE for other in self._shingles):
+        if any(_says_the_same(shingles, other) for other in self._shingles):
             return
         self._kept.append(ScoredPassage(passage, hit))
         self._shingles.append(shingles)
@@ -103,7 +103,10 @@ def _shingles(text: str) -> frozenset[int]:
     return frozenset(hash(tuple(words[i : i + size])) for i in range(len(words) - size + 1))
 
 
-def _resemblance(one: frozenset[int], other: frozenset[int]) -> float:
-    if not one or not other:
-        return 0.0
-    return len(one & other) / len(one | other)
+def _says_the_same(one: frozenset[int], other: frozenset[int]) -> bool:
+    least, most = sorted((len(one), len(other)))
+    # The sizes alone tell it of most pairs: no more can be shared than the smaller one has.
+    if least == 0 or least < NEAR_DUPLICATE * most:
+        return False
+    shared = len(one & other)
+    return shared / (least + most - shared) >= NEAR_DUPLICATE
