@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pagi.gateway.v1 import gateway_pb2 as pb
 
 from pagi_gateway.domain.capabilities import Capabilities, Price, Support
@@ -91,9 +93,9 @@ def plan_request_from_proto(request: pb.GetPlanRequest, *, caller: Caller | None
         raise InvalidPlanRequestError(f"unknown mode {request.tool_choice.mode}", field="tool_choice.mode")
     wanted = request.response_format
     return PlanRequest(
-        messages=tuple(_message_from_proto(message, i) for i, message in enumerate(request.messages)),
+        messages=tuple([_message_from_proto(message, i) for i, message in enumerate(request.messages)]),
         tools=tuple(
-            ToolSpec(tool.name, tool.description, tool.parameters_schema_json or "{}") for tool in request.tools
+            [ToolSpec(tool.name, tool.description, tool.parameters_schema_json or "{}") for tool in request.tools]
         ),
         model=request.model,
         max_output_tokens=request.limits.max_output_tokens,
@@ -123,18 +125,29 @@ def _message_from_proto(message: pb.Message, index: int) -> Message:
             f"unknown role {message.role}; known are SYSTEM, USER, ASSISTANT and TOOL",
             field=f"messages[{index}].role",
         )
+    # Most messages are a text and nothing else: asking whether there is more takes less than going through nothing.
     return Message(
         role=role,
         text=message.text,
-        tool_calls=tuple(ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls),
+        tool_calls=tuple(map(_tool_call_from_proto, message.tool_calls)) if message.tool_calls else (),
         tool_call_id=message.tool_call_id,
-        parts=tuple(
-            _part_from_proto(part, f"messages[{index}].parts[{number}]") for number, part in enumerate(message.parts)
-        ),
-        reasoning=tuple(Reasoning(each.text, each.signature, each.id, each.redacted) for each in message.reasoning),
+        parts=_parts_from_proto(message.parts, index) if message.parts else (),
+        reasoning=tuple(map(_reasoning_from_proto, message.reasoning)) if message.reasoning else (),
         cache=message.cache,
         is_error=message.is_error,
     )
+
+
+def _tool_call_from_proto(call: pb.ToolCall) -> ToolCall:
+    return ToolCall(call.id, call.name, call.arguments_json)
+
+
+def _reasoning_from_proto(each: pb.Reasoning) -> Reasoning:
+    return Reasoning(each.text, each.signature, each.id, each.redacted)
+
+
+def _parts_from_proto(parts: Iterable[pb.ContentPart], index: int) -> tuple[Part, ...]:
+    return tuple(_part_from_proto(part, f"messages[{index}].parts[{number}]") for number, part in enumerate(parts))
 
 
 def _part_from_proto(part: pb.ContentPart, where: str) -> Part:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+_LONGEST_REMEMBERED = 8_000
 _WORD = re.compile(r"[^\W_]+")
 _SENTENCE = re.compile(r"[^\n.!?]*(?:[.!?](?!\s|$)[^\n.!?]*)*[.!?]*")
 _MARKDOWN = re.compile(r"^[\s>#*+|-]+|\*+|[\s|]+$")
@@ -47,4 +48,10 @@ def sentences(text: str) -> list[str]:
 
 def count_words(text: str) -> int:
     """Words between white space: the mock's tokens."""
+    return _remembered(text) if len(text) <= _LONGEST_REMEMBERED else len(text.split())
+
+
+# A persona comes again with each model call of a run.
+@lru_cache(maxsize=128)
+def _remembered(text: str) -> int:
     return len(text.split())

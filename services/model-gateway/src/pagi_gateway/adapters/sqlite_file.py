@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 # Nobody waits for what is written here, so it gathers for a moment: a commit costs as much as forty rows.
-_GATHER_S = 0.005
+_GATHER_S = 0.02
 
 
 class Write(NamedTuple):
