@@ -152,3 +152,39 @@ def test_it_runs_on_uvloop(start):
         """
     )
     assert process.hear("loop") == "uvloop"
+
+
+def test_a_process_that_is_started_while_calls_are_made_disturbs_nobody(start):
+    process = start(
+        """
+        import asyncio
+        from pagi_chassis.lifecycle import run
+        from pagi_chassis.settings import ServiceSettings
+        from pagi_chassis.testing import serving
+        from pagi.sandbox.v1 import sandbox_pb2, sandbox_pb2_grpc
+
+        class Tools(sandbox_pb2_grpc.ToolServiceServicer):
+            async def ExecuteTool(self, request, context): return sandbox_pb2.ExecuteToolResponse()
+
+        async def call(client):
+            method = sandbox_pb2_grpc.ToolServiceStub(client.channel).ExecuteTool
+            while True:
+                await client.call(method, sandbox_pb2.ExecuteToolRequest(), timeout_s=5)
+
+        async def build(settings):
+            register = sandbox_pb2_grpc.add_ToolServiceServicer_to_server
+            async with serving(register, Tools(), "pagi.sandbox.v1.ToolService") as client:
+                calls = [asyncio.create_task(call(client)) for _ in range(4)]
+                for _ in range(10):
+                    await (await asyncio.create_subprocess_exec("/bin/true")).wait()
+                for each in calls:
+                    each.cancel()
+                await asyncio.gather(*calls, return_exceptions=True)
+            return []
+
+        run("demo", ServiceSettings, build)
+        """
+    )
+    process.hear("demo is ready")
+    process.popen.terminate()
+    assert process.end() == (0, "")
