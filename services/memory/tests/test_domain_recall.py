@@ -26,6 +26,8 @@ def test_fusion_tells_of_each_in_order_and_equals_by_their_ids() -> None:
     lexical = [Hit("c", 8.0), Hit("d", 4.0)]
     ranked = list(fuse(dense, lexical, lexical_weight=0.5))
     assert [(hit.passage_id, hit.score) for hit in ranked] == [("a", 0.5), ("b", 0.5), ("c", 0.5), ("d", 0.0)]
+    rest = list(fuse(dense, lexical, lexical_weight=0.5, without={"b", "c"}))
+    assert rest == [hit for hit in ranked if hit.passage_id in ("a", "d")], "the others are scaled as before"
     places = {hit.passage_id: (hit.dense_rank, hit.lexical_rank, hit.cosine, hit.bm25) for hit in ranked}
     assert places == {"b": (1, 0, 0.9, 0), "a": (2, 0, 0.9, 0), "c": (3, 1, 0.5, 8.0), "d": (0, 2, 0, 4.0)}
 

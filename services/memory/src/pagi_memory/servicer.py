@@ -86,7 +86,8 @@ class MemoryServicer(memory_pb2_grpc.MemoryServicer):
             max_turns=request.max_turns,
             max_passage_tokens=request.max_passage_tokens,
             max_history_tokens=request.max_history_tokens,
-            tool_versions=request.tool_versions,
+            # Looked at for each playbook: as a dict that is quicker.
+            tool_versions=dict(request.tool_versions),
         )
         return context_to_proto(gathered)
 

@@ -85,6 +85,8 @@ class Playbook:
 
     def outdated_by(self, tool_versions: Mapping[str, str]) -> str:
         """What speaks against it where the tools have these versions; empty where nothing does."""
+        if self.tool_versions.items() <= tool_versions.items():
+            return ""
         changed = [
             name
             for name, version in self.tool_versions.items()

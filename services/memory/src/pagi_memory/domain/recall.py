@@ -143,8 +143,7 @@ class Recall:
         worded = {hit.passage_id for hit in lexical}
         near = self._weighing.least_similarity
         unrelated = {hit.passage_id for hit in dense if hit.score < near and hit.passage_id not in worded}
-        ranked = fuse(dense, lexical, lexical_weight=self._weighing.lexical_weight)
-        related = (hit for hit in ranked if hit.passage_id not in unrelated)
+        related = fuse(dense, lexical, lexical_weight=self._weighing.lexical_weight, without=unrelated)
         selection = Selection(bounds)
         # Few are loaded at first: what is left out is the exception.
         size = bounds.passages + 2
