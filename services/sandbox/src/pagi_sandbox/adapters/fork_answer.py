@@ -71,8 +71,8 @@ class Ending:
 def read_answer(told: bytes, memory_mb: int) -> Answer | None:
     """The answer; None where it is none."""
     kind, text = told[:1], told[1:]
-    if kind == wire.OK and _is_object(text):
-        return Answer(Verdict.OK, text.decode("ascii"), "")
+    if kind == wire.OK and text.isascii() and _is_object(output := text.decode("ascii")):
+        return Answer(Verdict.OK, output, "")
     if kind == wire.FAILED:
         return Answer(Verdict.FAILED, "", text.decode("utf-8", "replace") or "the tool failed")
     if kind in _LIMITED:
@@ -126,9 +126,9 @@ def _reason(verdict: Verdict, memory_mb: int) -> str:
     }[verdict]
 
 
-def _is_object(text: bytes) -> bool:
+def _is_object(text: str) -> bool:
     try:
-        return text.isascii() and isinstance(json.loads(text), dict)
+        return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
 

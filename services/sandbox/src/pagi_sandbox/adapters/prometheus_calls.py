@@ -26,14 +26,16 @@ class PrometheusCallMeter:
         """Counts for the process."""
         self._calls: dict[tuple[str, str], Counter] = {}
         self._seconds: dict[str, Histogram] = {}
+        self._running = 0
+        _RUNNING.set_function(lambda: self._running)
 
     def started(self) -> None:
         """A call begins to run."""
-        _RUNNING.inc()
+        self._running += 1
 
     def ended(self, tool: str, verdict: str, seconds: float) -> None:
         """A call that had begun is over."""
-        _RUNNING.dec()
+        self._running -= 1
         if (calls := self._calls.get((tool, verdict))) is None:
             self._calls[tool, verdict] = calls = _CALLS.labels(tool, verdict)
         if (took := self._seconds.get(tool)) is None:

@@ -142,7 +142,8 @@ class SqliteEffectLedger:
         """Notes how it ended without waiting; see EffectLedger."""
         if self._writer is not None:  # else the service is being stopped
             known = KnownEffect(fingerprint, outcome)
-            self._writer.put_soon(Write(_NOTE, self._row(name, known), partial(self._told, name, known)))
+            self._hold(name, known)
+            self._writer.put_soon(partial(self._write, name, known, self._now()))
 
     def forget(self, name: EffectName) -> None:
         """It did not begin; see EffectLedger."""
@@ -153,16 +154,18 @@ class SqliteEffectLedger:
     def _note(self, name: EffectName, known: KnownEffect) -> asyncio.Future[None]:
         if self._writer is None:
             raise LedgerError("the effect ledger is closed")
-        noted = self._writer.commit(_NOTE, self._row(name, known))
+        self._hold(name, known)
+        noted = self._writer.commit(_NOTE, _row(name, known, self._now()))
         noted.add_done_callback(lambda _: self._written(name, known))
         return noted
 
-    def _row(self, name: EffectName, known: KnownEffect) -> tuple[Any, ...]:
-        """What is written; until then it is known from here."""
-        result = None if known.outcome is None else outcome_to_proto(known.outcome).SerializeToString()
+    def _hold(self, name: EffectName, known: KnownEffect) -> None:
+        """Until it is written it is known from here."""
         self._known.add(hash(name))
         self._unwritten[name] = known
-        return (*name, known.fingerprint, self._now(), _ROW_BYTES + len(result or b""), result)
+
+    def _write(self, name: EffectName, known: KnownEffect, now: float) -> Write:
+        return Write(_NOTE, _row(name, known, now), partial(self._told, name, known))
 
     def _told(self, name: EffectName, known: KnownEffect | None, fault: Exception | None) -> None:
         self._written(name, known)
@@ -203,6 +206,11 @@ class SqliteEffectLedger:
     def _gone(self, names: Sequence[EffectName]) -> None:
         """In the event loop. What was noted anew since is known again."""
         self._known.difference_update(hash(name) for name in names if name not in self._unwritten)
+
+
+def _row(name: EffectName, known: KnownEffect, now: float) -> tuple[Any, ...]:
+    result = None if known.outcome is None else outcome_to_proto(known.outcome).SerializeToString()
+    return (*name, known.fingerprint, now, _ROW_BYTES + len(result or b""), result)
 
 
 def _outcome(result: bytes) -> ToolOutcome:

@@ -44,7 +44,7 @@ class SqliteGroupCommit:
         self._after_commit = after_commit
         self._loop = asyncio.get_running_loop()
         self._line: queue.SimpleQueue[Sequence[Write] | None] = queue.SimpleQueue()
-        self._gathered: list[Write] = []
+        self._gathered: list[Callable[[], Write]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._work, name="effects-writer")
         self._thread.start()
@@ -57,21 +57,23 @@ class SqliteGroupCommit:
 
     def put(self, write: Write) -> None:
         """Puts a statement in line."""
-        self._gathered.append(write)
-        self._hand_over()
+        self._hand_over(write)
 
-    def put_soon(self, write: Write) -> None:
-        """Puts a statement in line that may wait: for the next one that may not, or 50 ms."""
-        self._gathered.append(write)
+    def put_soon(self, make: Callable[[], Write]) -> None:
+        """Puts a statement in line that may wait: for the next one that may not, or 50 ms.
+
+        It is made then: ten after each other take a fraction of what each takes between other things.
+        """
+        self._gathered.append(make)
         if self._timer is None:
             self._timer = self._loop.call_later(_GATHER_S, self._hand_over)
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, *writes: Write) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         gathered, self._gathered = self._gathered, []
-        self._line.put(gathered)
+        self._line.put([*(make() for make in gathered), *writes])
 
     async def close(self) -> None:
         """Writes what is in line, then ends."""

@@ -115,7 +115,8 @@ def _check(known: str, asked: str) -> None:
 
 
 def _fingerprint(request: ToolRequest) -> str:
-    texts = (request.tool, request.session_id, request.arguments_json)
-    tool, session, arguments = (text.encode("utf-8", "surrogatepass") for text in texts)
+    tool = request.tool.encode("utf-8", "surrogatepass")
+    session = request.session_id.encode("utf-8", "surrogatepass")
+    arguments = request.arguments_json.encode("utf-8", "surrogatepass")
     told = b"%d:%b%d:%b%d:%b" % (len(tool), tool, len(session), session, len(arguments), arguments)
     return hashlib.blake2b(told, digest_size=16).hexdigest()
