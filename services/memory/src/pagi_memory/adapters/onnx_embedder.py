@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pagi_memory.adapters.query_batches import QueryBatches
 from pagi_memory.domain.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class OnnxEmbedder:
     """`Embedder` with 384 dimensions.
 
     The weights are quantised (MatMul in blocks of 8 bits, the word table to int8), cosine to the float32 model
-    0.9993 at least. A query has a thread of its own and runs on one core: a second one does not help a short text.
+    0.9993 at least. Queries have a thread of their own and run on one core: a second one does not help a short text.
     Many texts run as batches side by side, one on each core; the one session serves all of them.
     """
 
@@ -47,6 +48,7 @@ class OnnxEmbedder:
     def __init__(self, weights: Path = WEIGHTS) -> None:
         self._weights = weights
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
+        self._queries = QueryBatches(self._thread, self._tokens_of, self._run_tokens)
         self._crowd = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="embed-many")
         self._crowds = 0
         self._session: onnxruntime.InferenceSession | None = None
@@ -69,24 +71,25 @@ class OnnxEmbedder:
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See `Embedder.embed`. What is longer than 256 tokens is cut.
 
-        The batches are made of the texts of one call only: vectors differ in their last bits with what they are padded
-        to, and a document that is taken in again must get the same.
+        A single text is a query, and runs with others that wait. The batches of many are made of the texts of one call
+        only: vectors differ in their last bits with what they run with, and a document that is taken in again must get
+        the same.
         """
         if len(texts) == 1:
-            return await self._embed(texts, self._thread)
+            return [await self._queries.embed(texts[0])]
         self._crowds += 1
         try:
-            return await self._embed(texts, self._crowd)
+            return await self._embed(texts)
         finally:
             self._crowds -= 1
             if not self._crowds:
                 with contextlib.suppress(RuntimeError):  # the service stops
                     self._crowd.submit(_give_back_memory)
 
-    async def _embed(self, texts: Sequence[str], threads: ThreadPoolExecutor) -> list[Vector]:
+    async def _embed(self, texts: Sequence[str]) -> list[Vector]:
         loop = asyncio.get_running_loop()
         batches = list(_batches(texts))
-        jobs = [loop.run_in_executor(threads, self._run, [texts[i] for i in batch]) for batch in batches]
+        jobs = [loop.run_in_executor(self._crowd, self._run, [texts[i] for i in batch]) for batch in batches]
         try:
             rows = await asyncio.gather(*jobs)
         finally:
@@ -119,19 +122,30 @@ class OnnxEmbedder:
         self._tokenizer = Tokenizer.from_file(tokenizer)
         # The file says 128, for training; the model was made for 256.
         self._tokenizer.enable_truncation(MAX_TOKENS)
-        self._tokenizer.enable_padding()
+        # The file asks for 128 tokens, always.
+        self._tokenizer.no_padding()
+
+    def _tokens_of(self, text: str) -> list[int]:
+        assert self._tokenizer, "start() was not called"
+        tokens: list[int] = self._tokenizer.encode(text).ids
+        return tokens
 
     def _run(self, texts: list[str]) -> list[Vector]:
+        assert self._tokenizer, "start() was not called"
+        return self._run_tokens([encoding.ids for encoding in self._tokenizer.encode_batch(texts)])
+
+    def _run_tokens(self, rows: Sequence[list[int]]) -> list[Vector]:
+        """The vectors of texts, given by their tokens."""
         import numpy as np
 
         assert self._session, "start() was not called"
-        assert self._tokenizer
-        encodings = self._tokenizer.encode_batch(texts)
-        inputs = {
-            "input_ids": np.array([encoding.ids for encoding in encodings], dtype=np.int64),
-            "attention_mask": np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64),
-        }
-        [vectors] = self._session.run(["sentence_embedding"], inputs)
+        longest = max(map(len, rows))
+        ids = np.zeros((len(rows), longest), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, tokens in enumerate(rows):
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = 1
+        [vectors] = self._session.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": mask})
         return list(vectors)
 
 
