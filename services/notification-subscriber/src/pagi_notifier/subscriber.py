@@ -19,7 +19,7 @@ from pagi_notifier.domain.ports import Inbox
 log = logging.getLogger(__name__)
 
 # What follows within this time is taken together: a round trip to Redis costs as much as ten entries.
-GATHER_S = 0.05
+GATHER_S = 0.1
 WAIT_S = 2.0  # one question to Redis every two seconds is what an idle subscriber costs
 UPKEEP_S = 5.0  # how old the backlog's figures may be
 FORGET_S = 60.0  # how often delivered entries are cleared away
