@@ -61,6 +61,20 @@ async def test_a_repeat_changes_nothing(store: SessionStore) -> None:
     assert await store.newest(KEY, 10) == run_turns("r1", 0, 3)
 
 
+async def test_many_turns_at_once_are_each_stored_once_and_found_by_the_turn_before(store: SessionStore) -> None:
+    turns = [said(f"word{i}", "r1", position=i) for i in range(120)]
+    twice = said("another text", "r1", position=7)
+    vector = SaidVector("r1", 100, "model-1", np.array([0.6, 0.8], dtype=np.float32))
+    assert await store.append(KEY, "default", [*turns[:10], twice, *turns[10:]], [vector]) == 120
+    assert await store.all_turns(KEY) == turns
+    for place in (0, 49, 50, 51, 119):
+        found = await store.search("", [f"word{place}"], limit=9)
+        # Its own words, and those of the turn before.
+        assert {hit.turn.position for hit in found} == {place, place + 1} - {120}
+    near = await store.nearest("", vector.vector, "model-1", limit=9)
+    assert [hit.turn.position for hit in near] == [100]
+
+
 async def test_turns_stored_late_stand_where_they_were_said(store: SessionStore) -> None:
     await store.append(KEY, "default", run_turns("later", 10))
     await store.append(KEY, "other", run_turns("earlier", 0))

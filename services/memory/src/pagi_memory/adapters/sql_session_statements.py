@@ -16,10 +16,12 @@ ON CONFLICT (tenant, session_id) DO UPDATE SET
         WHEN excluded.updated_at_us > sessions.updated_at_us THEN excluded.updated_at_us ELSE sessions.updated_at_us
     END
 """
-NEW_TURN = """
-INSERT INTO turns (tenant, session_id, run_id, position, role, body, created_at_us, edited_at_us)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, session_id, run_id, position) DO NOTHING RETURNING number
+# Some rows in one statement: each statement hands the interpreter's lock over and back.
+NEW_TURNS = """
+INSERT INTO turns (tenant, session_id, run_id, position, role, body, created_at_us, edited_at_us) VALUES {rows}
+ON CONFLICT (tenant, session_id, run_id, position) DO NOTHING RETURNING run_id, position, number
 """
+NEW_TURN_ROW = "(?, ?, ?, ?, ?, ?, ?, ?)"
 NEW_WORDS = "INSERT INTO turn_words (rowid, owner, words) VALUES (?, ?, ?)"
 NEW_VECTOR = "INSERT INTO turn_vectors (turn, tenant, model, vector) VALUES (?, ?, ?, ?)"
 DELETE_VECTOR = "DELETE FROM turn_vectors WHERE turn = ?"

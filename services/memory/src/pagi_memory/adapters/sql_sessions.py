@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pagi_memory.domain.model import Vector
 
 MOST_PENDING = 200
+_ROWS_AT_ONCE = 50
 # Comparing with as many takes some milliseconds.
 MOST_COMPARED = 5_000
 # A planner repeats what it could not store within days, not years.
@@ -287,20 +288,33 @@ def _add(
     stored = 0
     said = {(each.run_id, each.position): each for each in vectors}
     before = yield from _said_before(key, turns[0])
-    for turn in turns:
-        row = (turn.run_id, turn.position, turn.role.value, turn.text, microseconds(turn.created_at))
-        edited_at_us = microseconds(turn.edited_at) if turn.edited_at else None
-        for (number,) in (yield Statement(sql.NEW_TURN, (*_of(key), *row, edited_at_us))):
-            yield Statement(sql.NEW_WORDS, (number, owner_word(key.tenant), words_of(turn, before)))
-            if meant := said.get((turn.run_id, turn.position)):
-                yield Statement(sql.NEW_VECTOR, (number, key.tenant, meant.model, to_blob(meant.vector)))
-            stored += 1
-        if turn.role in (TurnRole.USER, TurnRole.ASSISTANT):
-            before = turn.text
+    for begin in range(0, len(turns), _ROWS_AT_ONCE):
+        some = turns[begin : begin + _ROWS_AT_ONCE]
+        rows = ", ".join([sql.NEW_TURN_ROW] * len(some))
+        values = [value for turn in some for value in (*_of(key), *_columns(turn))]
+        made = yield Statement(sql.NEW_TURNS.format(rows=rows), values)
+        numbers = {(run_id, position): number for run_id, position, number in made}
+        words, meanings = [], []
+        for turn in some:
+            # Taken out: the same turn twice is one.
+            if number := numbers.pop((turn.run_id, turn.position), None):
+                words.append((number, owner_word(key.tenant), words_of(turn, before)))
+                if meant := said.get((turn.run_id, turn.position)):
+                    meanings.append((number, key.tenant, meant.model, to_blob(meant.vector)))
+            if turn.role in (TurnRole.USER, TurnRole.ASSISTANT):
+                before = turn.text
+        yield Repeated(sql.NEW_WORDS, words)
+        yield Repeated(sql.NEW_VECTOR, meanings)
+        stored += len(words)
     if stored:
         first, last = _bounds(turn.created_at for turn in turns)
         yield Statement(sql.NEW_SESSION, (*_of(key), persona, title, first, last))
     return stored
+
+
+def _columns(turn: Turn) -> tuple[str | int | None, ...]:
+    edited_at_us = microseconds(turn.edited_at) if turn.edited_at else None
+    return turn.run_id, turn.position, turn.role.value, turn.text, microseconds(turn.created_at), edited_at_us
 
 
 def _bounds(times: Iterable[datetime]) -> tuple[int, int]:

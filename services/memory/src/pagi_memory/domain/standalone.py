@@ -80,7 +80,12 @@ class InMemorySessionStore:
 
     def _add(self, key: SessionKey, persona: str, title: str, turns: Sequence[Turn]) -> int:
         known = self._kept[key].turns if key in self._kept else {}
-        new = [turn for turn in turns if (turn.run_id, turn.position) not in known]
+        first = {(turn.run_id, turn.position): turn for turn in reversed(turns)}
+        new = [
+            turn
+            for turn in turns
+            if first[turn.run_id, turn.position] is turn and (turn.run_id, turn.position) not in known
+        ]
         if new:
             kept = self._kept.setdefault(key, _Kept(title, persona))
             kept.turns |= {(turn.run_id, turn.position): StoredTurn(next(self._numbers), turn) for turn in new}
