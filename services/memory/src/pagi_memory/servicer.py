@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pagi.memory.v1 import memory_pb2 as pb
@@ -33,6 +33,7 @@ from pagi_memory.convert import (
     turn_to_proto,
     turns_from_proto,
 )
+from pagi_memory.domain.clock import utc_now
 from pagi_memory.domain.context import ContextAssembly
 from pagi_memory.domain.documents import Documents
 from pagi_memory.domain.history import History
@@ -49,10 +50,6 @@ if TYPE_CHECKING:
 SERVICE_NAME = "pagi.memory.v1.Memory"
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class MemoryServicer(memory_pb2_grpc.MemoryServicer):
     """`pagi.memory.v1.Memory`; the tenant is the one that the call carries."""
 
@@ -65,7 +62,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServicer):
         playbooks: Playbooks,
         learning: Learning,
         *,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._context = context
         self._history = history

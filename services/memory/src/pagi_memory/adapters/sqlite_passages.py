@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from pagi_memory.adapters.sqlite_passage_rows import (
 )
 from pagi_memory.adapters.sqlite_word_search import WordSearch
 from pagi_memory.adapters.vector_rows import best_rows, from_blob, stacked, to_blob
+from pagi_memory.domain.clock import utc_now
 from pagi_memory.domain.errors import StoreUnavailableError
 from pagi_memory.domain.model import (
     Document,
@@ -63,14 +64,10 @@ SELECT id, persona, knowledge_base FROM passages WHERE persona = ? AND knowledge
 """
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class SqlitePassageStore:
     """`PassageStore` on one file."""
 
-    def __init__(self, path: Path, *, title_weight: float = 1.0, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, path: Path, *, title_weight: float = 1.0, now: Callable[[], datetime] = utc_now) -> None:
         self._path = path
         self._database = SqliteDatabase(path, sql.SCHEMA)
         self._words = WordSearch(title_weight=title_weight)

@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pagi_chassis.errors import InvalidArgumentError
 
+from pagi_memory.domain.clock import utc_now
 from pagi_memory.domain.limits import checked_id, checked_persona, checked_tenant, storable
 from pagi_memory.domain.playbook import (
     MAX_PROMPT_CHARS,
@@ -46,10 +47,6 @@ MAX_TRIED = 100
 _CANDIDATES = 10
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, slots=True)
 class _Task:
     """What tells whether two tasks are one."""
@@ -81,7 +78,7 @@ class Learning:
         *,
         most: int = 200,
         same_task: float = 0.95,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._tasks = tasks

@@ -6,11 +6,12 @@ import heapq
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import itemgetter
 
 from pagi_chassis.errors import InvalidArgumentError
 
+from pagi_memory.domain.clock import utc_now
 from pagi_memory.domain.errors import EmbeddingUnavailableError, IndexUnavailableError, UnknownPlaybookError
 from pagi_memory.domain.limits import (
     checked_count,
@@ -43,10 +44,6 @@ MAX_NOTES_CHARS = 2_000
 CANDIDATES = 30
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Playbooks:
     """The playbooks of tenants. Every method takes the tenant and reaches nothing of another one.
 
@@ -66,7 +63,7 @@ class Playbooks:
         model: ServingModel,
         *,
         least_relevance: float = 0.5,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._tasks = tasks

@@ -6,20 +6,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pagi_chassis.errors import PagiError
 
+from pagi_memory.domain.clock import utc_now
 from pagi_memory.domain.ports import SessionStore
 from pagi_memory.domain.session import Retention
 
 log = logging.getLogger(__name__)
 
 PAUSE_S = 3_600.0
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Forgetting:
@@ -37,7 +34,7 @@ class Forgetting:
         retention: Retention,
         *,
         pause_s: float = PAUSE_S,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._retention = retention

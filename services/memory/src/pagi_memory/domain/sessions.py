@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pagi_chassis.errors import InvalidArgumentError
 
+from pagi_memory.domain.clock import utc_now
 from pagi_memory.domain.errors import EmbeddingUnavailableError, UnknownSessionError, UnknownTurnError
 from pagi_memory.domain.fusion import fuse
 from pagi_memory.domain.limits import (
@@ -49,10 +50,6 @@ _LEXICAL_WEIGHT = 0.6
 _LEAST_SIMILARITY = 0.4
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Sessions:
     """The sessions of tenants. Every method takes the tenant and reaches nothing of another one."""
 
@@ -62,7 +59,7 @@ class Sessions:
         *,
         vectors: QueryVectors | None = None,
         model: ServingModel | None = None,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._vectors = vectors
