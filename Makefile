@@ -36,7 +36,7 @@ test: setup-dev ## Set up what is missing, run every check and every test
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-chaos: setup-dev ## Try every fault at every point of a run (minutes); prints what was tried and survived
+chaos: setup-dev ## Try every fault at every point of a run, and random ones in whole runs (minutes); prints the numbers
 	@CHAOS_ALL=1 $(BIN)/python -m pytest -q -s tests/chaos
 
 check: setup-dev ## Format, lint, types, import contract; protos, locks and .env.example fresh

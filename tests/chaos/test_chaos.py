@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 from faulty_mesh import SCRIPT, FaultyMesh, Outcome
+from journal_rules import check_journal
 from real_mesh import eventually
 
-FINAL = ("PLAN_END", "PLAN_ERROR", "PLAN_CANCELLED")
 ANSWER = SCRIPT[-1]["text"]
 # Fault and victim, and how many of the points `make test` tries.
 FAULTS = {
@@ -45,13 +45,7 @@ def points(mesh: FaultyMesh) -> list[str]:
 def check(outcome: Outcome, where: str, *, model_calls_lost: int = 0, may_fail: bool = False) -> Counter[str]:
     """The promises of docs/runs.md; returns what is worth printing."""
     events = outcome.events
-    kinds = [kind for _, kind, _ in events]
-    assert [seq for seq, _, _ in events] == list(range(1, len(events) + 1)), where
-    assert [kind in FINAL for kind in kinds] == [False] * (len(kinds) - 1) + [True], (where, kinds)
-    finished = [data["effect_id"] for _, kind, data in events if kind in ("TOOL_RESULT", "TOOL_ERROR")]
-    assert len(set(finished)) == len(finished), (where, finished)
-    answered = [data["effect_id"] for _, kind, data in events if kind == "PLAN_MODEL_RESPONSE"]
-    assert len(set(answered)) == len(answered), (where, answered)
+    check_journal(where, events)
     assert all(count == 1 for count in Counter(outcome.effects).values()), (where, outcome.effects)
     assert max(Counter(outcome.played).values(), default=0) <= 1 + model_calls_lost, (where, outcome.played)
     failed = outcome.answer["status"] == "failed"
