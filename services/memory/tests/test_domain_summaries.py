@@ -11,6 +11,7 @@ from pagi_memory.domain.limits import Defaults
 from pagi_memory.domain.model import SessionKey, Turn, TurnRole
 from pagi_memory.domain.retention import Forgetting
 from pagi_memory.domain.session import Digest, Retention, Window
+from pagi_memory.domain.standalone_mind import InMemoryPlaybooks
 from pagi_memory.domain.summaries import Summaries
 from pagi_memory.testing import InMemorySessionStore
 
@@ -231,11 +232,26 @@ async def test_forgetting_goes_on_while_the_store_is_away(caplog: pytest.LogCapt
             self.twice.set()
             return await super().expire(retention, now)
 
-    store = FlakyStore()
+    class Runs(InMemoryPlaybooks):
+        """Has three thousand to forget."""
+
+        left = 3
+        until = asyncio.Event()
+
+        async def forget_runs(self, *, before: datetime, most: int) -> int:
+            assert (before, most) == (NOON + timedelta(days=2 - 90), 1_000_000)
+            self.left -= 1
+            if self.left < 0:
+                self.until.set()
+            return 1_000 if self.left >= 0 else 0
+
+    store, runs = FlakyStore(), Runs(lambda: "model-1")
     await store.append(KEY, "default", exchange(0))
-    forgetting = Forgetting(store, Retention(days=1), pause_s=0.01, now=lambda: NOON + timedelta(days=2))
+    forgetting = Forgetting(store, Retention(days=1), runs, pause_s=0.01, now=lambda: NOON + timedelta(days=2))
     await forgetting.start()
-    await asyncio.wait_for(store.twice.wait(), 5)
+    async with asyncio.timeout(5):
+        await store.twice.wait()
+        await runs.until.wait()
     await forgetting.stop()
     assert await store.session(KEY) is None
     assert "still there" in caplog.text

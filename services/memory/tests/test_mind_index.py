@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from pagi_memory.domain.learning import Learning
 from pagi_memory.domain.mind_ledger import MindLedger
 from pagi_memory.domain.model import KnowledgeBase, Shelf, owner_of
 from pagi_memory.domain.personas import Personas
-from pagi_memory.domain.playbook import NewPlaybook, PlaybookStep
+from pagi_memory.domain.playbook import NewPlaybook, Outcome, PlaybookStep, Trial
 from pagi_memory.domain.playbooks import Playbooks
 from pagi_memory.domain.ports import VectorIndex
 from pagi_memory.domain.query_vectors import QueryVectors
@@ -299,6 +300,11 @@ CREATE TABLE playbooks (
     vector {blob} NOT NULL
 )
 """
+OLD_RUNS = """
+CREATE TABLE playbook_runs (
+    playbook_id TEXT NOT NULL, run_id TEXT NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (playbook_id, run_id)
+)
+"""
 OLD_ROW = """
 INSERT INTO playbooks VALUES
     (?, ?, 'default', 'boil tea', '[["kettle", "{{}}", "hot"]]', '{{}}', NULL, 1, 1, 0, 'active', '', '', 1, 1, 1, ?, ?)
@@ -321,17 +327,26 @@ async def test_playbooks_of_a_version_that_kept_the_vector_with_each_are_carried
     def older() -> Script[None]:
         yield Statement("DROP TABLE playbook_vectors")
         yield Statement("DROP TABLE playbooks")
+        yield Statement("DROP TABLE playbook_runs")
+        yield Statement(OLD_RUNS)
+        yield Statement("INSERT INTO playbook_runs VALUES ('p2', 'told before', 'win')")
         yield Statement(OLD_PLAYBOOKS.format(blob={"sqlite": "BLOB", "postgresql": "BYTEA"}[database]))
         for made_id, tenant, model in (("p1", "", "hashing-1"), ("p2", "acme", "hashing-1"), ("p3", "", "another")):
             yield Statement(OLD_ROW.format(), (made_id, tenant, model, vector.tobytes()))
 
     await old.write(older)
     await old.stop()
+    counted: list[list[int]] = []
     for _ in range(2):
         service = Service(tmp_path, InMemoryVectorIndex(), heart=heart())
         await service.start()
         assert await service.fitting("boil tea", tenant="acme") == ["p2"]
+        trials = [Trial(run, ["p2"], Outcome.LOSS) for run in ("told before", "r1")]
+        counted.append([await service.learning.count_outcome("acme", trial) for trial in trials])
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        assert await SqlPlaybookStore(service.heart).forget_runs(before=yesterday, most=99) == 0
         await service.tasks.bring_in_step()
         assert await service.fitting("boil tea") == ["p1", "p3"]
         await service.stop()
+    assert counted == [[0, 1], [0, 0]], "a run that was told before is known"
     assert service.embedder.embedded == ["boil tea"], "the query; what was carried over is not made anew"

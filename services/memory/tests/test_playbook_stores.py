@@ -210,6 +210,28 @@ async def test_statistics_count_what_a_tenant_has(store: PlaybookStore) -> None:
     assert (counted.playbooks, counted.set_aside, counted.wins, counted.losses) == (2, 1, 2, 1)
 
 
+async def test_runs_that_nobody_repeats_any_more_are_forgotten_and_their_counts_stay(store: PlaybookStore) -> None:
+    for day in range(6):
+        at = NOON + timedelta(days=day)
+        await record(store, "acme" if day == 1 else "", f"r{day}", known("theirs" if day == 1 else "p1", day * 1_440))
+        await count(store, "", "p1", f"w{day}", Outcome.LOSS, at)
+
+    async def forget(**bounds: object) -> int:
+        counts = [await store.statistics(tenant) for tenant in ("", "acme")]
+        forgotten = 0
+        while some := await store.forget_runs(**bounds):
+            forgotten += some
+        assert counts == [await store.statistics(tenant) for tenant in ("", "acme")]
+        return forgotten
+
+    assert await forget(before=NOON, most=12) == 0
+    assert await forget(before=NOON + timedelta(days=2), most=99) == 4
+    assert await forget(before=NOON, most=6) == 2, "more than the newest six"
+    assert await count(store, "", "p1", "w5", Outcome.LOSS, NOON) is None, "that one is still known"
+    assert await count(store, "", "p1", "w0", Outcome.LOSS, NOON)
+    assert (await store.statistics("")).losses == 7
+
+
 async def test_many_runs_are_kept_at_once(store: PlaybookStore) -> None:
     at = NOON + timedelta(minutes=1)
     entries = [

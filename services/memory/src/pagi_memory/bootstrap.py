@@ -136,7 +136,7 @@ async def build(
     models = EmbeddingStart(settings, embedder, passages, serving, reembedding)
     stores: list[Component] = [index, passages, heart, models]
     following = [Following(files, ingestion)] if settings.knowledge_bases_watch else []
-    remembering: list[Component] = [Forgetting(sessions, _retention(settings)), summaries]
+    remembering: list[Component] = [Forgetting(sessions, _retention(settings), learned), summaries]
     if isinstance(summarizer, GatewaySummarizer):
         remembering.insert(0, summarizer)
     return [http, *stores, *remembering, StartUpIngestion(ingestion), tasks, *following, grpc, health]

@@ -100,6 +100,7 @@ _TABLES = (
         playbook_id TEXT NOT NULL,
         run_id TEXT NOT NULL,
         outcome TEXT NOT NULL,
+        noted_at_us BIGINT NOT NULL,
         PRIMARY KEY (playbook_id, run_id)
     )
     """,
@@ -128,6 +129,18 @@ def schema(dialect: Literal["sqlite", "postgresql"]) -> tuple[str, ...]:
     """The statements that make what is not there."""
     return tuple(statement.format(**_TYPES[dialect]) for statement in _TABLES) + _WORDS[dialect]
 
+
+# Of a version that kept the runs for ever: they are kept from now on as if they were of now.
+HAS_RUN_TIMES = {
+    "sqlite": "SELECT name FROM pragma_table_info('playbook_runs') WHERE name = 'noted_at_us'",
+    "postgresql": """
+        SELECT column_name FROM information_schema.columns
+        WHERE table_schema = current_schema() AND table_name = 'playbook_runs' AND column_name = 'noted_at_us'
+    """,
+}
+ADD_RUN_TIMES = "ALTER TABLE playbook_runs ADD COLUMN noted_at_us BIGINT NOT NULL DEFAULT 0"
+SET_RUN_TIMES = "UPDATE playbook_runs SET noted_at_us = ?"
+RUNS_BY_TIME = "CREATE INDEX IF NOT EXISTS playbook_runs_by_time ON playbook_runs (noted_at_us)"
 
 # Whether the playbooks are those of a version that kept one vector with each.
 HAS_OLD_VECTORS = {

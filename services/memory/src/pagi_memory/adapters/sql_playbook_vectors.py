@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pagi_memory.adapters import sql_heart_schema as schema
 from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement, marks
+from pagi_memory.adapters.sql_turn_rows import microseconds
 from pagi_memory.adapters.vector_rows import best_rows, from_blob, stacked, to_blob
+from pagi_memory.domain.clock import utc_now
 from pagi_memory.domain.model import Hit, KnowledgeBase, Shelf, owner_of
 
 if TYPE_CHECKING:
@@ -118,7 +120,11 @@ class SqlPlaybookVectors:
 
 
 def carried_over(dialect: str) -> Script[None]:
-    """Moves the vectors of a version that kept one with each playbook; does nothing where there are none."""
+    """Brings the playbooks of older versions up to this one; does nothing where there are none."""
+    if not (yield Statement(schema.HAS_RUN_TIMES[dialect])):
+        yield Statement(schema.ADD_RUN_TIMES)
+        yield Statement(schema.SET_RUN_TIMES, (microseconds(utc_now()),))
+    yield Statement(schema.RUNS_BY_TIME)
     if not (yield Statement(schema.HAS_OLD_VECTORS[dialect])):
         return
     rows = yield Statement(schema.OLD_VECTORS)

@@ -41,12 +41,13 @@ SELECT number, {_COLUMNS} FROM
 """  # noqa: S608
 _KNOWN = "SELECT id FROM playbooks WHERE tenant = ? AND id IN ({marks})"
 _TAUGHT = """
-INSERT INTO playbook_runs (playbook_id, run_id, outcome) VALUES (?, ?, ?)
+INSERT INTO playbook_runs (playbook_id, run_id, outcome, noted_at_us) VALUES (?, ?, ?, ?)
 ON CONFLICT (playbook_id, run_id) DO NOTHING RETURNING run_id
 """
 # Of its own playbooks only: a run is not counted for one that is gone or another tenant's.
 _COUNTED = """
-INSERT INTO playbook_runs (playbook_id, run_id, outcome) SELECT id, ?, ? FROM playbooks WHERE tenant = ? AND id = ?
+INSERT INTO playbook_runs (playbook_id, run_id, outcome, noted_at_us)
+SELECT id, ?, ?, ? FROM playbooks WHERE tenant = ? AND id = ?
 ON CONFLICT (playbook_id, run_id) DO NOTHING RETURNING run_id
 """
 _PROMPT = "SELECT prompt FROM playbooks WHERE tenant = ? AND id = ?"
@@ -89,6 +90,9 @@ _LEAST = """
 SELECT id FROM playbooks WHERE tenant = ? AND persona = ?
 ORDER BY CASE state WHEN 'active' THEN 1 ELSE 0 END, losses - wins DESC, updated_at_us, id DESC LIMIT ?
 """
+_NEWEST_TOO_MANY = "SELECT noted_at_us FROM playbook_runs ORDER BY noted_at_us DESC LIMIT 1 OFFSET ?"
+_SOME_OLDEST = "SELECT noted_at_us FROM playbook_runs WHERE noted_at_us <= ? ORDER BY noted_at_us LIMIT 1 OFFSET ?"
+_FORGET_RUNS = "DELETE FROM playbook_runs WHERE noted_at_us <= ? RETURNING run_id"
 _STATISTICS = """
 SELECT count(*), coalesce(sum(CASE state WHEN 'active' THEN 0 ELSE 1 END), 0),
     coalesce(sum(wins), 0), coalesce(sum(losses), 0)
@@ -96,6 +100,8 @@ FROM playbooks WHERE tenant = ?
 """
 
 
+# So many are forgotten in one transaction, about: others wait for it.
+_FORGOTTEN_AT_ONCE = 5_000
 # Each takes about 3 KB.
 _MOST_KEPT = 2_000
 
@@ -226,6 +232,19 @@ class SqlPlaybookStore:
 
         return await self._database.read(script)
 
+    async def forget_runs(self, *, before: datetime, most: int) -> int:
+        """See `PlaybookStore.forget_runs`."""
+
+        def script() -> Script[int]:
+            last = microseconds(before) - 1
+            for (time,) in (yield Statement(_NEWEST_TOO_MANY, (most,))):
+                last = max(last, time)
+            for (time,) in (yield Statement(_SOME_OLDEST, (last, _FORGOTTEN_AT_ONCE))):
+                last = time
+            return len((yield Statement(_FORGET_RUNS, (last,))))
+
+        return await self._database.write(script)
+
     async def _write(self, script: Callable[[], Script[R]], touched: Set[str]) -> R:
         """Changes playbooks; `touched`: the ids of those that are others afterwards, known at the end."""
         return await self._database.write(script, after=self._kept.change(lambda playbook: playbook.id in touched))
@@ -239,9 +258,9 @@ def _one(tenant: str, playbook_id: str) -> Script[Playbook | None]:
 def _learn(tenant: str, run_id: str, known: Known) -> Script[tuple[bool, bool]]:
     """Whether the playbook is a new one, and whether there is a vector that there was not."""
     new = known.playbook
-    if not (yield Statement(_TAUGHT, (new.id, run_id, Outcome.WIN.value))):
-        return False, False
     at = microseconds(new.updated_at)
+    if not (yield Statement(_TAUGHT, (new.id, run_id, Outcome.WIN.value, at))):
+        return False, False
     content = (_steps(new.steps), _json(new.tool_versions), new.cost_usd, new.duration_ms)
     before = yield Statement(_PROMPT, (tenant, new.id))
     if before:
@@ -264,9 +283,10 @@ def _put_vector(tenant: str, known: Known, *, is_other_prompt: bool) -> Script[b
 def _count(tenant: str, entry: Entry) -> Script[list[Standing]]:
     standings = []
     for playbook_id in entry.tried:
-        if not (yield Statement(_COUNTED, (entry.run_id, entry.outcome.value, tenant, playbook_id))):
+        at = microseconds(entry.at)
+        if not (yield Statement(_COUNTED, (entry.run_id, entry.outcome.value, at, tenant, playbook_id))):
             continue
-        rows = yield Statement(_COUNT[entry.outcome], (microseconds(entry.at), tenant, playbook_id))
+        rows = yield Statement(_COUNT[entry.outcome], (at, tenant, playbook_id))
         standings += [Standing(made_id, wins, losses, PlaybookState(state)) for made_id, wins, losses, state in rows]
     return standings
 

@@ -355,6 +355,13 @@ class PlaybookStore(Protocol):
     async def statistics(self, tenant: str) -> MindStatistics:
         """How much there is."""
 
+    async def forget_runs(self, *, before: datetime, most: int) -> int:
+        """Forgets which runs were counted: of every tenant those before a time, and more than the newest so many.
+
+        A run that is told again afterwards counts again. The counts stay. Some are forgotten at once; says how many,
+        0 at the end.
+        """
+
 
 class PlaybookVectors(Protocol):
     """The vectors of the playbooks' prompts: of the model that serves now where no model is named.

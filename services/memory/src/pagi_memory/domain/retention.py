@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pagi_chassis.errors import PagiError
 
 from pagi_memory.domain.clock import utc_now
-from pagi_memory.domain.ports import SessionStore
+from pagi_memory.domain.ports import PlaybookStore, SessionStore
 from pagi_memory.domain.session import Retention
 
 log = logging.getLogger(__name__)
 
 PAUSE_S = 3_600.0
+# A planner repeats what it could not tell within days; as many take about 150 MB.
+RUNS_KEPT = timedelta(days=90)
+MOST_RUNS = 1_000_000
 
 
 class Forgetting:
@@ -25,6 +28,7 @@ class Forgetting:
     Args:
         store: The sessions of every tenant.
         retention: What is kept.
+        playbooks: Of every tenant, counted runs of which are known until nobody repeats them any more.
         pause_s: Seconds from one time to the next.
     """
 
@@ -32,12 +36,14 @@ class Forgetting:
         self,
         store: SessionStore,
         retention: Retention,
+        playbooks: PlaybookStore | None = None,
         *,
         pause_s: float = PAUSE_S,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._retention = retention
+        self._playbooks = playbooks
         self._pause_s = pause_s
         self._now = now
         self._task: asyncio.Task[None] | None = None
@@ -58,9 +64,16 @@ class Forgetting:
             try:
                 if forgotten := await self._store.expire(self._retention, self._now()):
                     log.info("%d sessions have expired", forgotten)
+                await self._forget_runs()
             except PagiError as error:
                 log.warning("sessions that have expired are still there: %s", error)
             except Exception:
                 # Nobody waits for this task: said here or nowhere.
                 log.exception("sessions that have expired are still there")
             await asyncio.sleep(self._pause_s)
+
+    async def _forget_runs(self) -> None:
+        forgotten = 1
+        while forgotten and self._playbooks:
+            # Some at once: others write in between.
+            forgotten = await self._playbooks.forget_runs(before=self._now() - RUNS_KEPT, most=MOST_RUNS)

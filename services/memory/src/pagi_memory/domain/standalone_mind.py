@@ -37,7 +37,7 @@ class InMemoryPlaybooks:
     def __init__(self, model: Callable[[], str]) -> None:
         self._model = model
         self._playbooks: dict[tuple[str, str], Playbook] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._told: dict[tuple[str, str], datetime] = {}
         # By tenant, playbook and model: the vector and its number.
         self._vectors: dict[tuple[str, str, str], tuple[int, Vector]] = {}
         self._numbers = count(1)
@@ -59,7 +59,7 @@ class InMemoryPlaybooks:
         new = known.playbook
         if (new.id, run_id) in self._told:
             return False, False
-        self._told.add((new.id, run_id))
+        self._told[new.id, run_id] = new.updated_at
         before = self._playbooks.get((tenant, new.id))
         after = replace(new, last_used_at=new.updated_at)
         if before:
@@ -85,7 +85,7 @@ class InMemoryPlaybooks:
         old = self._playbooks.get((tenant, playbook_id))
         if old is None or (playbook_id, entry.run_id) in self._told:
             return None
-        self._told.add((playbook_id, entry.run_id))
+        self._told[playbook_id, entry.run_id] = entry.at
         is_win = entry.outcome is Outcome.WIN
         after = replace(old, wins=old.wins + is_win, losses=old.losses + (not is_win), last_used_at=entry.at)
         self._playbooks[tenant, playbook_id] = after
@@ -146,6 +146,14 @@ class InMemoryPlaybooks:
         old = self._playbooks.pop((tenant, playbook_id), None)
         self._drop_vectors(tenant, playbook_id)
         return old.persona if old else ""
+
+    async def forget_runs(self, *, before: datetime, most: int) -> int:
+        """See `PlaybookStore.forget_runs`."""
+        too_many = sorted(self._told.values(), reverse=True)[most:]
+        gone = [run for run, at in self._told.items() if at < before or at in too_many]
+        for run in gone:
+            del self._told[run]
+        return len(gone)
 
     async def statistics(self, tenant: str) -> MindStatistics:
         """See `PlaybookStore.statistics`."""
