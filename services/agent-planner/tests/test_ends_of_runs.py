@@ -17,7 +17,7 @@ from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.adapters.sqlite_tables import CLAIM
 from pagi_planner.domain.errors import EffectConflictError
 from pagi_planner.domain.keeping.runs import Runs
-from pagi_planner.domain.model import Effects, ModelRequest, ToolOutcome
+from pagi_planner.domain.model import Decision, Effects, ModelRequest, ToolOutcome
 from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.standalone import ListJournal, SystemClock
 from pagi_planner.domain.state.events import Event, EventType
@@ -110,6 +110,35 @@ async def test_a_planner_that_has_lost_a_run_does_not_say_that_it_is_cancelled(j
     result = await runs.cancel(begun.run_id)
     assert result.status is RunStatus.CANCELLED
     assert (await journal.events(begun.run_id))[-1].type is EventType.PLAN_CANCELLED, "as whoever has it says"
+
+
+async def test_the_same_word_given_twice_is_taken_when_it_is_durable():
+    tools = RecordingTools({name: lambda x: ToolOutcome("ok", x) for name in ("pay", "look")}, need_approval={"pay"})
+    go, journal = asyncio.Event(), SlowJournal()
+    execute = tools.execute
+
+    async def held(made, **kwargs):
+        await go.wait()
+        return await execute(made, **kwargs)
+
+    tools.execute = held
+    model = ScriptedModel(calling(call("pay", {}, "a"), call("look", {}, "b")), saying("paid"))
+    runs = Runs(Agent(model, tools=tools, journal=journal), LoneStore(journal), max_concurrent=5)
+    begun = await runs.begin(HI)
+    async with asyncio.timeout(5):
+        while not begun.state.intents:
+            await asyncio.sleep(0)
+    await turns()
+    journal.gate.clear()
+    both = []
+    for _ in range(2):
+        both.append(asyncio.create_task(runs.decide(begun.run_id, "a", Decision(True))))
+        await turns()
+    assert not any(each.done() for each in both), "the journal does not know of it yet"
+    journal.gate.set()
+    await asyncio.gather(*both)
+    go.set()
+    assert (await begun.result()).result == "paid"
 
 
 class FullDisk:
