@@ -188,3 +188,26 @@ def test_a_process_that_is_started_while_calls_are_made_disturbs_nobody(start):
     process.hear("demo is ready")
     process.popen.terminate()
     assert process.end() == (0, "")
+
+
+def test_the_garbage_collector_passes_by_what_a_service_is_made_of(start):
+    process = start(
+        """
+        import gc
+        from pagi_chassis.lifecycle import run
+        from pagi_chassis.settings import ServiceSettings
+
+        class Part:
+            async def start(self): self.made = [[number] for number in range(50_000)]
+            async def stop(self): print("looked at:", len(gc.get_objects()), flush=True)
+
+        async def build(settings): return [Part()]
+
+        run("demo", ServiceSettings, build)
+        """
+    )
+    process.hear("demo is ready")
+    process.popen.terminate()
+    looked_at = process.hear("looked at:")
+    assert int(looked_at.rpartition(" ")[2]) < 10_000
+    assert process.end() == (0, "")
