@@ -157,6 +157,7 @@ class WitnessedConnection:
         """Executes, and tells the witness of what is written."""
         journal, witness = self._journal, self._journal.witness
         if journal.full and sql.lstrip().startswith(journal.full):
+            journal.write_failed()
             full = sqlite3.OperationalError("database or disk is full")
             full.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise full
@@ -193,6 +194,9 @@ class SharedJournal(SqliteJournal):
         self.witness = witness
         # How the statements begin that fail for want of room.
         self.full: tuple[str, ...] = ()
+        # After so many of them there is room again; 0: when somebody makes some.
+        self.full_for = 0
+        self._is_passing = False
 
     async def start(self) -> None:
         """Opens the file, and steps its writer from then on."""
@@ -210,6 +214,16 @@ class SharedJournal(SqliteJournal):
         """What is to be stepped."""
         assert isinstance(self._writer, SteppedWriter)
         return self._writer
+
+    def write_failed(self) -> None:
+        """There was no room for it."""
+        self.full_for = max(0, self.full_for - 1)
+        if self.full_for == 0 and self._is_passing:
+            self.full = ()
+
+    def fill(self, how: tuple[str, ...], times: int) -> None:
+        """From now on there is no room: for so many statements, or (0) until somebody makes some."""
+        self.full, self.full_for, self._is_passing = how, times, times > 0
 
     def kill(self) -> None:
         """Leaves the file as it is, as the death of the process does."""

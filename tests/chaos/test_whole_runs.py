@@ -46,7 +46,14 @@ from pagi_chassis.errors import (
     UnavailableError,
 )
 from pagi_planner import RunRequest
-from pagi_planner.domain.errors import DecidedError, JournalError, RunEndedError, RunNotFoundError, UnknownCallError
+from pagi_planner.domain.errors import (
+    AWAY,
+    DecidedError,
+    JournalError,
+    RunEndedError,
+    RunNotFoundError,
+    UnknownCallError,
+)
 from pagi_planner.domain.model import Decision, Judging, Mode, RunStatus
 from pagi_planner.domain.state.run_state import RunState
 from pagi_planner.domain.time_travel.fork import Change
@@ -115,6 +122,7 @@ class WholeRuns(RuleBasedStateMachine):
         self.times_full = 0
         # Who is turned away at the door on asking again may have been let in before.
         self.answers_lost = False
+        self.was_refused = False
         self.times_jumped = 0
 
     @initialize(turns=TURNS_OF_A_RUN, mode=MODES, judge=st.booleans(), keyed=st.booleans(), watched=st.booleans())
@@ -193,12 +201,12 @@ class WholeRuns(RuleBasedStateMachine):
         for planner in self.world.planners:
             planner.is_stopped = planner.is_lapsed = False
 
-    @rule(which=st.integers(0, 1), how=st.sampled_from([FULL_AT_ONCE, FULL_AT_COMMIT]))
-    @precondition(lambda self: self.is_busy and self.times_full < 2)
-    def fill_disk(self, which: int, how: tuple[str, ...]) -> None:
+    @rule(which=st.integers(0, 1), how=st.sampled_from([FULL_AT_ONCE, FULL_AT_COMMIT]), times=st.integers(0, 4))
+    @precondition(lambda self: self.is_busy and self.times_full < 3)
+    def fill_disk(self, which: int, how: tuple[str, ...], times: int) -> None:
         self._count("disk full")
         self.times_full += 1
-        self._planner(which).journal.full = how
+        self._planner(which).journal.fill(how, times)
 
     @rule()
     @precondition(lambda self: any(each.journal.full for each in self.world.planners))
@@ -221,6 +229,7 @@ class WholeRuns(RuleBasedStateMachine):
         self._count(f"{service} fails")
         self.errors.add(kind.__name__)
         self.world.mesh.services[service].next_fault = kind(THIS_IS)
+        self.was_refused = self.was_refused or (service == "memory" and kind not in AWAY)
 
     @rule(moves=MOVES, place=st.integers(0, 9), kind=st.sampled_from([InternalError, UnavailableError]))
     @precondition(lambda self: self.is_busy)
@@ -560,7 +569,8 @@ class WholeRuns(RuleBasedStateMachine):
         told = [event.type for event in world.notifier.told if event.run_id == run_id]
         events = world.events[run_id]
         assert {events[0].type, events[-1].type} <= {*told}, f"of {run_id} was told: {told}"
-        if events[-1].type.value == "PLAN_END":
+        # What memory refuses is left behind.
+        if events[-1].type.value == "PLAN_END" and not self.was_refused:
             assert run_id in world.memory.exchanges, f"the exchange of {run_id} is not in the history"
 
     def _check_file(self) -> None:
