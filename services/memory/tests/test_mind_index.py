@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pagi_chassis.errors import UnavailableError
@@ -25,7 +26,7 @@ from pagi_memory.domain.learning import Learning
 from pagi_memory.domain.mind_ledger import MindLedger
 from pagi_memory.domain.model import KnowledgeBase, Shelf, owner_of
 from pagi_memory.domain.personas import Personas
-from pagi_memory.domain.playbook import NewPlaybook, Outcome, PlaybookStep, Trial
+from pagi_memory.domain.playbook import Kept, NewPlaybook, Outcome, PlaybookStep, Trial
 from pagi_memory.domain.playbooks import Playbooks
 from pagi_memory.domain.ports import VectorIndex
 from pagi_memory.domain.query_vectors import QueryVectors
@@ -53,7 +54,7 @@ class Service:
         self.index, self.embedder = index, HashingEmbedder()
         self.heart = heart or SqliteHeart(folder / "heart.db")
         self.passages = SqlitePassageStore(folder / "memory.db")
-        serving = ServingModel(self.embedder)
+        self.serving = serving = ServingModel(self.embedder)
         self.vectors = SqlPlaybookVectors(self.heart, lambda: serving.identity)
         searched = MatrixIndex(index, self.passages, mind=self.vectors, small=small)
         self.ledger = MindLedger(self.vectors, searched)
@@ -132,6 +133,32 @@ async def test_the_index_follows_and_a_search_does_not_wait_for_it(service: Serv
     assert await service.index.count(MIND) == 1
     assert MIND.collection == "Mind-KB"
     assert set(await service.index.shelves()) == {DOMAIN, MIND, THEIRS}
+
+
+async def test_what_was_kept_is_found_though_nobody_waited_to_the_end(tmp_path: Path) -> None:
+    service = Service(tmp_path, InMemoryVectorIndex())
+    await service.start()
+    assert await service.fitting("boil tea") == []
+    kept, goes_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(SqlPlaybookStore):
+        async def keep(self, *arguments: Any, **bounds: Any) -> list[Kept]:
+            done = await super().keep(*arguments, **bounds)
+            kept.set()
+            await goes_on.wait()
+            return done
+
+    store, queries = Slow(service.heart), QueryVectors(service.serving, size=9)
+    service.learning = Learning(store, service.tasks, queries, service.serving)
+    learning = asyncio.create_task(service.learn("boil tea"))
+    await kept.wait()
+    learning.cancel()
+    await asyncio.gather(learning, return_exceptions=True)
+    goes_on.set()
+    async with asyncio.timeout(5):
+        while not await service.fitting("boil tea"):
+            await asyncio.sleep(0.001)
+    await service.stop()
 
 
 async def test_what_the_index_has_lost_or_has_too_many_of_is_mended(

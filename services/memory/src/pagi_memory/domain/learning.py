@@ -112,8 +112,8 @@ class Learning:
                 fine[place] = _checked(run)
             except InvalidArgumentError as error:
                 results[place] = error
-        async with self._turn:
-            kept = await self._keep(tenant, list(fine.values()))
+        # Who asked may go: what is written then is told to the index all the same.
+        kept = await asyncio.shield(asyncio.create_task(self._keep_in_turn(tenant, list(fine.values()))))
         for place, result in zip(fine, kept, strict=True):
             results[place] = result
         return results
@@ -143,6 +143,10 @@ class Learning:
         if isinstance(result, InvalidArgumentError):
             raise result
         return result
+
+    async def _keep_in_turn(self, tenant: str, runs: Sequence[RunRecord]) -> list[RunResult]:
+        async with self._turn:
+            return await self._keep(tenant, runs)
 
     async def _keep(self, tenant: str, runs: Sequence[RunRecord]) -> list[RunResult]:
         if not runs:
