@@ -31,7 +31,7 @@ from pagi_sandbox.domain.once import OnceByEffect as EffectOnce
 from pagi_sandbox.domain.tool import Effects
 from pagi_sandbox.testing import InMemoryLedger
 from scripts_of_runs import ASIDES, TOOLS, Script, TooLong, name_in, script_of
-from stepping import SteppedLoop, Time
+from stepping import InOrder, SteppedLoop, Time
 
 # A client tries again for so long where a repeat is harmless, after so long each (seconds).
 PATIENCE_S = 2.0
@@ -82,7 +82,7 @@ class Service:
     """
 
     name: str
-    in_flight: set[asyncio.Task[Any]] = field(default_factory=set)
+    in_flight: InOrder = field(default_factory=InOrder)
     next_fault: PagiError | None = None
 
 
@@ -302,11 +302,11 @@ class Wire:
         self._loop = loop
         self._owner = owner
         self.is_cut = False
-        self._coming: set[asyncio.Future[Any]] = set()
+        self._coming = InOrder()
 
     def lose_answers(self) -> None:
         """The connection breaks with every answer that is on its way."""
-        for answer in self._coming:
+        for answer in [*self._coming]:
             if not answer.done():
                 answer.set_exception(Broken())
 

@@ -74,6 +74,18 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         self.close()
 
 
+class InOrder(dict[Any, None]):
+    """A set that gives what it holds in the order in which it came: that of a set differs from process to process."""
+
+    def add(self, each: Any) -> None:
+        """Puts it in."""
+        self[each] = None
+
+    def discard(self, each: Any) -> None:
+        """Takes it out."""
+        self.pop(each, None)
+
+
 class AtOnce(Executor):
     """Does what it is given in the thread that gives it."""
 
@@ -190,6 +202,7 @@ class SharedJournal(SqliteJournal):
         self._is_quick = is_quick
         self._reader.shutdown()
         self._reader = AtOnce()  # type: ignore[assignment]
+        self._waiting = InOrder()  # type: ignore[assignment]
         self._owner = owner
         self.witness = witness
         # How the statements begin that fail for want of room.
