@@ -31,6 +31,7 @@ from pagi_planner.domain.state.events import FINAL
 from pagi_planner.domain.state.run_state import Phase, RunState
 from pagi_planner.domain.time_travel.fork import Change, fork
 from pagi_planner.domain.time_travel.timeline import Span, timeline
+from pagi_planner.domain.tools.delegate import children_at_work
 from pagi_planner.domain.watching.stream import Position
 from pagi_planner.domain.watching.watcher import Watcher
 
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 # A client that is turned away may try again after about the time of a short run.
 RETRY_AFTER_S = 1.0
+PARENT_ENDED = "the run that had handed it on was ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ class Runs:
         It needs no room of its own: its parent has been let in.
         """
         request = replace(request, session_id=request.session_id or session_id_of(run_id))
-        begun = await self._known(run_id, request)
+        # The id is that of the call, so it is the child, though the parent may have less to give it now.
+        begun = await self._known(run_id, None)
         if begun is None:
             run = self._agent.open(request, run_id=run_id)
             begun = BegunRun(run.state, run, self._workshop.drive(request, run), self._following(run_id, request))
@@ -119,7 +122,7 @@ class Runs:
             parent = self._workshop.at_work.get(request.parent_run_id)
             # Where the parent goes on in another process, it finds the child again.
             if parent is None or not parent.run.is_suspended:
-                await asyncio.shield(self.cancel(run_id, "the run that had handed it on was ended"))
+                await asyncio.shield(self.cancel(run_id, PARENT_ENDED))
             raise
         return await self.get(run_id)
 
@@ -163,22 +166,30 @@ class Runs:
         reached = Reach(self._custody)
         while True:
             if active := self._workshop.at_work.get(run_id):
-                if not active.is_leaving:
-                    active.run.cancelled_because = reason
-                    active.task.cancel()
+                active.cancel(reason)
                 await asyncio.wait([active.task])
                 if active.run.state.is_final and not active.run.is_taken_over:
                     return active.run.state.result()
             async with self._custody.alone(run_id):
                 if run_id in self._workshop.at_work:
                     continue
-                if run := await self._custody.take(run_id):
+                run = await self._custody.take(run_id)
+                if run:
                     await run.cancel(reason)
-                    return run.state.result()
+            if run:
+                await self._cancel_children(run.state)
+                return run.state.result()
             state = await self._existing(run_id)
             if state.is_final:
                 return state.result()
             await reached.ask(Order(run_id, OrderKind.CANCEL, {"reason": reason}))
+
+    async def _cancel_children(self, state: RunState) -> None:
+        """Stops what a run had handed on that nobody waits for now."""
+        for child in children_at_work(state):
+            # It may not have been begun.
+            with suppress(RunNotFoundError):
+                await self.cancel(child, PARENT_ENDED)
 
     async def decide(self, run_id: str, call_id: str, decision: Decision) -> RunResult:
         """Takes a person's word on a tool call; the run goes on with what it allows. The same word twice is one.
@@ -196,7 +207,8 @@ class Runs:
                 if not active.is_leaving:
                     if is_news(active.run.state, call_id, decision):
                         active.run.decide(call_id, decision)
-                        await active.run.sync()
+                    # Said before, it may still be on its way to the journal.
+                    await active.run.sync()
                     return active.run.state.result()
                 await asyncio.wait([active.task])
             async with self._custody.alone(run_id):
@@ -243,7 +255,8 @@ class Runs:
             raise RunNotFoundError(f"there is no run {run_id!r}")
         self._admit()
         trace_id = correlation.current().trace_id or new_id()
-        kept = fork(events, step, change, run_id=new_run_id(), trace_id=trace_id)
+        now = self._agent.parts.clock.now()
+        kept = fork(events, step, change, run_id=new_run_id(), trace_id=trace_id, at=now)
         for event in kept:
             self._agent.journal.append(event)
         run = self._agent.reopen(RunState.of(kept))
@@ -311,8 +324,12 @@ class Runs:
         """Lets the runs in progress end; those that take longer go on after the next start."""
         await self._workshop.stop(grace_s)
 
-    async def _known(self, run_id: str, request: RunRequest) -> BegunRun | None:
-        """The run that a key has begun before; None where there is none."""
+    async def _known(self, run_id: str, request: RunRequest | None) -> BegunRun | None:
+        """The run that a key has begun before; None where there is none.
+
+        Raises:
+            IdempotencyConflictError: It was begun with another request than this; None: with whichever.
+        """
         if run_id not in self._workshop.at_work:
             state = await self._state(run_id)
             if run_id in self._workshop.left and not (state and state.is_final):
@@ -322,13 +339,13 @@ class Runs:
             if run_id not in self._workshop.at_work:
                 return await self._repeated(state, request) if state else None
         active = self._workshop.at_work[run_id]
-        if active.request != request:
+        if request is not None and active.request != request:
             raise conflict()
         return BegunRun(active.run.state, active.run, active.task, self._following(run_id, request))
 
-    async def _repeated(self, state: RunState, request: RunRequest) -> BegunRun:
+    async def _repeated(self, state: RunState, request: RunRequest | None) -> BegunRun:
         """The run that is in the journal and not in progress here."""
-        if not is_of(state, request):
+        if request is not None and not is_of(state, request):
             raise conflict()
         if state.phase in (Phase.WAIT, Phase.ENDED):
             return BegunRun(state)
@@ -341,12 +358,12 @@ class Runs:
             return BegunRun(active.run.state, active.run, active.task, self._following(run_id, request))
         return BegunRun(run.state if run else state, follow=self._following(run_id, request))
 
-    def _following(self, run_id: str, request: RunRequest) -> Callable[[], Awaitable[RunState]]:
+    def _following(self, run_id: str, request: RunRequest | None) -> Callable[[], Awaitable[RunState]]:
         """What waits for a run at which another planner is."""
 
         async def follow() -> RunState:
             state = await self._custody.follow(run_id)
-            if not is_of(state, request):
+            if request is not None and not is_of(state, request):
                 raise conflict()
             return state
 

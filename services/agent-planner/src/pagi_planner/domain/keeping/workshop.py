@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 from pagi_chassis.errors import PagiError
 
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 
+# Writes how a run ends.
+End = Callable[[Run], Awaitable[None]]
+
 
 @dataclass(slots=True)
 class AtWork:
@@ -33,6 +37,14 @@ class AtWork:
     task: asyncio.Task[RunResult]
     # It waits for a person and is about to be let go of.
     is_leaving: bool = False
+    is_cancelled: bool = False
+
+    def cancel(self, reason: str) -> None:
+        """Stops it, once: one that is ending already ends as it does, with its end in the journal."""
+        if not (self.is_leaving or self.is_cancelled or self.run.state.is_final):
+            self.is_cancelled = True
+            self.run.cancelled_because = reason
+            self.task.cancel()
 
 
 class Workshop:
@@ -161,6 +173,8 @@ class Workshop:
         active = self.at_work.pop(run_id)
         self.left.add(run_id)
         self._fill_on()
+        if active.run.is_end_lost:
+            self._close_later(run_id, partial(Run.cancel, reason=active.run.cancelled_because))
         if active.task.cancelled() or not (error := active.task.exception()):
             return
         if not active.run.state.is_final and not isinstance(error, RunTakenOverError):
@@ -172,10 +186,14 @@ class Workshop:
             log.warning("%s goes on elsewhere: %s", run_id, error.message)
         elif isinstance(error, JournalError):
             log.error("%s was ended: %s", run_id, error.message)
-            self._closing[run_id] = closing = asyncio.create_task(self._close_lost(run_id), name=f"close {run_id}")
-            closing.add_done_callback(lambda _: self._closing.pop(run_id))
+            lost = JournalError("the journal could not be written in the middle of this run")
+            self._close_later(run_id, partial(Run.fail, error=lost))
 
-    async def _close_lost(self, run_id: str) -> None:
+    def _close_later(self, run_id: str, end: End) -> None:
+        self._closing[run_id] = closing = asyncio.create_task(self._close(run_id, end), name=f"close {run_id}")
+        closing.add_done_callback(lambda _: self._closing.pop(run_id))
+
+    async def _close(self, run_id: str, end: End) -> None:
         """Ends a run whose journal could not be written, as soon as it can be: none stays `running`."""
         pause = FIRST_PAUSE_S
         while True:
@@ -183,8 +201,7 @@ class Workshop:
             try:
                 async with self._custody.alone(run_id):
                     if run := await self._custody.take(run_id):
-                        lost = JournalError("the journal could not be written in the middle of this run")
-                        await run.fail(lost)
+                        await end(run)
             except JournalError:
                 pause = min(pause * 2, LONGEST_PAUSE_S)
             else:

@@ -98,7 +98,7 @@ def context(
             }
             for passage in fitted.passages
         ],
-        "tools": sorted(tool.name for tool in tools),
+        "tools": [tool.name for tool in tools],
         "tool_versions": {tool.name: tool.version for tool in tools if tool.version},
         "own_tools": sorted(own_tools),
         "policy": {"max_refinements": policy.max_refinements, "compacts_by_model": policy.compacts_by_model},

@@ -9,7 +9,7 @@ import logging
 from pagi_chassis import correlation, deadline, telemetry
 from pagi_chassis.errors import PagiError
 
-from pagi_planner.domain.errors import JournalError
+from pagi_planner.domain.errors import JournalError, RunTakenOverError
 from pagi_planner.domain.model import Decision, RunResult, RunStatus
 from pagi_planner.domain.run import records
 from pagi_planner.domain.run.phases.act import act
@@ -41,6 +41,8 @@ class Run:
         self.is_suspended = False
         # Where that other process is at it already.
         self.is_taken_over = False
+        # Where it was cancelled and the journal could not be told.
+        self.is_end_lost = False
         self.cancelled_because = "the run was cancelled"
 
     @property
@@ -91,16 +93,18 @@ class Run:
         await self._work.sync()
 
     async def cancel(self, reason: str) -> None:
-        """Records that the run was stopped from outside; a journal that cannot be written does not hold up the stop."""
+        """Records that the run was stopped from outside.
+
+        Raises:
+            RunTakenOverError: Another planner has the run now.
+            JournalError: It was not written.
+        """
         if self.state.is_final:
             return
         with correlation.bind(trace_id=self._trace_id):
             data = records.cancellation(reason, partial_answer(self.state, reason, self._work.unfinished))
             self._work.note(EventType.PLAN_CANCELLED, data)
-        try:
-            await self._work.sync()
-        except JournalError as error:
-            log.error("the run is cancelled and its journal does not say so: %s", error.message)
+        await self._work.sync()
 
     async def fail(self, error: PagiError) -> None:
         """Records an end that the run could not write itself.
@@ -125,7 +129,7 @@ class Run:
         except asyncio.CancelledError:
             # The journal has all that another process needs to go on.
             if not self.is_suspended:
-                await asyncio.shield(self.cancel(self.cancelled_because))
+                await asyncio.shield(self._stopped())
             raise
         except PagiError as error:
             await self._fail(error, error.message)
@@ -136,6 +140,16 @@ class Run:
         if self.state.is_final:
             work.parts.accounts.keep(self.state)
             await self._remember()
+
+    async def _stopped(self) -> None:
+        """Records that the run was cancelled; a journal that cannot be written does not hold up the stop."""
+        try:
+            await self.cancel(self.cancelled_because)
+        except RunTakenOverError:
+            self.is_taken_over = True
+        except JournalError as error:
+            self.is_end_lost = True
+            log.error("the run is cancelled and its journal does not say so yet: %s", error.message)
 
     async def _within_its_time(self) -> None:
         """Works for as long as the run has; other timeouts, of a model say, are errors like any other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from pagi_chassis.errors import InvalidArgumentError
@@ -25,7 +26,9 @@ class Change:
     model: str | None = None
 
 
-def fork(events: Sequence[Event], step: int, change: Change, *, run_id: str, trace_id: str) -> list[Event]:
+def fork(
+    events: Sequence[Event], step: int, change: Change, *, run_id: str, trace_id: str, at: datetime
+) -> list[Event]:
     """The journal that the new run begins with.
 
     Args:
@@ -35,12 +38,17 @@ def fork(events: Sequence[Event], step: int, change: Change, *, run_id: str, tra
         change: What shall be different.
         run_id: Of the new run.
         trace_id: Of the new run.
+        at: Now: the kept events are moved to end then, so that the time since is not used up by the new run.
 
     Raises:
         InvalidArgumentError: The run has no such step, or does not go on from it.
     """
     kept = [_changed(event, change, step) for event in _until(events, step, whole=change.prompt is None)]
-    kept = [replace(event, seq=seq, run_id=run_id, trace_id=trace_id) for seq, event in enumerate(kept, start=1)]
+    since = at - kept[-1].timestamp if kept else timedelta()
+    kept = [
+        replace(event, seq=seq, run_id=run_id, trace_id=trace_id, timestamp=event.timestamp + since)
+        for seq, event in enumerate(kept, start=1)
+    ]
     if not 0 <= step <= _model_calls(kept) or not goes_on(kept):
         steps = ", ".join(map(str, forkable(events))) or "none"
         raise InvalidArgumentError(
@@ -56,8 +64,14 @@ def forkable(events: Sequence[Event]) -> list[int]:
 
 
 def goes_on(events: Sequence[Event]) -> bool:
-    """Whether a run with this journal asks the model next, with nothing of the turn before it open."""
-    return bool(events) and RunState.of(events).phase in (Phase.UNDERSTAND, Phase.ASK)
+    """Whether a run with this journal asks the model next, with nothing of the turn before it open.
+
+    A question without an answer is the other run's: its effect id may get one still.
+    """
+    if not events:
+        return False
+    state = RunState.of(events)
+    return state.phase in (Phase.UNDERSTAND, Phase.ASK) and not state.asked
 
 
 def _until(events: Sequence[Event], step: int, *, whole: bool) -> list[Event]:

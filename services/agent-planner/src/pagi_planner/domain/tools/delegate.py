@@ -15,6 +15,7 @@ from pagi_chassis.errors import InvalidArgumentError
 
 from pagi_planner.domain import json_text
 from pagi_planner.domain.model import Effects, Limits, RunRequest, RunResult, RunStatus, ToolCall, ToolOutcome, ToolSpec
+from pagi_planner.domain.state.run_state import RunState
 from pagi_planner.domain.tools.toolbox import Scope
 
 NAME = "delegate"
@@ -116,6 +117,15 @@ class Delegate:
 def child_id(effect_id: str) -> str:
     """The run that a call begins."""
     return f"run-{hashlib.sha256(effect_id.encode()).hexdigest()[:32]}"
+
+
+def children_at_work(state: RunState) -> list[str]:
+    """The runs that the calls of the turn have begun, as far as they have no result yet."""
+    return [
+        child_id(state.intents[call.id])
+        for call in state.unanswered()
+        if call.name == NAME and call.id in state.intents
+    ]
 
 
 def share_of(work: Scope) -> Limits:
