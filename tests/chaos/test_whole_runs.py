@@ -79,8 +79,6 @@ FAULTS = (
     PermissionDeniedError,
     UnauthenticatedError,
 )
-# Not before what services/agent-planner/tests/test_ends_of_runs.py shows is mended.
-MENDED = bool(os.environ.get("CHAOS_MENDED"))
 THIS_IS = "this is a fault"
 MOST_RUNS = 4
 MOST_RUNS_WITH_FORKS = 10
@@ -282,7 +280,7 @@ class WholeRuns(RuleBasedStateMachine):
     # What people do.
 
     @rule(which=st.integers(0, 9), at=st.integers(0, 1))
-    @precondition(lambda self: MENDED and self.world.rules and self.world.running)
+    @precondition(lambda self: self.world.rules and self.world.running)
     def cancel(self, which: int, at: int) -> None:
         run_id = [*self.world.rules][which % len(self.world.rules)]
         self.cancelled.add(run_id)
@@ -295,7 +293,7 @@ class WholeRuns(RuleBasedStateMachine):
         self._decide(which, self._planner(at), word)
 
     @rule(which=st.integers(0, 9), step=st.integers(0, 3), at=st.integers(0, 1), model=st.sampled_from([None, "other"]))
-    @precondition(lambda self: MENDED and 0 < len(self.world.rules) < MOST_RUNS_WITH_FORKS and self.world.running)
+    @precondition(lambda self: 0 < len(self.world.rules) < MOST_RUNS_WITH_FORKS and self.world.running)
     def fork(self, which: int, step: int, at: int, model: str | None) -> None:
         run_id = [*self.world.rules][which % len(self.world.rules)]
         planner = self._planner(at)
@@ -363,7 +361,7 @@ class WholeRuns(RuleBasedStateMachine):
             script.prompt,
             session or f"s{name}",
             mode=mode,
-            tools=NAMED if judge and MENDED else None,
+            tools=NAMED if judge else None,
             evaluate=Judging(judge=judge),
             intent_by_model=judge,
         )
@@ -447,7 +445,7 @@ class WholeRuns(RuleBasedStateMachine):
         if not planner.is_alive:
             return
         word = self.world.rules[run_id].decided.get(call_id)
-        if MENDED and (word is None or word["approved"] is not decision.approved):
+        if word is None or word["approved"] is not decision.approved:
             self.world.faults.append(f"the word on {call_id} of {run_id} was taken, and is not in the journal")
 
     async def _forked(self, planner: Planner, run_id: str, step: int, change: Change) -> None:
