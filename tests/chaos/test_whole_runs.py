@@ -118,7 +118,6 @@ class WholeRuns(RuleBasedStateMachine):
         # What was done to the world that explains how a run ended.
         self.errors: set[str] = set()
         self.times_full = 0
-        # Who is turned away at the door on asking again may have been let in before.
         self.answers_lost = False
         self.was_refused = False
         self.times_jumped = 0
@@ -554,12 +553,22 @@ class WholeRuns(RuleBasedStateMachine):
             data = event.data
             if event.type.value in ("TOOL_RESULT", "TOOL_ERROR") and data["tool"] in ("append", "pay"):
                 times = len(done.get(data["effect_id"], ()))
-                least, most = {"ok": (1, 1), "unknown": (0, 1)}.get(data["verdict"], (0, int(self.answers_lost)))
+                least, most = self._times(data["verdict"])
                 assert least <= times <= most, f"{data['effect_id']} is {data['verdict']} and was done {times} times"
         own = [(effect, line["line"]) for effect, lines in done.items() for line in lines if effect.startswith(run_id)]
         twice = [line for line, times in Counter(line for _, line in own).items() if times > 1]
         COUNTED["duplicates"] += len(twice)
         assert not twice, f"{run_id} has done {twice} more than once"
+
+    def _times(self, verdict: str) -> tuple[int, int]:
+        """How often an effectful tool may have had its effect, at least and at most."""
+        if verdict in ("ok", "unknown"):
+            return int(verdict == "ok"), 1
+        # Whoever is turned away at the door on asking again may have been let in before.
+        is_at_the_door = verdict == "invalid" or (
+            verdict == "unavailable" and ResourceExhaustedError.__name__ in self.errors
+        )
+        return 0, int(self.answers_lost and is_at_the_door)
 
     def _check_told(self, run_id: str, state: RunState) -> None:
         """Who had to hear of the run has."""
