@@ -230,6 +230,25 @@ async def test_a_run_that_is_cancelled_before_it_is_taken_up_takes_its_children_
     assert model.asked == []
 
 
+@pytest.mark.xfail(strict=True, reason="Runs.cancel looks for children only where nothing works on the run")
+async def test_a_run_that_is_cancelled_as_it_is_taken_up_takes_its_children_with_it(journal: SqliteJournal):
+    tools, never = RecordingTools({"look": lambda x: ToolOutcome("ok", x)}), asyncio.Event()
+    child = await cut_off(journal, tools)
+
+    async def slow():
+        await never.wait()
+
+    # The run is at work, and has not come to where it waits for its child.
+    tools.specs = slow
+    runs = family(journal, ByRun(), tools)
+    await runs.recover()
+    await turns()
+    assert (await runs.cancel("p")).status is RunStatus.CANCELLED
+    status = (await runs.get(child)).status
+    await runs.stop(0)
+    assert status is RunStatus.CANCELLED
+
+
 async def test_a_run_that_is_taken_up_finds_its_child_though_it_would_have_it_do_otherwise_now(journal: SqliteJournal):
     tools = RecordingTools({"look": lambda x: ToolOutcome("ok", x)})
     child = await cut_off(journal, tools)
