@@ -252,14 +252,17 @@ class WholeRuns(RuleBasedStateMachine):
             self.errors.add(UnavailableError.__name__)
             self.world.mesh.crash(name, forgets=forgets)
 
-    @rule(moves=MOVES, place=st.integers(0, 9))
+    @rule(moves=MOVES, place=st.integers(0, 9), away=st.booleans())
     @precondition(lambda self: self.is_busy)
-    def do_it_and_lose_the_answer(self, moves: int, place: int) -> None:
+    def do_it_and_lose_the_answer(self, moves: int, place: int, away: bool) -> None:
         if self._reaches_a_gate(moves):
             self._count("answer lost")
             self.answers_lost = True
             self.errors.add(UnavailableError.__name__)
             self.world.mesh.open(place)
+            if away:
+                # Who asks again does not hear of it either.
+                self.world.mesh.services["sandbox"].next_fault = UnavailableError(THIS_IS)
             for planner in self.world.planners:
                 planner.lose_answers()
 
