@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from pagi_chassis.errors import InvalidArgumentError, UnavailableError
+from pagi_chassis.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError, UnavailableError
 from pagi_planner import Agent, RunRequest, RunStatus
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.adapters.sqlite_tables import CLAIM
@@ -24,6 +25,7 @@ from pagi_planner.domain.state.events import Event, EventType
 from pagi_planner.domain.state.run_state import RunState
 from pagi_planner.domain.time_travel.fork import Change
 from pagi_planner.domain.tools.delegate import Delegate, child_id
+from pagi_planner.domain.tools.turn import execute
 from pagi_planner.testing import LoneStore, RecordingTools, ScriptedModel, WaitingModel, call, calling, saying
 
 HI = RunRequest("hi", "s")
@@ -230,7 +232,6 @@ async def test_a_run_that_is_cancelled_before_it_is_taken_up_takes_its_children_
     assert model.asked == []
 
 
-@pytest.mark.xfail(strict=True, reason="Runs.cancel looks for children only where nothing works on the run")
 async def test_a_run_that_is_cancelled_as_it_is_taken_up_takes_its_children_with_it(journal: SqliteJournal):
     tools, never = RecordingTools({"look": lambda x: ToolOutcome("ok", x)}), asyncio.Event()
     child = await cut_off(journal, tools)
@@ -333,3 +334,32 @@ async def test_a_run_that_names_its_tools_asks_the_same_question_after_a_restart
     model.known["warm"] = model.known["r/1/model"]
     await Agent(model, tools=tools, journal=again).reopen(RunState.of(events)).drive()
     assert "r/1/model/2" not in model.known, "the answer would be paid for twice"
+
+
+@pytest.mark.parametrize("refusal", [ResourceExhaustedError("too many calls"), NotFoundError("there is no such tool")])
+@pytest.mark.parametrize(
+    ("effects", "may_have_run", "is_unknown"),
+    [(Effects.EFFECTFUL, True, True), (Effects.EFFECTFUL, False, False), (Effects.IDEMPOTENT, True, False)],
+)
+async def test_refused_the_second_time_an_effect_may_have_happened_the_first(
+    refusal, effects, may_have_run, is_unknown
+):
+    tools = RecordingTools({"pay": lambda _: refusal}, effects=effects)
+    tools.know_effects = True
+    specs = {spec.name: spec for spec in await tools.specs()}
+    seen = await execute(call("pay", {}), tools, specs, session_id="s", effect_id="r/1/0", may_have_run=may_have_run)
+    assert (seen.outcome.verdict == "unknown") is is_unknown
+    assert ("outcome is unknown" in seen.text) is is_unknown
+    assert refusal.message in seen.text
+
+
+async def test_the_fork_of_a_child_has_no_parent_that_waits_for_it(journal: SqliteJournal):
+    model = ScriptedModel(saying("done"), saying("done again"))
+    runs = Runs(Agent(model, journal=journal), journal, max_concurrent=5)
+    child = await runs.begin(replace(HI, parent_run_id="p", depth=1))
+    await child.result()
+    fork = await runs.fork(child.run_id, 0, Change())
+    await fork.result()
+    request = RunState.of(await journal.events(fork.run_id)).request
+    assert (request["parent_run_id"], request["depth"]) == ("", 1)
+    assert request["forked_from"] == {"run_id": child.run_id, "step": 0}

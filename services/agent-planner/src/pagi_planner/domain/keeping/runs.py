@@ -169,6 +169,8 @@ class Runs:
                 active.cancel(reason)
                 await asyncio.wait([active.task])
                 if active.run.state.is_final and not active.run.is_taken_over:
+                    # Just taken up, it may not have come to where it waits for them.
+                    await self._cancel_children(active.run.state)
                     return active.run.state.result()
             async with self._custody.alone(run_id):
                 if run_id in self._workshop.at_work:

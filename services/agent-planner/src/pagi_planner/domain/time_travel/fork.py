@@ -92,7 +92,8 @@ def _model_calls(events: Sequence[Event]) -> int:
 def _changed(event: Event, change: Change, step: int) -> Event:
     data: dict[str, Any] = event.data
     if event.type is EventType.PLAN_START:
-        data = {**data, "forked_from": {"run_id": event.run_id, "step": step}}
+        # Begun by whoever forks it: a parent of the other run waits for the other run.
+        data = {**data, "forked_from": {"run_id": event.run_id, "step": step}, "parent_run_id": ""}
         if change.prompt is not None:
             data["prompt"] = change.prompt
         if change.model is not None:

@@ -37,6 +37,10 @@ _REFUSED = (
     UnauthenticatedError,
 )
 
+# Verdicts on a call that did not begin.
+_NOT_RUN = frozenset({"invalid", "unavailable"})
+_UNKNOWN = "the outcome is unknown, the tool may or may not have run"
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -95,6 +99,9 @@ async def execute(
     else:
         with telemetry.span(f"execute_tool {call.name}", attributes={"gen_ai.tool.name": call.name}):
             outcome = await _run(call, tools, spec, session_id, effect_id)
+        if may_have_run and spec.effects is Effects.EFFECTFUL and outcome.verdict in _NOT_RUN:
+            # So it is this time; what became of it the first time nobody can say.
+            outcome = replace(outcome, verdict="unknown", error=f"{_UNKNOWN}: {outcome.error}")
     return Observation(call, arguments, outcome, _for_model(outcome, "/".join(effect_id.rsplit("/", 2)[1:])))
 
 
@@ -129,8 +136,7 @@ async def _run(call: ToolCall, tools: ToolRunner, spec: ToolSpec, session_id: st
         # Turned away at the door it did not run, whatever its effects.
         if spec.effects is not Effects.EFFECTFUL or isinstance(error, ResourceExhaustedError):
             return ToolOutcome("unavailable", error=f"the tool is unavailable now: {error.message}")
-        text = f"the outcome is unknown, the tool may or may not have run: {error.message}"
-        return ToolOutcome("unknown", error=text)
+        return ToolOutcome("unknown", error=f"{_UNKNOWN}: {error.message}")
 
 
 def healed(answer: ModelAnswer, step: int) -> tuple[ModelAnswer, dict[str, str]]:
