@@ -7,6 +7,7 @@ import json
 import socket
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -528,6 +529,16 @@ class TestChat:
         assert names[-2:] == ["complete", "done"]
         assert self.answer_of(events) == events[-2].data["result"] == LAST
         assert {"run_id", "session_id", "usage", "duration_ms", "model", "steps"} <= set(events[-2].data)
+
+    @pytest.mark.parametrize("session_id", ["plain", "茶 🍵", "50% off", " padded "])
+    async def test_its_headers_name_the_run_and_the_session_whatever_its_letters(self, client, session_id):
+        async with client.stream(
+            "POST", "/api/chat/stream", json={"message": "hi", "session_id": session_id}
+        ) as answer:
+            await answer.aread()
+        assert answer.status_code == 200
+        assert answer.headers["X-Run-ID"].startswith("run-")
+        assert unquote(answer.headers["X-Session-ID"]) == session_id
 
     async def test_thoughts_are_told_by_phase_where_asked_for(self, client):
         events = await self.chat(client, show_thinking=True)

@@ -58,7 +58,7 @@ def to_metadata() -> tuple[tuple[str, str], ...]:
 # A piece of work makes several calls.
 @lru_cache(maxsize=256)
 def _to_metadata(ids: Correlation) -> tuple[tuple[str, str], ...]:
-    return tuple((key, _encode(value)) for key, value in zip(_FIELDS_BY_KEY, ids, strict=True) if value)
+    return tuple((key, as_header(value)) for key, value in zip(_FIELDS_BY_KEY, ids, strict=True) if value)
 
 
 def from_metadata(metadata: Mapping[str, str | bytes]) -> Correlation:
@@ -71,7 +71,8 @@ def adopt(correlation: Correlation) -> None:
     _current.set(correlation)
 
 
-def _encode(value: str) -> str:
+def as_header(value: str) -> str:
+    """An id as a header may hold it: percent-encoded where it is not plain ASCII."""
     # Spaces at the ends are lost on the way; the rest is what a header may hold.
     if value.isascii() and value.isprintable() and "%" not in value and value == value.strip():
         return value

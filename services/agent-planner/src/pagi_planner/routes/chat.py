@@ -50,14 +50,14 @@ def router(runs: Runs, bounds: Bounds, patience: Patience) -> APIRouter:
         way, the answer begins anew; `approval` {run_id, call_id, tool, input}: a tool call waits for
         `POST /runs/{run_id}/approvals/{call_id}`; then `complete` with the run as `GET /runs/{run_id}` has it and
         `duration_ms`, or `error` {error, …}; at last `done` {}. The headers `X-Run-ID` and `X-Session-ID` name the run
-        and its session.
+        and its session, percent-encoded where that is not plain ASCII.
         """
         request = body.request(body.message, bounds, field="message")
         begun = await runs.begin(request)
         run_id = begun.run_id
         correlation.adopt(correlation.current()._replace(run_id=run_id))
         view = ChatView(Chat(show_thinking=body.show_thinking), lambda: runs.settled(run_id))
-        names = {"X-Run-ID": run_id, "X-Session-ID": request.session_id or session_id_of(run_id)}
+        names = {"X-Run-ID": run_id, "X-Session-ID": correlation.as_header(request.session_id or session_id_of(run_id))}
         left = if_client_leaves(runs, run_id, body.on_disconnect)
         return EventStream(runs.follow(begun, thoughts=body.show_thinking), view, patience, left=left, headers=names)
 
