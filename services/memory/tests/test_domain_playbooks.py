@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError
+from pagi_memory.domain.errors import StoreUnavailableError
+from pagi_memory.domain.model import Shelf
 from pagi_memory.domain.playbook import (
     NewPlaybook,
     Outcome,
@@ -20,7 +23,9 @@ from pagi_memory.domain.playbook import (
     task_of,
     worth,
 )
-from pagi_memory.testing import HashingEmbedder
+from pagi_memory.domain.serving_model import ServingModel
+from pagi_memory.domain.task_index import TaskIndex
+from pagi_memory.testing import HashingEmbedder, InMemoryVectorIndex
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -293,3 +298,32 @@ async def test_the_vector_of_a_lesson_is_the_one_of_the_request(mind: Mind):
 async def test_too_many_runs_are_refused_as_a_whole(mind: Mind):
     with pytest.raises(InvalidArgumentError, match="at most 500"):
         await mind.learning.record_runs("", [RunRecord()] * 501)
+
+
+class Locked(InMemoryVectorIndex):
+    """Its store cannot be read at the first look."""
+
+    looks = 0
+
+    async def is_asked(self, shelf: Shelf) -> bool:
+        self.looks += 1
+        if self.looks == 1:
+            raise StoreUnavailableError("the file is locked")
+        return True
+
+
+async def test_a_store_that_cannot_be_read_while_changes_gather_does_not_end_the_following(
+    mind: Mind, caplog: pytest.LogCaptureFixture
+):
+    fakes, index, model = mind.fakes, Locked(), ServingModel(mind.embedder)
+    pauses = {"pause_s": 0, "patience_s": 60, "retry_s": 0.001}
+    tasks = TaskIndex(fakes.store, index, fakes.ledger, fakes.indexing, model, **pauses)
+    await tasks.start()
+    for prompt in ("boil tea", "feed dog"):
+        await mind.learn(prompt, run=prompt)
+        tasks.changed("", "default")
+        async with asyncio.timeout(5):
+            while fakes.ledger.behind:
+                await asyncio.sleep(0.001)
+    await tasks.stop()
+    assert "is behind: the file is locked" in caplog.text

@@ -138,18 +138,16 @@ class TaskIndex:
             try:
                 await self.bring_in_step(check=check)
                 check = False
+                await self._changed.wait()
+                await self._gather()
+                continue
             except PagiError as error:
                 log.warning("the index of the playbooks is behind: %s", error)
-                check = True
             except Exception:
                 # Nobody waits for this task: said here or nowhere.
                 log.exception("the index of the playbooks is behind")
-                check = True
-            if check:
-                await asyncio.sleep(self._retry_s)
-                continue
-            await self._changed.wait()
-            await self._gather()
+            check = True
+            await asyncio.sleep(self._retry_s)
 
     async def _gather(self) -> None:
         """Lets more changes come, so that the index is told of many at once."""
