@@ -8,17 +8,26 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from pagi_chassis.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError, UnavailableError
+from pagi_chassis.errors import (
+    CancelledByCallerError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 from pagi_planner import Agent, RunRequest, RunStatus
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.adapters.sqlite_tables import CLAIM
-from pagi_planner.domain.errors import EffectConflictError
+from pagi_planner.domain.errors import EffectConflictError, JournalError
+from pagi_planner.domain.keeping import workshop
+from pagi_planner.domain.keeping.begun_run import BegunRun
 from pagi_planner.domain.keeping.runs import Runs
-from pagi_planner.domain.model import Decision, Effects, ModelRequest, ToolOutcome
+from pagi_planner.domain.model import Decision, Effects, ModelRequest, RunResult, ToolOutcome
 from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.standalone import ListJournal, SystemClock
 from pagi_planner.domain.state.events import Event, EventType
@@ -159,28 +168,69 @@ class FullDisk:
         return getattr(self._connection, name)
 
 
-async def test_cancelled_while_the_disk_is_full_a_run_does_not_go_on_when_it_is_not(tmp_path):
+@asynccontextmanager
+async def on_a_full_disk(tmp_path, model) -> AsyncIterator[tuple[Runs, SqliteJournal, FullDisk, BegunRun]]:
+    """A run with a key, whose model is asked when the disk is full."""
     # With FULL it is the journal's thread that commits.
     journal = SqliteJournal(tmp_path / "audit.db", synchronous="FULL")
     await journal.start()
     disk = journal._writing()._connection = FullDisk(journal._writing()._connection)
-    runs = Runs(Agent(model := WaitingModel(saying("done")), journal=journal), journal, max_concurrent=5)
-    begun = await runs.begin(HI)
+    runs = Runs(Agent(model, journal=journal), journal, max_concurrent=5)
+    begun = await runs.begin(HI, idempotency_key="key")
     await model.asked.wait()
     disk.is_full = True
-    assert (await runs.cancel(begun.run_id)).status is RunStatus.CANCELLED
-    disk.is_full = False
-    model.asked.clear()
-    model.go.set()
-    async with asyncio.timeout(10):
-        while not RunState.of(await journal.events(begun.run_id)).is_final:
-            # As the keeper does.
-            await runs.recover()
-            await asyncio.sleep(0.02)
-    assert RunState.of(await journal.events(begun.run_id)).status is RunStatus.CANCELLED
-    assert not model.asked.is_set(), "nothing starts after it was said to be over"
-    await runs.stop(0)
-    await journal.stop()
+    try:
+        yield runs, journal, disk, begun
+    finally:
+        await runs.stop(0)
+        await journal.stop()
+
+
+async def test_cancelled_while_the_disk_is_full_a_run_does_not_go_on_when_it_is_not(tmp_path):
+    model = WaitingModel(saying("done"))
+    async with on_a_full_disk(tmp_path, model) as (runs, journal, disk, begun):
+        assert (await runs.cancel(begun.run_id)).status is RunStatus.CANCELLED
+        disk.is_full = False
+        model.asked.clear()
+        model.go.set()
+        async with asyncio.timeout(10):
+            while not RunState.of(await journal.events(begun.run_id)).is_final:
+                # As the keeper does.
+                await runs.recover()
+                await asyncio.sleep(0.02)
+        assert RunState.of(await journal.events(begun.run_id)).status is RunStatus.CANCELLED
+        assert not model.asked.is_set(), "nothing starts after it was said to be over"
+
+
+async def test_cancelled_on_a_full_disk_a_run_is_not_begun_again_by_its_key(tmp_path):
+    model = WaitingModel(saying("done"))
+    async with on_a_full_disk(tmp_path, model) as (runs, journal, disk, begun):
+        await runs.cancel(begun.run_id)
+        model.asked.clear()
+        model.go.set()
+        disk.is_full = False
+        again = await runs.begin(HI, idempotency_key="key")
+        with pytest.raises(CancelledByCallerError):
+            await again.result()
+        assert (await journal.events(begun.run_id))[-1].type is EventType.PLAN_CANCELLED
+        assert not model.asked.is_set()
+
+
+async def test_whoever_asks_again_while_the_disk_is_full_is_told_to_come_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(workshop, "CLOSING_PATIENCE_S", 0.01)
+    async with on_a_full_disk(tmp_path, model := WaitingModel(saying("done"))) as (runs, _, disk, begun):
+        model.go.set()
+        with pytest.raises(JournalError):
+            await begun.result()
+        with pytest.raises(UnavailableError, match="ask again"):
+            await runs.begin(HI, idempotency_key="key")
+        with pytest.raises(UnavailableError, match="ask again"):
+            await runs.decide(begun.run_id, "c", Decision(True))
+        disk.is_full = False
+        monkeypatch.setattr(workshop, "CLOSING_PATIENCE_S", 10.0)
+        again = await runs.begin(HI, idempotency_key="key")
+        with pytest.raises(JournalError, match="could not be written in the middle"):
+            await again.result()
 
 
 HAND_ON = calling(call("delegate", {"task": "add"}, "c1"))
@@ -262,6 +312,51 @@ async def test_a_run_that_is_taken_up_finds_its_child_though_it_would_have_it_do
     assert [(step.error, step.output["run_id"], step.output["result"]) for step in result.steps] == [
         (None, child, "done")
     ]
+
+
+async def test_children_that_could_not_be_cancelled_are_when_it_is_asked_again(journal: SqliteJournal, monkeypatch):
+    child = await cut_off(journal)
+    runs = family(journal, model := ByRun())
+    cancel = runs.cancel
+
+    async def away(run_id: str, reason: str = "") -> RunResult:
+        if run_id == child:
+            raise UnavailableError("the planner that has it does not answer")
+        return await cancel(run_id, reason)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "cancel", away)
+        with pytest.raises(UnavailableError):
+            await runs.cancel("p")
+    assert (await runs.get("p")).status is RunStatus.CANCELLED
+    assert (await runs.cancel("p")).status is RunStatus.CANCELLED
+    assert (await runs.get(child)).status is RunStatus.CANCELLED
+    await runs.recover()
+    await turns(100)
+    assert model.asked == []
+
+
+async def test_a_call_that_was_under_way_is_asked_for_though_the_tools_cannot_be_listed(journal: SqliteJournal):
+    tools = RecordingTools({"pay": lambda x: ToolOutcome("ok", {"paid": True})}, effects=Effects.EFFECTFUL)
+    tools.know_effects = True
+    asked, execute_ = asyncio.Event(), tools.execute
+
+    async def held(made, **kwargs):
+        asked.set()
+        await asyncio.Event().wait()
+
+    tools.execute = held
+    script = ScriptedModel(calling(call("pay", {})), saying("paid"))
+    runs = Runs(Agent(script, tools=tools, journal=journal), journal, max_concurrent=5)
+    begun = await runs.begin(HI)
+    await asked.wait()
+    await runs.stop(0)
+    tools.execute, tools.away = execute_, UnavailableError("the sandbox is away")
+    runs = Runs(Agent(script, tools=tools, journal=journal), journal, max_concurrent=5)
+    await runs.recover()
+    result = await runs.settled(begun.run_id)
+    assert [effect_id for _, effect_id in tools.executed] == [f"{begun.run_id}/1/0"]
+    assert [step.output for step in result.steps] == [{"paid": True}]
 
 
 class StrictModel:

@@ -12,7 +12,7 @@ import pytest
 from pagi.agent.v1 import agent_pb2 as pb
 from pagi.agent.v1 import agent_pb2_grpc
 from pagi_chassis import deadline
-from pagi_chassis.errors import InvalidArgumentError, NotFoundError
+from pagi_chassis.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from pagi_chassis.testing import serving
 from pagi_planner import RunStatus
 from pagi_planner.domain.model import ToolOutcome
@@ -97,6 +97,23 @@ async def test_who_leaves_lets_the_run_go_on_or_cancels_it_as_the_request_says(p
                 await asyncio.sleep(0.01)
         assert (await planner.runs.get("continue")).status is RunStatus.RUNNING
         model.go.set()
+
+
+async def test_who_is_sent_away_by_a_planner_that_stops_has_not_left(planner):
+    planner.model = model = WaitingModel(saying("done"))
+    async with agent(planner) as (client, stub):
+        request = pb.RunRequest(run_id="r", prompt="x", on_disconnect="cancel")
+        stream = client.stream(stub.Run, request, timeout_s=PATIENCE_S)
+
+        async def read() -> None:
+            async for told in stream:
+                if told.journal.type == EventType.PLAN_MODEL_REQUEST:
+                    planner.runs.send_watchers_away("the planner stops; go on at another one")
+
+        with pytest.raises(UnavailableError, match="go on"):
+            await read()
+        model.go.set()
+        assert (await planner.runs.settled("r")).status is RunStatus.COMPLETED
 
 
 async def test_the_callers_deadline_is_not_the_runs(planner):

@@ -60,7 +60,6 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         begun = await self._runs.begin(asked, run_id=_run_id_of(request.run_id))
         run_id = begun.run_id
         correlation.adopt(correlation.current()._replace(run_id=run_id))
-        is_whole = False
         try:
             thoughts = body.show_thinking
             with (
@@ -73,10 +72,11 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
                 async for item in watcher:
                     yield _item_to_proto(item)
             yield pb.RunEvent(result=run_to_proto(await self._runs.settled(run_id)))
-            is_whole = True
-        finally:
-            if not is_whole and body.on_disconnect == "cancel":
+        except (GeneratorExit, asyncio.CancelledError):
+            # The caller has left. Where we end the stream ourselves, he comes again.
+            if body.on_disconnect == "cancel":
                 self._cancel_later(run_id)
+            raise
 
     async def GetRun(self, request: pb.GetRunRequest, context: RpcContext) -> pb.GetRunResponse:  # noqa: N802
         """A run, finished or not."""

@@ -53,6 +53,7 @@ class PostgresTail:
         self._server = server
         self._owner = owner
         self._last = 0
+        self._has_name = False
         self._gap: _Gap | None = None
         self._looking = asyncio.Event()
         self._has_news = False
@@ -69,6 +70,7 @@ class PostgresTail:
             JournalError: The server cannot be reached.
         """
         await self._listen()
+        await self._hold_name()
         [(self._last, horizon)] = await self._server.fetch(TOP)
         gap = _Gap(self._last, horizon, time.monotonic())
         while True:
@@ -121,6 +123,8 @@ class PostgresTail:
             try:
                 if self._connection is None or self._connection.is_closed():
                     await self._listen()
+                if not self._has_name:
+                    await self._hold_name()
                 await self._look()
                 await self._tell()
                 is_away = False
@@ -141,13 +145,23 @@ class PostgresTail:
     async def _listen(self) -> None:
         self._connection = connection = await self._server.connect()
         try:
-            await connection.execute(HOLD, self._owner)
             await connection.add_listener(JOURNAL_CHANNEL, lambda *_: self._looking.set())
             await connection.add_listener(ORDERS_CHANNEL, lambda *_: self._ordered.set())
         except Exception as error:
+            connection.terminate()
+            self._connection = None
             raise self._server.away(error) from error
+        self._has_name = False
         # What was said while nobody listened.
         self._ordered.set()
+
+    async def _hold_name(self) -> None:
+        """Takes this planner's name; the server may not have noticed yet that an earlier connection is gone."""
+        assert self._connection
+        try:
+            self._has_name = await self._connection.fetchval(HOLD, self._owner)
+        except Exception as error:
+            raise self._server.away(error) from error
 
     async def _look(self) -> None:
         """Moves the end to where every id below it is settled."""

@@ -73,7 +73,7 @@ class SqliteJournal:
             self._reading = self._connect()
             _make_tables(self._reading)
             self._last = self._reading.execute("SELECT coalesce(max(id), 0) FROM audit_log").fetchone()[0]
-            # With FULL every commit waits for the disk.
+            # With FULL every commit waits for the disk, which is nothing for the event loop.
             quick = self._connect_quickly() if self._synchronous == "NORMAL" else None
             self._writer = SqliteWriter(self._connect(), self._wake, quick=quick)
         except (sqlite3.Error, OSError) as error:
@@ -225,7 +225,7 @@ class SqliteJournal:
         return connection
 
     def _connect_quickly(self) -> sqlite3.Connection:
-        """A connection that fails where others would wait."""
+        """A connection that fails where others would wait, and never carries the write-ahead log over."""
         connection = self._connect(wait_s=0.0)
         connection.execute("PRAGMA wal_autocheckpoint=0")
         return connection

@@ -59,10 +59,11 @@ class Lost:
 
 Entry = Row | Waiter | Question | None
 
-# The event loop commits so many entries itself, in some tenths of a millisecond; of more it would be held up.
+# The event loop commits so much itself, in some tenths of a millisecond; with more it would be held up.
 MOST_AT_ONCE = 32
-# Then the thread commits once, which also carries the write-ahead log over into the file when it has grown: that waits
-# for the disk.
+MOST_CHARACTERS_AT_ONCE = 65_536
+# Then the thread commits twice: the first time carries the write-ahead log over into the file when it has grown, and
+# whoever commits next begins the log anew. Both wait for the disk.
 COMMITS_AT_ONCE = 64
 
 
@@ -75,8 +76,8 @@ class SqliteWriter:
     Args:
         connection: Used by the thread alone, and closed by it.
         on_commit: Called in the event loop with the id of the newest row after each commit that stored events.
-        quick: For the event loop: a connection that waits for nothing, neither for others nor for the disk. None: the
-            thread does it all.
+        quick: For the event loop: a connection that waits for nobody and leaves the write-ahead log as it is. None:
+            the thread does it all.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class SqliteWriter:
         self._connection = connection
         self._on_commit = on_commit
         self._quick = quick
-        self._left_at_once = COMMITS_AT_ONCE
+        self._commits_at_once = 0
+        self._is_threads_turn = False
         # What the thread was given and has not told of yet.
         self._lent = 0
         self._loop = asyncio.get_running_loop()
@@ -149,12 +151,11 @@ class SqliteWriter:
 
     def _write_at_once(self, entries: Sequence[Entry]) -> bool:
         """Commits in the event loop, where that holds nobody up. False: nothing was done, the thread has to."""
-        if not self._quick or self._lent or len(entries) > MOST_AT_ONCE or not self._left_at_once:
-            self._left_at_once = COMMITS_AT_ONCE
+        if not self._quick or self._lent or self._is_threads_turn or len(entries) > MOST_AT_ONCE:
             return False
         rows = [entry for entry in entries if isinstance(entry, Row)]
         waiting = [entry for entry in entries if isinstance(entry, tuple)]
-        if len(rows) + len(waiting) < len(entries):
+        if len(rows) + len(waiting) < len(entries) or sum(map(_characters, rows)) > MOST_CHARACTERS_AT_ONCE:
             return False
         if self._broken and not self._broken.keys().isdisjoint(
             [row.run_id for row in rows] + [id_ for id_, _ in waiting]
@@ -165,8 +166,10 @@ class SqliteWriter:
         except Exception as error:  # noqa: BLE001 - whose fault it is, the thread finds out, and tells
             log.debug("the journal's thread writes what could not be written at once: %s", error)
             return False
-        self._left_at_once -= 1
-        self._tell([(done, None) for _, done in waiting], last, 0)
+        if rows:
+            self._commits_at_once += 1
+            self._is_threads_turn = self._commits_at_once == COMMITS_AT_ONCE
+        self._tell([(done, None) for _, done in waiting], last)
         return True
 
     def _write(self) -> None:
@@ -189,7 +192,7 @@ class SqliteWriter:
             last = self._store([row for row in rows if self._may_follow(row)])
             outcomes: list[Outcome] = [(done, _fault_of(self._broken.get(run_id))) for run_id, done in waiting]
             outcomes += [(question.answered, self._answer(question)) for question in questions]
-            self._loop.call_soon_threadsafe(self._tell, outcomes, last, len(batches))
+            self._loop.call_soon_threadsafe(self._take_back, outcomes, last, len(batches), bool(rows))
         self._connection.close()
 
     def _in_line(self) -> list[list[Entry]]:
@@ -251,9 +254,17 @@ class SqliteWriter:
         except Exception as error:  # noqa: BLE001 - this thread must live; who asked is told
             return JournalError(f"the journal cannot be written: {error}")
 
-    def _tell(self, outcomes: Sequence[Outcome], last: int, batches: int) -> None:
-        """Wakes those who wait for what was just committed."""
+    def _take_back(self, outcomes: Sequence[Outcome], last: int, batches: int, has_committed: bool) -> None:
+        """Goes on where the thread has done what it was given."""
         self._lent -= batches
+        if has_committed:
+            # The first of two commits may have carried the log over.
+            self._is_threads_turn = self._commits_at_once > 0 or not self._is_threads_turn
+            self._commits_at_once = 0
+        self._tell(outcomes, last)
+
+    def _tell(self, outcomes: Sequence[Outcome], last: int) -> None:
+        """Wakes those who wait for what was just committed."""
         if last:
             self._on_commit(last)
         for future, outcome in outcomes:
@@ -283,6 +294,11 @@ def _commit(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
                             raise RunTakenOverError(f"{row.run_id} belongs to another claim now, or has ended")
                         last = cursor.lastrowid or 0
     return last
+
+
+def _characters(row: Row) -> int:
+    """About how much of the file a row takes."""
+    return sum(len(value) for _, values in row.statements for value in values if isinstance(value, str))
 
 
 @contextmanager

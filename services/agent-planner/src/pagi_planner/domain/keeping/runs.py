@@ -122,7 +122,10 @@ class Runs:
             parent = self._workshop.at_work.get(request.parent_run_id)
             # Where the parent goes on in another process, it finds the child again.
             if parent is None or not parent.run.is_suspended:
-                await asyncio.shield(self.cancel(run_id, PARENT_ENDED))
+                try:
+                    await asyncio.shield(self.cancel(run_id, PARENT_ENDED))
+                except PagiError as error:
+                    log.error("%s, whose parent was ended, is not cancelled yet: %s", run_id, error.message)
             raise
         return await self.get(run_id)
 
@@ -183,15 +186,27 @@ class Runs:
                 return run.state.result()
             state = await self._existing(run_id)
             if state.is_final:
+                # Who ended it may have died, or failed, before it came to them.
+                await self._cancel_children(state)
                 return state.result()
             await reached.ask(Order(run_id, OrderKind.CANCEL, {"reason": reason}))
 
     async def _cancel_children(self, state: RunState) -> None:
-        """Stops what a run had handed on that nobody waits for now."""
+        """Stops what a run had handed on that nobody waits for now.
+
+        Raises:
+            PagiError: One of them could not be stopped; the others were.
+        """
+        fault: PagiError | None = None
         for child in children_at_work(state):
-            # It may not have been begun.
-            with suppress(RunNotFoundError):
+            try:
                 await self.cancel(child, PARENT_ENDED)
+            except RunNotFoundError:
+                log.debug("%s had not been begun", child)
+            except PagiError as error:
+                fault = error
+        if fault:
+            raise fault
 
     async def decide(self, run_id: str, call_id: str, decision: Decision) -> RunResult:
         """Takes a person's word on a tool call; the run goes on with what it allows. The same word twice is one.
@@ -213,6 +228,7 @@ class Runs:
                     await active.run.sync()
                     return active.run.state.result()
                 await asyncio.wait([active.task])
+            await self._workshop.closed(run_id)
             async with self._custody.alone(run_id):
                 if run_id in self._workshop.at_work:
                     continue
@@ -333,6 +349,7 @@ class Runs:
             IdempotencyConflictError: It was begun with another request than this; None: with whichever.
         """
         if run_id not in self._workshop.at_work:
+            await self._workshop.closed(run_id)
             state = await self._state(run_id)
             if run_id in self._workshop.left and not (state and state.is_final):
                 # It ended after the look at the journal; its end was durable before it left.

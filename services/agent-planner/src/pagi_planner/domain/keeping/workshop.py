@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
-from pagi_chassis.errors import PagiError
+from pagi_chassis.errors import PagiError, UnavailableError
 
 from pagi_planner.domain.agent import Agent
 from pagi_planner.domain.errors import JournalError, RunTakenOverError
@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 
 # A run whose journal could not be written is closed when it can be; the first try comes after this.
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 5.0
+# Who asks for such a run waits so long for its end.
+CLOSING_PATIENCE_S = 1.0
 
 # Writes how a run ends.
 End = Callable[[Run], Awaitable[None]]
@@ -188,6 +190,17 @@ class Workshop:
             log.error("%s was ended: %s", run_id, error.message)
             lost = JournalError("the journal could not be written in the middle of this run")
             self._close_later(run_id, partial(Run.fail, error=lost))
+
+    async def closed(self, run_id: str) -> None:
+        """Waits for the end of a run whose journal could not be written: nobody may go on with it before.
+
+        Raises:
+            UnavailableError: It still cannot.
+        """
+        if closing := self._closing.get(run_id):
+            await asyncio.wait([closing], timeout=CLOSING_PATIENCE_S)
+        if run_id in self._closing:
+            raise UnavailableError(f"{run_id} is over, and its journal cannot be told yet; ask again")
 
     def _close_later(self, run_id: str, end: End) -> None:
         self._closing[run_id] = closing = asyncio.create_task(self._close(run_id, end), name=f"close {run_id}")

@@ -122,6 +122,7 @@ class Channel:
         """The model has given its answer."""
         if self.live and self.live.thoughts:
             self._thought.pop(self.live.step, None)
+            self.live.forget_text()
             self._thought[self.live.step] = self.live
             while len(self._thought) > 1 and sum(map(_thoughts, self._thought.values())) > self._bounds.bytes:
                 del self._thought[next(iter(self._thought))]

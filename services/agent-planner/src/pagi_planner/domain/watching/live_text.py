@@ -50,6 +50,10 @@ class LiveText:
         self.thoughts += text
         self._on_growth(self)
 
+    def forget_text(self) -> None:
+        """The answer stands in the journal now; the thoughts nowhere else."""
+        self.text, self._again = "", None
+
     def begin_again(self) -> None:
         """The model is asked anew; as long as it says the same, nobody need hear it twice."""
         self._again = self._thought_again = ""

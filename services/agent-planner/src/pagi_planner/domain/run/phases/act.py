@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pagi_planner.domain.concurrency import together
-from pagi_planner.domain.model import Decision, RunStatus, ToolCall, ToolSpec
+from pagi_planner.domain.model import Decision, Effects, RunStatus, ToolCall, ToolSpec
 from pagi_planner.domain.run import records
 from pagi_planner.domain.run.phases.understand import tools_of
 from pagi_planner.domain.run.work import RunLimitError, Work
@@ -74,6 +74,9 @@ def _effect_id(work: Work, call: ToolCall) -> str:
 
 async def _execute(work: Work, specs: dict[str, ToolSpec], call: ToolCall) -> None:
     effect_id = _effect_id(work, call)
+    if call.id in work.inherited and call.name in work.state.tools and call.name not in specs:
+        # Offered when it was begun; the sandbox may be away now. It is asked for its effect, and taken for the worst.
+        specs = {**specs, call.name: ToolSpec(call.name, "", "{}", Effects.EFFECTFUL)}
     decision = work.state.decisions.get(call.id, Decision(approved=True))
     if decision.approved:
         seen = await turn.execute(
