@@ -102,6 +102,14 @@ def ids(entries: list[Entry]) -> list[str]:
     return [entry.id for entry in entries]
 
 
+async def taken_over(inbox: Inbox) -> list[tuple[str, int]]:
+    """All that may be taken over, with the attempts that they are."""
+    found: list[tuple[str, int]] = []
+    while entry := await inbox.take_over():
+        found.append((entry.id, entry.deliveries))
+    return found
+
+
 async def test_what_was_published_before_the_first_start_arrives_in_order(world: World) -> None:
     published = [await world.publish(notification_json(number)) for number in range(5)]
     inbox = world.inbox("a")
@@ -140,35 +148,65 @@ async def test_a_silent_consumers_entries_are_taken_over_and_counted(world: Worl
     await dead.receive(3, 0)
     await dead.acknowledge(published[:1])
     await world.fall_silent()
-    taken = await heir.take_over(1)
-    assert [(entry.id, entry.deliveries, entry.payload) for entry in taken] == [(published[1], 2, notification_json(1))]
-    assert ids(await heir.take_over(9)) == published[2:]
+    first = await heir.take_over()
+    assert first
+    assert (first.id, first.deliveries, first.payload) == (published[1], 1, notification_json(1))
+    assert await taken_over(heir) == [(published[2], 1)]
+    for attempt in (2, 3):
+        await world.fall_silent()
+        assert await taken_over(dead) == [(published[1], attempt), (published[2], attempt)]
 
 
 async def test_what_is_held_by_the_living_is_not_taken(world: World) -> None:
     await world.publish(notification_json())
     await world.inbox("a").receive(1, 0)
-    assert await world.inbox("b").take_over(9) == []
+    assert await world.inbox("b").take_over() is None
 
 
-async def test_what_is_held_anew_is_not_taken_and_counts_as_one_delivery(world: World) -> None:
+async def test_what_is_held_anew_is_not_taken_and_counts_as_no_attempt(world: World) -> None:
     published = [await world.publish(notification_json(number)) for number in range(2)]
     inbox, other = world.inbox("a"), world.inbox("b")
     await inbox.receive(2, 0)
     await world.fall_silent()
     await inbox.hold(published[1:])
-    assert ids(await other.take_over(9)) == published[:1]
+    assert await taken_over(other) == [(published[0], 1)]
     await world.fall_silent()
-    assert [(each.id, each.deliveries) for each in await other.take_over(9)] == [(published[0], 3), (published[1], 2)]
+    assert await taken_over(other) == [(published[0], 2), (published[1], 1)]
 
 
 async def test_a_failed_entry_of_ones_own_comes_back(world: World) -> None:
     published = await world.publish(notification_json())
     inbox = world.inbox("a")
-    await inbox.receive(1, 0)
-    for deliveries in (2, 3):
+    [entry] = await inbox.receive(1, 0)
+    for attempt in (2, 3, 4):
+        await inbox.count_failure(entry)
+        assert await inbox.take_over() is None, "its time begins with its failure"
         await world.fall_silent()
-        assert [(e.id, e.deliveries) for e in await inbox.take_over(1)] == [(published, deliveries)]
+        again = await inbox.take_over()
+        assert again
+        assert (again.id, again.deliveries) == (published, attempt)
+        entry = again
+
+
+async def test_who_was_overtaken_counts_no_failure(world: World) -> None:
+    published = await world.publish(notification_json())
+    slow, heir = world.inbox("slow"), world.inbox("heir")
+    [entry] = await slow.receive(1, 0)
+    await world.fall_silent()
+    await slow.count_failure(entry)
+    assert await taken_over(heir) == [(published, 1)]
+    await slow.count_failure(entry)
+    await heir.acknowledge([published])
+    await slow.count_failure(entry)
+    assert await heir.backlog() == Backlog(pending=0, unread=0, dead=0)
+
+
+async def test_one_that_was_deleted_holds_up_nobody(valkey_world: ValkeyWorld, redis: Redis) -> None:
+    first, second = [await valkey_world.publish(notification_json(number)) for number in range(2)]
+    await valkey_world.inbox("dead").receive(2, 0)
+    await redis.xdel("test:notifications", first)
+    await valkey_world.fall_silent()
+    assert await taken_over(valkey_world.inbox("heir")) == [(second, 1)]
 
 
 async def test_buried_entries_are_kept_aside_and_come_no_more(world: World) -> None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 CLAIM_IDLE_S = 0.15
 
 
-def subscriber(inbox: Inbox, channel: Channel, *, batch: int = 8) -> Subscriber:
-    courier = Courier(channel, inbox, max_deliveries=3, timeout_s=5)
+def subscriber(inbox: Inbox, channel: Channel, *, batch: int = 8, max_deliveries: int = 3) -> Subscriber:
+    courier = Courier(channel, inbox, max_deliveries=max_deliveries, timeout_s=5)
     return Subscriber(inbox, courier, channel=channel.name, batch=batch, claim_idle_s=CLAIM_IDLE_S, keep_s=86_400)
 
 
@@ -171,6 +171,7 @@ async def test_a_delivery_that_fails_is_repeated_then_given_up_and_the_rest_goes
         await until(lambda: len(channel.delivered) == 2)
         await until(nothing_pending(redis, valkey_server))
     assert runs(channel) == ["run-3", "run-2"]
+    assert attempts.count("run-1") == 3
     [(_, letter)] = await redis.xrange(f"{valkey_server.stream}:dead")
     assert letter[b"reason"] == b"delivery failed 3 times, at last: mailbox full"
     assert letter[b"deliveries"] == b"3"
@@ -244,6 +245,49 @@ async def test_health_tells_a_refusal_and_forgets_it_when_it_is_over(valkey_serv
         await redis.delete(valkey_server.stream)
         await publish(redis, valkey_server, 1)
         await until(lambda: runs(channel) == ["run-1"])
+
+
+class Deadly(RecordingChannel):
+    """Ends the process that delivers one of the runs, as far as the subscriber can see."""
+
+    kills = 0
+
+    async def deliver(self, notification: Notification) -> None:
+        if notification.run_id == "run-2":
+            self.kills += 1
+            raise asyncio.CancelledError
+        await super().deliver(notification)
+
+
+async def lives_until_nothing_is_pending(stream: InMemoryStream, channel: Deadly, max_deliveries: int) -> int:
+    """Starts one subscriber after the other, each a consumer of its own; returns how many died."""
+    for number in range(20):
+        inbox = InMemoryInbox(stream, f"life-{number}", claim_idle_s=CLAIM_IDLE_S)
+        service = subscriber(inbox, channel, max_deliveries=max_deliveries)
+        await service.start()
+        kills = channel.kills
+        await until(
+            lambda kills=kills: channel.kills > kills or not (stream.held or stream.entries.keys() - stream.taken)
+        )
+        await service.stop()
+        if not stream.held:
+            return number
+        stream.now_s += CLAIM_IDLE_S * 2
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize("max_deliveries", [1, 3])
+async def test_an_entry_that_kills_takes_none_of_its_batch_along(max_deliveries: int) -> None:
+    stream = InMemoryStream()
+    for number in range(8):
+        stream.publish(notification_json(number))
+    channel = Deadly()
+    deaths = await lives_until_nothing_is_pending(stream, channel, max_deliveries)
+    assert sorted(runs(channel)) == [f"run-{number}" for number in range(8) if number != 2]
+    [letter] = stream.dead
+    assert "run-2" in letter["payload"]
+    assert letter["reason"] == f"taken {max_deliveries} times and never finished"
+    assert deaths == 1 + max_deliveries, "that in the batch may have been any other's"
 
 
 class BrokenOnce(InMemoryInbox):

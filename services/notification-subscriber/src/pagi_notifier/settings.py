@@ -88,5 +88,5 @@ class NotifierSettings(ServiceSettings):
 
     @property
     def batch(self) -> int:
-        """Entries taken at once: one where a single attempt may outlast the time after which it is taken over."""
+        """New entries taken at once: one where a single attempt may outlast the time after which it is taken over."""
         return 64 if self.delivery_timeout_s <= self.claim_idle_s / 2 else 1

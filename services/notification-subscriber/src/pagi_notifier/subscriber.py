@@ -34,7 +34,7 @@ class Subscriber:
         inbox: Where notifications wait.
         courier: Who delivers them.
         channel: The channel's name, for metrics.
-        batch: Entries taken at once.
+        batch: New entries taken at once.
         claim_idle_s: Seconds after which a silent consumer's entries are taken over.
         keep_s: Seconds that delivered entries are kept.
     """
@@ -102,20 +102,24 @@ class Subscriber:
 
     async def _deliver_next(self) -> None:
         """One turn: what others left, if it is time to look, then what is new."""
-        left: list[Entry] = []
-        if time.monotonic() >= self._next_takeover:
-            left = await self._inbox.take_over(self._batch)
-            if left:
-                figures.REDELIVERED.inc(len(left))
-                await self._handle(left)
-            else:
-                self._next_takeover = time.monotonic() + self._takeover_every_s
+        is_more_left = time.monotonic() >= self._next_takeover and await self._deliver_left()
         # New entries are not held up by a long row of old ones, nor the old by the new.
-        wait_s = 0.0 if left else min(WAIT_S, max(0.001, self._next_takeover - time.monotonic()))
+        wait_s = 0.0 if is_more_left else min(WAIT_S, max(0.001, self._next_takeover - time.monotonic()))
         new = await self._inbox.receive(self._batch, wait_s)
         await self._handle(new)
         if 0 < len(new) < self._batch:
             await asyncio.sleep(GATHER_S)
+
+    async def _deliver_left(self) -> bool:
+        """Delivers what others left, as much as one takes of what is new; returns whether there may be more."""
+        for _ in range(self._batch):
+            entry = await self._inbox.take_over()
+            if entry is None:
+                self._next_takeover = time.monotonic() + self._takeover_every_s
+                return False
+            figures.REDELIVERED.inc()
+            await self._handle([entry])
+        return True
 
     async def _handle(self, entries: Sequence[Entry]) -> None:
         """Delivers in order; acknowledges together, because a round trip each would cost more than delivery."""

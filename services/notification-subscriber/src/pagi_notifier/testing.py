@@ -16,7 +16,7 @@ from pagi_notifier.domain.model import Backlog, Entry, Notification
 class _Held:
     consumer: str
     since_s: float
-    deliveries: int
+    attempts: int  # that began for certain
 
 
 @dataclass
@@ -52,21 +52,30 @@ class InMemoryInbox:
         while True:
             if new := [id_ for id_ in self._stream.entries if id_ not in self._stream.taken][:limit]:
                 self._stream.taken.update(new)
-                return [self._take(id_, 1) for id_ in new]
+                return [self._take(id_) for id_ in new]
             if asyncio.get_running_loop().time() >= deadline:
                 return []
             await asyncio.sleep(0.001)
 
-    async def take_over(self, limit: int) -> list[Entry]:
+    async def take_over(self) -> Entry | None:
         """See `Inbox`."""
-        due = self._stream.now_s - self._claim_idle_s
-        silent = [id_ for id_ in self._stream.entries if (h := self._stream.held.get(id_)) and h.since_s <= due]
-        return [self._take(id_, self._stream.held[id_].deliveries + 1) for id_ in silent[:limit]]
+        for id_ in self._stream.entries:
+            held = self._stream.held.get(id_)
+            if held and self._is_silent(held):
+                return self._take(id_, held.attempts + 1)
+        return None
+
+    async def count_failure(self, entry: Entry) -> None:
+        """See `Inbox`."""
+        held = self._stream.held.get(entry.id)
+        if held and held.consumer == self._consumer and not self._is_silent(held):
+            held.attempts = entry.deliveries
+            held.since_s = self._stream.now_s
 
     async def hold(self, ids: Sequence[str]) -> None:
         """See `Inbox`."""
         for id_ in ids:
-            self._stream.held[id_] = _Held(self._consumer, self._stream.now_s, self._stream.held[id_].deliveries)
+            self._stream.held[id_] = _Held(self._consumer, self._stream.now_s, self._stream.held[id_].attempts)
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """See `Inbox`."""
@@ -99,9 +108,13 @@ class InMemoryInbox:
             self._stream.taken.discard(id_)
         return len(gone)
 
-    def _take(self, id_: str, deliveries: int) -> Entry:
-        self._stream.held[id_] = _Held(self._consumer, self._stream.now_s, deliveries)
-        return Entry(id_, self._stream.entries[id_], deliveries, int(id_.partition("-")[0]) / 1000)
+    def _is_silent(self, held: _Held) -> bool:
+        return held.since_s <= self._stream.now_s - self._claim_idle_s
+
+    def _take(self, id_: str, attempt: int = 0) -> Entry:
+        """Attempt 0: one of many that are new; who dies then has not tried them for certain."""
+        self._stream.held[id_] = _Held(self._consumer, self._stream.now_s, attempt)
+        return Entry(id_, self._stream.entries[id_], attempt or 1, int(id_.partition("-")[0]) / 1000)
 
 
 class RecordingChannel:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -43,7 +44,6 @@ class RedisInbox:
         self._group = group
         self._consumer = consumer
         self._claim_idle_ms = max(1, int(claim_idle_s * 1000))
-        self._cursor: bytes | str = "0-0"
 
     async def receive(self, limit: int, wait_s: float) -> list[Entry]:
         """See `Inbox`."""
@@ -54,22 +54,35 @@ class RedisInbox:
         found = answer[0][1] if answer else []
         return [_entry(id_, fields, 1) for id_, fields in found]
 
-    async def take_over(self, limit: int) -> list[Entry]:
-        """See `Inbox`. An entry of this consumer whose delivery failed is among them too, once it is due."""
-        self._cursor, found, *_ = await self._call(
-            lambda redis: redis.xautoclaim(
-                self._stream,
-                self._group,
-                self._consumer,
-                min_idle_time=self._claim_idle_ms,
-                start_id=self._cursor,
-                count=limit,
+    async def take_over(self) -> Entry | None:
+        """See `Inbox`. It may be one of this consumer whose delivery failed, once it is due."""
+        while silent := await self._call(
+            lambda redis: redis.xpending_range(
+                self._stream, self._group, min="-", max="+", count=1, idle=self._claim_idle_ms
             )
-        )
-        if not found:
-            return []
-        deliveries = await self._call(lambda redis: self._count_deliveries(redis, [id_ for id_, _ in found]))
-        return [_entry(id_, fields, deliveries.get(id_, 1)) for id_, fields in found]
+        ):
+            id_, attempt = silent[0]["message_id"], silent[0]["times_delivered"]
+            for taken, fields in await self._call(partial(self._take, id_, attempt)):
+                return _entry(taken, fields, attempt)
+            # Another was first, or it was deleted from the stream: then it is pending no more.
+        return None
+
+    async def count_failure(self, entry: Entry) -> None:
+        """See `Inbox`. What another holds by now is left to it."""
+
+        async def count(redis: Redis) -> None:
+            if await self._held(redis, [entry.id]):
+                await redis.xclaim(
+                    self._stream,
+                    self._group,
+                    self._consumer,
+                    0,
+                    [entry.id],
+                    retrycount=entry.deliveries + 1,
+                    justid=True,
+                )
+
+        await self._call(count)
 
     async def hold(self, ids: Sequence[str]) -> None:
         """See `Inbox`."""
@@ -142,13 +155,24 @@ class RedisInbox:
         oldest: bytes | None = summary["min"]
         return oldest
 
-    async def _count_deliveries(self, redis: Redis, ids: Sequence[bytes]) -> dict[bytes, int]:
-        """XAUTOCLAIM does not tell how often an entry was delivered; XPENDING does."""
+    async def _take(self, id_: bytes, attempt: int, redis: Redis) -> Any:
+        """Takes one entry over, if it is still silent.
+
+        Redis counts takes, and counts the first one too, in which an entry may not have been tried: so what it holds is
+        one more than the attempts that have begun.
+        """
+        return await redis.xclaim(
+            self._stream, self._group, self._consumer, self._claim_idle_ms, [id_], retrycount=attempt + 1
+        )
+
+    async def _held(self, redis: Redis, ids: Sequence[str]) -> list[str]:
+        """Those that this consumer holds, and that nobody may take over at this moment."""
         async with redis.pipeline(transaction=False) as steps:
             for id_ in ids:
-                steps.xpending_range(self._stream, self._group, min=id_, max=id_, count=1)
+                steps.xpending_range(self._stream, self._group, min=id_, max=id_, count=1, consumername=self._consumer)
             answers = await steps.execute()
-        return {row["message_id"]: row["times_delivered"] for rows in answers for row in rows}
+        rows = [row for rows in answers for row in rows]
+        return [row["message_id"].decode() for row in rows if row["time_since_delivered"] < self._claim_idle_ms]
 
     async def _call(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:
         """Runs a command, after making the group where it is missing.

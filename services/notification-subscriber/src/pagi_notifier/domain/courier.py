@@ -32,16 +32,17 @@ class Courier:
         """Tries once. The caller acknowledges what was delivered; what failed stays in the inbox.
 
         Raises:
-            InboxUnavailableError: The entry was to be given up and the inbox cannot be written.
+            InboxUnavailableError: It failed, and the inbox cannot be written.
         """
         if entry.deliveries > self._max_deliveries:
-            # Whoever took it before neither delivered nor gave it up: it may be what killed them.
+            # Whoever took it, alone, neither delivered nor gave it up: it may be what killed them.
             return await self.give_up(entry, f"taken {entry.deliveries - 1} times and never finished")
         reason = await self._attempt(notification)
         if not reason:
             return Outcome.DELIVERED
         if entry.deliveries >= self._max_deliveries:
             return await self.give_up(entry, f"delivery failed {entry.deliveries} times, at last: {reason}")
+        await self._inbox.count_failure(entry)
         log.warning(
             "delivery of %s by %s failed (attempt %d of %d), it is tried again: %s",
             entry.id,

@@ -48,7 +48,7 @@ class Entry:
     payload: bytes
     """Protobuf JSON of pagi.events.v1.Notification; empty where the entry has no such field."""
     deliveries: int = 1
-    """How often it was handed to a consumer, this time included."""
+    """Which attempt this is. The first take of a batch is none yet: who died then may have tried another of it."""
     published_s: float = 0.0
     """When it was published, in seconds since the epoch, by the clock of the inbox."""
 

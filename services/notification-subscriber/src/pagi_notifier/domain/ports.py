@@ -34,8 +34,14 @@ class Inbox(Protocol):
     async def receive(self, limit: int, wait_s: float) -> list[Entry]:
         """Takes at most `limit` entries that nobody has taken, oldest first; waits up to `wait_s` for one."""
 
-    async def take_over(self, limit: int) -> list[Entry]:
-        """Takes at most `limit` entries whose consumer has been silent about them for the claim time."""
+    async def take_over(self) -> Entry | None:
+        """Takes the oldest entry whose consumer has been silent about it for the claim time, to be tried at once.
+
+        One alone: each take counts as an attempt, and what may kill its consumer must not have others counted.
+        """
+
+    async def count_failure(self, entry: Entry) -> None:
+        """Has the next attempt at an entry that this consumer holds count as one more."""
 
     async def hold(self, ids: Sequence[str]) -> None:
         """Says that this consumer is still at work on entries that it took: their claim time begins anew."""
