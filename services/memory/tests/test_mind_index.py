@@ -310,6 +310,9 @@ async def test_what_another_process_learns_is_found_at_once(postgres_url: str, t
     assert await ours.fitting("boil tea") == [tea]
     await ours.tasks.bring_in_step()
     assert await ours.index.count(MIND) == 1
+    await theirs.playbooks.change("", tea, notes="with salt")
+    [found] = await ours.playbooks.fitting("", "boil tea", persona="default", limit=3)
+    assert found.playbook.notes == "with salt"
     await theirs.playbooks.change("", tea, prompt="cook rice")
     assert (await ours.fitting("boil tea"), await ours.fitting("cook rice")) == ([], [tea])
     await theirs.playbooks.forget("", tea)

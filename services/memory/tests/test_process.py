@@ -189,12 +189,15 @@ def test_a_broken_index_is_rebuilt_and_said_so(start: Start, tmp_path: Path) -> 
 def test_a_second_process_is_refused(start: Start) -> None:
     first = start()
     first.wait_for(first.ready)
-    second = start()
-    assert second.process.wait(timeout=30) == 1
-    log = second.log.read_text()
-    assert f"in use by process {first.process.pid}" in log
-    assert "CHROMA_PATH" in log
-    assert "Traceback" not in log
+    other: dict[str, str] = {}
+    for variable, file in (("CHROMA_PATH", "chroma"), ("MEMORY_DB_PATH", "memory.db"), ("HEART_DB_PATH", "heart.db")):
+        second = start(**other)
+        assert second.process.wait(timeout=30) == 1
+        log = second.log.read_text()
+        assert f"data/{file} is in use by process {first.process.pid}" in log
+        assert variable in log
+        assert "Traceback" not in log
+        other[variable] = f"other/{file}"
     assert asyncio.run(first.search("sand for number5"))
 
 

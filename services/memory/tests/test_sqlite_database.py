@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from pagi_memory.adapters.sqlite_database import SqliteDatabase
-from pagi_memory.domain.errors import StoreUnavailableError
+from pagi_memory.domain.errors import StoreInUseError, StoreUnavailableError
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY)"
 
@@ -144,3 +145,19 @@ async def test_a_stop_waits_for_what_was_asked_for(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     await database.stop()
     assert await asyncio.gather(*writes) == [str(i) for i in range(100)]
+
+
+async def test_another_owner_of_the_file_is_refused_before_it_is_touched(
+    database: SqliteDatabase, tmp_path: Path
+) -> None:
+    (tmp_path / "same.db").symlink_to(tmp_path / "notes.db")
+    for name in ("notes.db", "same.db"):
+        second = SqliteDatabase(tmp_path / name, "DROP TABLE notes")
+        with pytest.raises(StoreInUseError, match=rf"{name} is in use by process {os.getpid()}.*HEART_DB_PATH"):
+            await second.start(first=lambda: pytest.fail("it looked"))
+        await second.stop()
+    assert await names(database) == set()
+    await database.stop()
+    third = SqliteDatabase(tmp_path / "same.db", SCHEMA)
+    await third.start()
+    await third.stop()

@@ -132,7 +132,7 @@ async def build(
     context = ContextAssembly(personas, history, recall, playbooks)
     servicer = MemoryServicer(context, history, documents, conversations, playbooks, learning)
     grpc.add(memory_pb2_grpc.add_MemoryServicer_to_server, servicer, SERVICE_NAME)
-    # The index comes before the stores: it holds the lock that keeps a second process out.
+    # The index comes before the stores: a second process is refused before it has opened anything.
     models = EmbeddingStart(settings, embedder, passages, serving, reembedding)
     stores: list[Component] = [index, passages, heart, models]
     following = [Following(files, ingestion)] if settings.knowledge_bases_watch else []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pagi_memory.adapters.process_lock import REMEDY, ProcessLock
 from pagi_memory.domain.errors import IndexInUseError, IndexUnavailableError
 from pagi_memory.domain.indexing import FROM_THE_FILES
 
@@ -40,7 +40,7 @@ class EmbeddedChroma:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock: int | None = None
+        self._lock = ProcessLock(path, self._refusal)
         self._client: Client | None = None
 
     def open(self) -> Client:
@@ -50,7 +50,7 @@ class EmbeddedChroma:
             IndexInUseError: Another process has it.
         """
         self._path.mkdir(parents=True, exist_ok=True)
-        self._own()
+        self._lock.take()
         try:
             self._client = self._connect()
         except BaseException as error:
@@ -84,29 +84,12 @@ class EmbeddedChroma:
     def close(self) -> None:
         """Closes the files and lets the folder go."""
         self._disconnect()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
-    def _own(self) -> None:
-        import fcntl
-
-        lock_path = self._path.with_name(f"{self._path.name}.lock")
-        # The kernel lets a lock go with its process, however that ends; the file itself means nothing.
-        lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.read(lock, 32).decode().strip()
-            os.close(lock)
-            raise IndexInUseError(
-                f"The vector index {self._path} is in use by process {owner or 'unknown'}, and two would corrupt it. "
-                "Stop that memory service, or give this one a CHROMA_PATH of its own, or run a Chroma server "
-                "and set CHROMA_HOST."
-            ) from None
-        os.ftruncate(lock, 0)
-        os.write(lock, str(os.getpid()).encode())
-        self._lock = lock
+    def _refusal(self, owner: str) -> IndexInUseError:
+        return IndexInUseError(
+            f"The vector index {self._path} is in use by process {owner}, and two would corrupt it. {REMEDY}"
+        )
 
     def _connect(self) -> Client:
         import chromadb

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pagi_memory.domain.errors import StoreUnavailableError
+from pagi_memory.adapters.process_lock import REMEDY, ProcessLock
+from pagi_memory.domain.errors import StoreInUseError, StoreUnavailableError
 
 R = TypeVar("R")
 
@@ -26,7 +27,9 @@ class _Change(NamedTuple):
 
 
 class SqliteDatabase:
-    """Runs functions on connections of a file, off the event loop.
+    """Runs functions on connections of a file that one process owns, off the event loop.
+
+    What was read may be kept while this process does not change it: another one is refused.
 
     WAL lets readers go on while one writes. `synchronous=NORMAL` keeps every commit over the death of the
     process; the death of the machine may cost the last ones, never the file. One writer thread, so that no
@@ -41,16 +44,23 @@ class SqliteDatabase:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix=f"{path.stem}-read")
         self._of_thread = threading.local()
         self._connections: list[sqlite3.Connection] = []
+        self._lock = ProcessLock(path, self._refusal)
         self._waiting: list[_Change] = []
         self._committing: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
+    async def start(self, *, first: Callable[[], None] = lambda: None) -> None:
         """Opens the file, making it and its tables where they are not there.
 
+        Args:
+            first: Called when this process has the file, before it is opened.
+
         Raises:
+            StoreInUseError: Another process has it.
             StoreUnavailableError: The file cannot be opened or is no database.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock.take()
+        first()
         await self._run(self._writer, lambda connection: connection.executescript(self._schema) and None)
 
     async def stop(self) -> None:
@@ -170,3 +180,10 @@ class SqliteDatabase:
         for connection in self._connections:
             connection.close()
         self._connections.clear()
+        self._lock.release()
+
+    def _refusal(self, owner: str) -> StoreInUseError:
+        return StoreInUseError(
+            f"The database {self._path} is in use by process {owner}, and neither would see what the other changes. "
+            f"{REMEDY}"
+        )

@@ -78,12 +78,11 @@ class SqlitePassageStore:
         """Opens the file; one that an older version wrote is emptied, to be filled again from the folders.
 
         Raises:
+            StoreInUseError: Another process has it.
             StoreUnavailableError: The file cannot be opened or is damaged; the text says how to make it anew.
         """
-        if self._path.exists() and version_of(self._path) not in (0, sql.VERSION):
-            empty(self._path)
         try:
-            await self._database.start()
+            await self._database.start(first=self._empty_of_another_version)
         except StoreUnavailableError as error:
             raise StoreUnavailableError(
                 f"{error.message}. Stop the service, delete {self._path}, {self._path}-wal and {self._path}-shm, "
@@ -332,6 +331,10 @@ class SqlitePassageStore:
             return int(connection.execute("SELECT count(*) FROM vectors WHERE model = ?", (model,)).fetchone()[0])
 
         return await self._database.read(select)
+
+    def _empty_of_another_version(self) -> None:
+        if self._path.exists() and version_of(self._path) not in (0, sql.VERSION):
+            empty(self._path)
 
     async def _change(self, change: Callable[[sqlite3.Connection], None], concerns: Callable[[Passage], bool]) -> None:
         """Changes documents; `concerns`: which passages may be others afterwards."""

@@ -34,6 +34,10 @@ class StoreUnavailableError(UnavailableError):
     """The database cannot be read or written now."""
 
 
+class StoreInUseError(FailedPreconditionError):
+    """Another process owns the database."""
+
+
 class UnreadableDocumentError(FailedPreconditionError):
     """The file of a document cannot be read or is not what its name says."""
 
