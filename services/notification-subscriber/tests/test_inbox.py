@@ -13,7 +13,7 @@ from pagi_notifier.domain.ports import Inbox
 from pagi_notifier.testing import InMemoryInbox, InMemoryStream, notification_json, until
 from redis.asyncio import Redis
 
-CLAIM_IDLE_S = 0.05
+CLAIM_IDLE_S = 0.15
 
 if TYPE_CHECKING:
     from conftest import Valkey
@@ -174,6 +174,20 @@ async def test_what_is_held_anew_is_not_taken_and_counts_as_no_attempt(world: Wo
     assert await taken_over(other) == [(published[0], 2), (published[1], 1)]
 
 
+async def test_only_what_is_still_ones_own_is_held_anew(world: World) -> None:
+    published = [await world.publish(notification_json(number)) for number in range(3)]
+    slow, heir = world.inbox("slow"), world.inbox("heir")
+    await slow.receive(3, 0)
+    assert await slow.hold(published) == published
+    await slow.acknowledge(published[2:])
+    await world.fall_silent()
+    taken = await heir.take_over()
+    assert taken
+    assert await slow.hold(published) == published[1:2]
+    await world.fall_silent()
+    assert await taken_over(slow) == [(published[0], 2), (published[1], 1)]
+
+
 async def test_a_failed_entry_of_ones_own_comes_back(world: World) -> None:
     published = await world.publish(notification_json())
     inbox = world.inbox("a")
@@ -193,9 +207,11 @@ async def test_who_was_overtaken_counts_no_failure(world: World) -> None:
     slow, heir = world.inbox("slow"), world.inbox("heir")
     [entry] = await slow.receive(1, 0)
     await world.fall_silent()
-    await slow.count_failure(entry)
     assert await taken_over(heir) == [(published, 1)]
     await slow.count_failure(entry)
+    await world.fall_silent()
+    assert await taken_over(slow) == [(published, 2)]
+    await heir.count_failure(entry)
     await heir.acknowledge([published])
     await slow.count_failure(entry)
     assert await heir.backlog() == Backlog(pending=0, unread=0, dead=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -288,6 +288,64 @@ async def test_an_entry_that_kills_takes_none_of_its_batch_along(max_deliveries:
     assert "run-2" in letter["payload"]
     assert letter["reason"] == f"taken {max_deliveries} times and never finished"
     assert deaths == 1 + max_deliveries, "that in the batch may have been any other's"
+
+
+class SlowToAcknowledge(InMemoryInbox):
+    """The first acknowledgement waits, as where Redis is away."""
+
+    def __init__(self, stream: InMemoryStream) -> None:
+        super().__init__(stream, "slow", claim_idle_s=CLAIM_IDLE_S)
+        self.waits, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def acknowledge(self, ids: Sequence[str]) -> None:
+        if ids and not self.waits.is_set():
+            self.waits.set()
+            await self.goes_on.wait()
+        await super().acknowledge(ids)
+
+
+class Slow(RecordingChannel):
+    """Takes so long that what is left of a batch has to be held anew."""
+
+    async def deliver(self, notification: Notification) -> None:
+        await asyncio.sleep(CLAIM_IDLE_S * 0.6)
+        await super().deliver(notification)
+
+
+@asynccontextmanager
+async def waiting_to_acknowledge() -> AsyncIterator[tuple[InMemoryStream, SlowToAcknowledge, Slow, Subscriber]]:
+    """A batch of two, of which the first is delivered and not acknowledged yet."""
+    stream = InMemoryStream()
+    for number in range(2):
+        stream.publish(notification_json(number))
+    inbox, channel = SlowToAcknowledge(stream), Slow()
+    service = subscriber(inbox, channel)
+    await service.start()
+    await inbox.waits.wait()
+    yield stream, inbox, channel, service
+    await service.stop()
+
+
+@pytest.mark.parametrize("waited_s", [0.0, CLAIM_IDLE_S])
+async def test_what_another_took_while_an_acknowledgement_waited_is_left_to_it(waited_s: float) -> None:
+    async with waiting_to_acknowledge() as (stream, inbox, channel, _):
+        stream.now_s += CLAIM_IDLE_S * 2
+        other = InMemoryInbox(stream, "other", claim_idle_s=CLAIM_IDLE_S)
+        taken = [await other.take_over() for _ in range(2)]
+        assert all(taken)
+        await asyncio.sleep(waited_s)
+        inbox.goes_on.set()
+        stream.publish(notification_json(2))
+        await until(lambda: "run-2" in runs(channel))
+    assert runs(channel) == ["run-0", "run-2"]
+    assert [held.consumer for held in stream.held.values()] == ["other"]
+
+
+async def test_a_stop_while_an_acknowledgement_waits_loses_none() -> None:
+    async with waiting_to_acknowledge() as (stream, _, channel, service):
+        await service.stop()
+    assert runs(channel) == ["run-0"]
+    assert [stream.entries[id_] for id_ in stream.held] == [notification_json(1)]
 
 
 class BrokenOnce(InMemoryInbox):

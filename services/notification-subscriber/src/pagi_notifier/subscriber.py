@@ -124,16 +124,22 @@ class Subscriber:
     async def _handle(self, entries: Sequence[Entry]) -> None:
         """Delivers in order; acknowledges together, because a round trip each would cost more than delivery."""
         delivered: list[str] = []
+        held = {entry.id for entry in entries}
         since = time.monotonic()
         try:
             for at, entry in enumerate(entries):
                 if (worked_s := time.monotonic() - since) >= self._claim_idle_s:
                     return  # this process hung: what is left is another's by now, or comes again
                 if worked_s >= self._hold_s:
-                    done, delivered = delivered, []
-                    await self._inbox.acknowledge(done)
-                    await self._inbox.hold([each.id for each in entries[at:]])
-                    since = time.monotonic()
+                    await self._inbox.acknowledge(delivered)
+                    delivered.clear()
+                    asked = time.monotonic()
+                    if asked - since >= self._claim_idle_s:
+                        return  # the acknowledgement waited for Redis as long
+                    held = set(await self._inbox.hold([each.id for each in entries[at:]]))
+                    since = asked
+                if entry.id not in held:
+                    continue
                 if await self._hand_over(entry) is Outcome.DELIVERED:
                     delivered.append(entry.id)
         finally:

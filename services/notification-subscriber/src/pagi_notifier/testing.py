@@ -67,15 +67,15 @@ class InMemoryInbox:
 
     async def count_failure(self, entry: Entry) -> None:
         """See `Inbox`."""
-        held = self._stream.held.get(entry.id)
-        if held and held.consumer == self._consumer and not self._is_silent(held):
-            held.attempts = entry.deliveries
-            held.since_s = self._stream.now_s
+        if await self.hold([entry.id]):
+            self._stream.held[entry.id].attempts = entry.deliveries
 
-    async def hold(self, ids: Sequence[str]) -> None:
+    async def hold(self, ids: Sequence[str]) -> list[str]:
         """See `Inbox`."""
-        for id_ in ids:
-            self._stream.held[id_] = _Held(self._consumer, self._stream.now_s, self._stream.held[id_].attempts)
+        own = [id_ for id_ in ids if self._holds(id_)]
+        for id_ in own:
+            self._stream.held[id_].since_s = self._stream.now_s
+        return own
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """See `Inbox`."""
@@ -107,6 +107,10 @@ class InMemoryInbox:
             del self._stream.entries[id_]
             self._stream.taken.discard(id_)
         return len(gone)
+
+    def _holds(self, id_: str) -> bool:
+        held = self._stream.held.get(id_)
+        return held is not None and held.consumer == self._consumer
 
     def _is_silent(self, held: _Held) -> bool:
         return held.since_s <= self._stream.now_s - self._claim_idle_s

@@ -69,27 +69,12 @@ class RedisInbox:
 
     async def count_failure(self, entry: Entry) -> None:
         """See `Inbox`. What another holds by now is left to it."""
+        await self._call(lambda redis: self._claim_own(redis, [entry.id], retrycount=entry.deliveries + 1))
 
-        async def count(redis: Redis) -> None:
-            if await self._held(redis, [entry.id]):
-                await redis.xclaim(
-                    self._stream,
-                    self._group,
-                    self._consumer,
-                    0,
-                    [entry.id],
-                    retrycount=entry.deliveries + 1,
-                    justid=True,
-                )
-
-        await self._call(count)
-
-    async def hold(self, ids: Sequence[str]) -> None:
+    async def hold(self, ids: Sequence[str]) -> list[str]:
         """See `Inbox`."""
-        # JUSTID leaves the count of deliveries as it is.
-        await self._call(
-            lambda redis: redis.xclaim(self._stream, self._group, self._consumer, 0, list(ids), justid=True)
-        )
+        held: list[str] = await self._call(lambda redis: self._claim_own(redis, ids))
+        return held
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """See `Inbox`."""
@@ -165,14 +150,21 @@ class RedisInbox:
             self._stream, self._group, self._consumer, self._claim_idle_ms, [id_], retrycount=attempt + 1
         )
 
-    async def _held(self, redis: Redis, ids: Sequence[str]) -> list[str]:
-        """Those that this consumer holds, and that nobody may take over at this moment."""
+    async def _claim_own(self, redis: Redis, ids: Sequence[str], *, retrycount: int | None = None) -> list[str]:
+        """Has the claim time of those that it holds begin anew; returns them. JUSTID leaves their count as it is."""
         async with redis.pipeline(transaction=False) as steps:
             for id_ in ids:
                 steps.xpending_range(self._stream, self._group, min=id_, max=id_, count=1, consumername=self._consumer)
             answers = await steps.execute()
-        rows = [row for rows in answers for row in rows]
-        return [row["message_id"].decode() for row in rows if row["time_since_delivered"] < self._claim_idle_ms]
+        if not (own := [row for rows in answers for row in rows]):
+            return []
+        # XCLAIM takes from anybody; what another takes over just now is idle for less than it was.
+        idle_ms = min(row["time_since_delivered"] for row in own)
+        held = [row["message_id"] for row in own]
+        claimed: Any = await redis.xclaim(
+            self._stream, self._group, self._consumer, idle_ms, held, retrycount=retrycount, justid=True
+        )
+        return [id_.decode() for id_ in claimed]
 
     async def _call(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:
         """Runs a command, after making the group where it is missing.

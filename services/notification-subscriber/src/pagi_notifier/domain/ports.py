@@ -43,8 +43,11 @@ class Inbox(Protocol):
     async def count_failure(self, entry: Entry) -> None:
         """Has the next attempt at an entry that this consumer holds count as one more."""
 
-    async def hold(self, ids: Sequence[str]) -> None:
-        """Says that this consumer is still at work on entries that it took: their claim time begins anew."""
+    async def hold(self, ids: Sequence[str]) -> Sequence[str]:
+        """Says that this consumer is still at work on entries that it took: their claim time begins anew.
+
+        Returns those that it still holds; what another took over is left to it.
+        """
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """Marks entries as delivered."""
