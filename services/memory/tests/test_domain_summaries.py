@@ -255,3 +255,28 @@ async def test_forgetting_goes_on_while_the_store_is_away(caplog: pytest.LogCapt
     await forgetting.stop()
     assert await store.session(KEY) is None
     assert "still there" in caplog.text
+
+
+async def test_sessions_that_do_not_expire_leave_runs_to_be_forgotten_and_each_failure_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Away(InMemorySessionStore):
+        async def expire(self, retention: Retention, now: datetime) -> int:
+            raise UnavailableError("a lock")
+
+    class Full(InMemoryPlaybooks):
+        asked = asyncio.Event()
+
+        async def forget_runs(self, *, before: datetime, most: int) -> int:
+            self.asked.set()
+            raise OSError("a full disk")
+
+    runs = Full(lambda: "model-1")
+    forgetting = Forgetting(Away(), Retention(days=1), runs)
+    await forgetting.start()
+    async with asyncio.timeout(5):
+        await runs.asked.wait()
+    await forgetting.stop()
+    assert "sessions that have expired are still there: a lock" in caplog.text
+    assert "counted runs that are too old or too many are still known" in caplog.text
+    assert "OSError: a full disk" in caplog.text

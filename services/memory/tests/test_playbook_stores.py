@@ -63,7 +63,7 @@ async def both(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     else:
         database = PostgresHeart(request.getfixturevalue("postgres_url"))
     await database.start()
-    yield Both(SqlPlaybookStore(database), SqlPlaybookVectors(database, lambda: "model-1"))
+    yield Both(SqlPlaybookStore(database, forgotten_at_once=3), SqlPlaybookVectors(database, lambda: "model-1"))
     await database.stop()
 
 
@@ -230,6 +230,21 @@ async def test_runs_that_nobody_repeats_any_more_are_forgotten_and_their_counts_
     assert await count(store, "", "p1", "w5", Outcome.LOSS, NOON) is None, "that one is still known"
     assert await count(store, "", "p1", "w0", Outcome.LOSS, NOON)
     assert (await store.statistics("")).losses == 7
+
+
+async def test_of_runs_of_one_time_no_more_are_forgotten_than_must_be_and_some_at_once(both: Both) -> None:
+    store = both.store
+    await record(store, "", "r0", known())
+    await store.keep("", [Entry(f"r{i}", NOON, tried=["p1"], outcome=Outcome.WIN) for i in range(1, 11)], most=99)
+
+    async def forget(**bounds: object) -> list[int]:
+        return [await store.forget_runs(**bounds) for _ in range(5)]
+
+    rest = [0, 0, 0]
+    in_memory = isinstance(store, InMemoryPlaybooks)
+    assert await forget(before=NOON, most=6) == ([5, 0, *rest] if in_memory else [3, 2, *rest])
+    after = NOON + timedelta(seconds=1)
+    assert await forget(before=after, most=6) == ([6, 0, *rest] if in_memory else [3, 3, *rest])
 
 
 async def test_many_runs_are_kept_at_once(store: PlaybookStore) -> None:

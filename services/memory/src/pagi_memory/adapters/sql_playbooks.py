@@ -90,9 +90,15 @@ _LEAST = """
 SELECT id FROM playbooks WHERE tenant = ? AND persona = ?
 ORDER BY CASE state WHEN 'active' THEN 1 ELSE 0 END, losses - wins DESC, updated_at_us, id DESC LIMIT ?
 """
-_NEWEST_TOO_MANY = "SELECT noted_at_us FROM playbook_runs ORDER BY noted_at_us DESC LIMIT 1 OFFSET ?"
-_SOME_OLDEST = "SELECT noted_at_us FROM playbook_runs WHERE noted_at_us <= ? ORDER BY noted_at_us LIMIT 1 OFFSET ?"
-_FORGET_RUNS = "DELETE FROM playbook_runs WHERE noted_at_us <= ? RETURNING run_id"
+_RUNS = "SELECT count(*) FROM playbook_runs"
+_SOME_OLD_RUNS = "SELECT count(*) FROM (SELECT 1 FROM playbook_runs WHERE noted_at_us < ? LIMIT ?) AS old"
+# So many and not those before a time: what an older version kept has all the same. Which of one time does not matter;
+# to put them in order takes eight times as long, 0.25 s with a million.
+_FORGET_RUNS = """
+DELETE FROM playbook_runs WHERE (playbook_id, run_id) IN (
+    SELECT playbook_id, run_id FROM playbook_runs ORDER BY noted_at_us LIMIT ?
+) RETURNING run_id
+"""
 _STATISTICS = """
 SELECT count(*), coalesce(sum(CASE state WHEN 'active' THEN 0 ELSE 1 END), 0),
     coalesce(sum(wins), 0), coalesce(sum(losses), 0)
@@ -100,17 +106,23 @@ FROM playbooks WHERE tenant = ?
 """
 
 
-# So many are forgotten in one transaction, about: others wait for it.
+# So many are forgotten in one transaction: others wait for it.
 _FORGOTTEN_AT_ONCE = 5_000
 # Each takes about 3 KB.
 _MOST_KEPT = 2_000
 
 
 class SqlPlaybookStore:
-    """`PlaybookStore` on any `SqlDatabase`."""
+    """`PlaybookStore` on any `SqlDatabase`.
 
-    def __init__(self, database: SqlDatabase) -> None:
+    Args:
+        database: Where they are.
+        forgotten_at_once: So many runs at most are forgotten in one transaction.
+    """
+
+    def __init__(self, database: SqlDatabase, *, forgotten_at_once: int = _FORGOTTEN_AT_ONCE) -> None:
         self._database = database
+        self._forgotten_at_once = forgotten_at_once
         # Of a database that other processes change, nothing is kept.
         self._kept: KeptRows[tuple[str, str], Playbook] = KeptRows(_MOST_KEPT if database.dialect == "sqlite" else 0)
 
@@ -236,12 +248,10 @@ class SqlPlaybookStore:
         """See `PlaybookStore.forget_runs`."""
 
         def script() -> Script[int]:
-            last = microseconds(before) - 1
-            for (time,) in (yield Statement(_NEWEST_TOO_MANY, (most,))):
-                last = max(last, time)
-            for (time,) in (yield Statement(_SOME_OLDEST, (last, _FORGOTTEN_AT_ONCE))):
-                last = time
-            return len((yield Statement(_FORGET_RUNS, (last,))))
+            [[old]] = yield Statement(_SOME_OLD_RUNS, (microseconds(before), self._forgotten_at_once))
+            [[all_]] = yield Statement(_RUNS)
+            count = min(max(old, all_ - most), self._forgotten_at_once)
+            return len((yield Statement(_FORGET_RUNS, (count,)))) if count else 0
 
         return await self._database.write(script)
 

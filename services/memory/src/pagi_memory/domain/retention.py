@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from pagi_chassis.errors import PagiError
@@ -61,19 +61,26 @@ class Forgetting:
 
     async def _run(self) -> None:
         while True:
-            try:
-                if forgotten := await self._store.expire(self._retention, self._now()):
-                    log.info("%d sessions have expired", forgotten)
-                await self._forget_runs()
-            except PagiError as error:
-                log.warning("sessions that have expired are still there: %s", error)
-            except Exception:
-                # Nobody waits for this task: said here or nowhere.
-                log.exception("sessions that have expired are still there")
+            await _tried(self._expire, "sessions that have expired are still there")
+            await _tried(self._forget_runs, "counted runs that are too old or too many are still known")
             await asyncio.sleep(self._pause_s)
+
+    async def _expire(self) -> None:
+        if forgotten := await self._store.expire(self._retention, self._now()):
+            log.info("%d sessions have expired", forgotten)
 
     async def _forget_runs(self) -> None:
         forgotten = 1
         while forgotten and self._playbooks:
             # Some at once: others write in between.
             forgotten = await self._playbooks.forget_runs(before=self._now() - RUNS_KEPT, most=MOST_RUNS)
+
+
+async def _tried(forget: Callable[[], Awaitable[None]], otherwise: str) -> None:
+    try:
+        await forget()
+    except PagiError as error:
+        log.warning("%s: %s", otherwise, error)
+    except Exception:
+        # Nobody waits for this task: said here or nowhere.
+        log.exception("%s", otherwise)

@@ -149,8 +149,9 @@ class InMemoryPlaybooks:
 
     async def forget_runs(self, *, before: datetime, most: int) -> int:
         """See `PlaybookStore.forget_runs`."""
-        too_many = sorted(self._told.values(), reverse=True)[most:]
-        gone = [run for run, at in self._told.items() if at < before or at in too_many]
+        too_many = len(self._told) - most
+        oldest = sorted(self._told.items(), key=lambda told: told[1])
+        gone = [run for place, (run, at) in enumerate(oldest) if at < before or place < too_many]
         for run in gone:
             del self._told[run]
         return len(gone)
