@@ -98,6 +98,14 @@ async def test_batches_hold_texts_of_like_length_of_one_call() -> None:
     await embedder.stop()
 
 
+async def test_a_document_of_one_passage_does_not_run_with_queries(embedder: OnnxEmbedder) -> None:
+    passage, queries = "what do 7 kettles cost", [f"what do {i} kettles cost" for i in range(6)]
+    [alone] = await embedder.embed([passage])
+    *vectors, [among] = await asyncio.gather(*map(embedder.embed_query, queries), embedder.embed([passage]))
+    assert among.tobytes() == alone.tobytes()
+    assert all(np.linalg.norm(vector) == pytest.approx(1, abs=1e-5) for vector in vectors)
+
+
 async def test_who_goes_takes_only_their_own_texts_along() -> None:
     embedder = Counting()
     embedder.go.clear()

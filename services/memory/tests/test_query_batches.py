@@ -114,6 +114,6 @@ async def test_after_the_end_it_says_so(model: Model) -> None:
 
 async def test_what_runs_together_has_the_vectors_that_it_has_alone(embedder: OnnxEmbedder) -> None:
     texts = [f"What do {i} kettles cost{' now' * (i % 5)}?" for i in range(24)]
-    alone = [(await embedder.embed([text]))[0] for text in texts]
-    together = await asyncio.gather(*(embedder.embed([text]) for text in texts))
-    assert min(float(one @ other) for one, [other] in zip(alone, together, strict=True)) > 0.999_998
+    alone = [await embedder.embed_query(text) for text in texts]
+    together = await asyncio.gather(*(embedder.embed_query(text) for text in texts))
+    assert min(float(one @ other) for one, other in zip(alone, together, strict=True)) > 0.999_998

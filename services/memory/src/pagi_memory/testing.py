@@ -48,6 +48,11 @@ class HashingEmbedder:
         self.embedded += texts
         return [_hashed(text) for text in texts]
 
+    async def embed_query(self, text: str) -> Vector:
+        """The vector of a query."""
+        [vector] = await self.embed([text])
+        return vector
+
 
 def _hashed(text: str) -> Vector:
     import numpy as np

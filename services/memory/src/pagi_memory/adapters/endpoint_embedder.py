@@ -59,6 +59,11 @@ class EndpointEmbedder:
             vectors += await self._embed_batch(list(texts[begin : begin + _BATCH]))
         return vectors
 
+    async def embed_query(self, text: str) -> Vector:
+        """See `Embedder.embed_query`."""
+        [vector] = await self.embed([text])
+        return vector
+
     async def _embed_batch(self, texts: list[str]) -> list[Vector]:
         # An empty input is refused by most endpoints.
         body = {"model": self._model, "input": [text or " " for text in texts], "encoding_format": "float"}

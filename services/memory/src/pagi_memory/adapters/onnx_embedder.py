@@ -71,12 +71,9 @@ class OnnxEmbedder:
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See `Embedder.embed`. What is longer than 256 tokens is cut.
 
-        A single text is a query, and runs with others that wait. The batches of many are made of the texts of one call
-        only: vectors differ in their last bits with what they run with, and a document that is taken in again must get
-        the same.
+        The batches are made of the texts of one call only: vectors differ in their last bits with what they run with,
+        and a document that is taken in again must get the same.
         """
-        if len(texts) == 1:
-            return [await self._queries.embed(texts[0])]
         self._crowds += 1
         try:
             return await self._embed(texts)
@@ -85,6 +82,10 @@ class OnnxEmbedder:
             if not self._crowds:
                 with contextlib.suppress(RuntimeError):  # the service stops
                     self._crowd.submit(_give_back_memory)
+
+    async def embed_query(self, text: str) -> Vector:
+        """See `Embedder.embed_query`. It runs with other queries that wait."""
+        return await self._queries.embed(text)
 
     async def _embed(self, texts: Sequence[str]) -> list[Vector]:
         loop = asyncio.get_running_loop()

@@ -57,6 +57,11 @@ class TorchEmbedder:
             vectors += await loop.run_in_executor(self._thread, self._encode, batch)
         return vectors
 
+    async def embed_query(self, text: str) -> Vector:
+        """See `Embedder.embed_query`."""
+        [vector] = await self.embed([text])
+        return vector
+
     def _encode(self, texts: list[str]) -> list[Vector]:
         import numpy as np
 

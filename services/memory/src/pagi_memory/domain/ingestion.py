@@ -6,16 +6,16 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pagi_memory.domain.errors import UnreadableDocumentError
 from pagi_memory.domain.indexing import Indexing
 from pagi_memory.domain.model import Document, FoundFile, KnowledgeBase, Passage, Piece, Shelf, SourceText
 from pagi_memory.domain.personas import Personas
-from pagi_memory.domain.ports import Embedder, KnowledgeFiles, PassageStore, Splitter
+from pagi_memory.domain.ports import KnowledgeFiles, PassageStore, Splitter
 
 if TYPE_CHECKING:
     from pagi_memory.domain.model import Vector
@@ -61,6 +61,13 @@ def _nobody(_: object) -> None:
     """Nobody listens."""
 
 
+class TextEmbedder(Protocol):
+    """What documents need of an `Embedder`."""
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        """See `Embedder.embed`."""
+
+
 class Ingestion:
     """Brings the store in step with the files, then the index in step with the store.
 
@@ -72,7 +79,7 @@ class Ingestion:
         self,
         files: KnowledgeFiles,
         splitter: Splitter,
-        embedder: Embedder,
+        embedder: TextEmbedder,
         store: PassageStore,
         indexing: Indexing,
         personas: Personas,

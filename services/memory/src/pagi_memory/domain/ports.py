@@ -47,7 +47,10 @@ class Embedder(Protocol):
         """Names the model and its weights; vectors of different identities must not be mixed."""
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """One vector of length 1 for each text, the same whether it comes alone or among others."""
+        """One vector of length 1 for each text, the same whatever else is embedded at the same time."""
+
+    async def embed_query(self, text: str) -> Vector:
+        """The vector of a query, which may differ in its last bits with what is asked for at the same time."""
 
 
 class Splitter(Protocol):

@@ -51,7 +51,7 @@ class QueryVectors:
             task.exception()
 
     async def _make(self, key: tuple[str, str]) -> Vector:
-        [vector] = await self._embedder.embed([key[1]])
+        vector = await self._embedder.embed_query(key[1])
         self._kept[key] = vector
         while len(self._kept) > self._size:
             self._kept.popitem(last=False)

@@ -34,6 +34,10 @@ class ServingModel:
         """See `Embedder.embed`."""
         return await self._embedder.embed(texts)
 
+    async def embed_query(self, text: str) -> Vector:
+        """See `Embedder.embed_query`."""
+        return await self._embedder.embed_query(text)
+
     def use(self, embedder: Embedder) -> None:
         """Takes another, before anything is served."""
         self._embedder = embedder
