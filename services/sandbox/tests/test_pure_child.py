@@ -107,6 +107,37 @@ async def test_one_that_takes_too_long_is_told_so_and_those_behind_go_another_wa
     assert slot.ended == 1
 
 
+async def test_answers_that_the_loop_has_not_come_to_are_read_before_a_child_is_called_slow(slot: PlayedSlot) -> None:
+    # As after a stall, in a loop whose timers run before its sockets: uvloop's.
+    asyncio.get_running_loop().remove_reader(slot.work.fileno())
+    whole = framed(ok(text="x" * 50_000))
+    tasks = await asked(slot, "a", "b", "c")
+    slot.child.sendall(whole * 3)
+    assert [each["text"][:1] for each in await results(tasks)] == ["x", "x", "x"]
+    assert slot.line.has_room(b"x")
+    assert slot.ended == 0
+
+
+async def test_an_end_that_the_loop_has_not_come_to_is_not_called_slow(slot: PlayedSlot) -> None:
+    asyncio.get_running_loop().remove_reader(slot.work.fileno())
+    tasks = await asked(slot, "a", limits=Limits(timeout_ms=20, memory_mb=64))
+    slot.child.close()
+    assert await results(tasks) == [None]
+    assert slot.ended == 1
+
+
+async def test_a_call_gets_no_more_time_by_an_answer_that_trickles(slot: PlayedSlot) -> None:
+    (call,) = await asked(slot, "a", limits=Limits(timeout_ms=60, memory_mb=64))
+    for byte in framed(ok(text="x" * 200)):
+        if call.done():
+            break
+        slot.child.sendall(bytes([byte]))
+        await asyncio.sleep(0.01)
+    answer = await call
+    assert answer
+    assert answer.verdict is Verdict.TIMEOUT
+
+
 async def test_the_time_of_a_call_begins_with_its_turn(slot: PlayedSlot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PATIENCE, 5.0)
     first = await asked(slot, "a")

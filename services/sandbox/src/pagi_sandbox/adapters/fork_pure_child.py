@@ -95,20 +95,26 @@ class ForkPureChild:
         while self._line:
             self._line.popleft().tell(None)
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Takes what has come; returns whether there may be more."""
         try:
             data = self._slot.work.recv(65_536)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         self._received += data
+        served = self.served
         if not (data and all(self._take(told) for told in self._whole())):
             self.end()  # it ended, did not end well, or talks without being asked
-        elif self._line:
-            self._turn()
+            return False
+        if self._line:
+            if self.served > served:
+                self._turn()
         elif self._retired:
             self.end()
+            return False
+        return True
 
     def _whole(self) -> Iterator[bytes | None]:
         """The answers that have come; None for one that is too long."""
@@ -154,6 +160,9 @@ class ForkPureChild:
 
     def _look(self) -> None:
         self._timer = None
+        # After a stall of ours the answers may lie in the socket: uvloop runs timers before sockets.
+        while self._read():
+            pass
         if not self._line:
             return
         first, now = self._line[0], self._loop.time()
