@@ -88,6 +88,25 @@ class TestSqlite:
         assert await second.find(EffectName("", "y")) == KnownEffect("h", WHOLE)
         await second.stop()
 
+    async def test_a_result_that_cannot_be_written_costs_no_other_and_is_not_known(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ledger = sqlite_ledger(tmp_path / "e.db")
+        await ledger.start()
+        others = [EffectName("", "x"), EffectName("", "y")]
+        unwritable = ToolOutcome(Verdict.OK, stdout="\ud800")
+        ledger.finish_soon(others[0], "f", WHOLE)
+        ledger.finish_soon(NAME, "f", unwritable)
+        ledger.finish_soon(others[1], "f", WHOLE)
+        await ledger.begin(EffectName("", "barrier"), "g")
+        assert await ledger.find(NAME) is None
+        assert [await ledger.find(name) for name in others] == [KnownEffect("f", WHOLE)] * 2
+        assert caplog.text.count("an effect is not kept") == 1
+        with pytest.raises(ValueError, match="surrogates"):
+            await ledger.finish(NAME, "f", unwritable)
+        assert await ledger.find(NAME) is None
+        await ledger.stop()
+
     async def test_is_bounded_in_size_and_keeps_the_newest(self, tmp_path: Path) -> None:
         ledger = sqlite_ledger(tmp_path / "e.db", max_bytes=1_000_000)
         await ledger.start()

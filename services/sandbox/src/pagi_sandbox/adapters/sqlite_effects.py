@@ -143,7 +143,7 @@ class SqliteEffectLedger:
         if self._writer is not None:  # else the service is being stopped
             known = KnownEffect(fingerprint, outcome)
             self._hold(name, known)
-            self._writer.put_soon(partial(self._write, name, known, self._now()))
+            self._writer.put_soon(_NOTE, partial(_row, name, known, self._now()), partial(self._told, name, known))
 
     def forget(self, name: EffectName) -> None:
         """It did not begin; see EffectLedger."""
@@ -154,8 +154,9 @@ class SqliteEffectLedger:
     def _note(self, name: EffectName, known: KnownEffect) -> asyncio.Future[None]:
         if self._writer is None:
             raise LedgerError("the effect ledger is closed")
+        row = _row(name, known, self._now())
         self._hold(name, known)
-        noted = self._writer.commit(_NOTE, _row(name, known, self._now()))
+        noted = self._writer.commit(_NOTE, row)
         noted.add_done_callback(lambda _: self._written(name, known))
         return noted
 
@@ -163,9 +164,6 @@ class SqliteEffectLedger:
         """Until it is written it is known from here."""
         self._known.add(hash(name))
         self._unwritten[name] = known
-
-    def _write(self, name: EffectName, known: KnownEffect, now: float) -> Write:
-        return Write(_NOTE, _row(name, known, now), partial(self._told, name, known))
 
     def _told(self, name: EffectName, known: KnownEffect | None, fault: Exception | None) -> None:
         self._written(name, known)

@@ -29,6 +29,14 @@ class Write(NamedTuple):
     told: Callable[[Exception | None], None]
 
 
+class _Gathered(NamedTuple):
+    """A statement whose values are not made yet."""
+
+    sql: str
+    make_values: Callable[[], tuple[Any, ...]]
+    told: Callable[[Exception | None], None]
+
+
 class SqliteGroupCommit:
     """Writes in the order in which statements come.
 
@@ -44,7 +52,7 @@ class SqliteGroupCommit:
         self._after_commit = after_commit
         self._loop = asyncio.get_running_loop()
         self._line: queue.SimpleQueue[Sequence[Write] | None] = queue.SimpleQueue()
-        self._gathered: list[Callable[[], Write]] = []
+        self._gathered: list[_Gathered] = []
         self._timer: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._work, name="effects-writer")
         self._thread.start()
@@ -59,12 +67,15 @@ class SqliteGroupCommit:
         """Puts a statement in line."""
         self._hand_over(write)
 
-    def put_soon(self, make: Callable[[], Write]) -> None:
+    def put_soon(
+        self, sql: str, make_values: Callable[[], tuple[Any, ...]], told: Callable[[Exception | None], None]
+    ) -> None:
         """Puts a statement in line that may wait: for the next one that may not, or 50 ms.
 
-        It is made then: ten after each other take a fraction of what each takes between other things.
+        Its values are made then: ten after each other take a fraction of what each takes between other things. Where
+        they cannot be made, `told` hears why.
         """
-        self._gathered.append(make)
+        self._gathered.append(_Gathered(sql, make_values, told))
         if self._timer is None:
             self._timer = self._loop.call_later(_GATHER_S, self._hand_over)
 
@@ -73,7 +84,13 @@ class SqliteGroupCommit:
             self._timer.cancel()
             self._timer = None
         gathered, self._gathered = self._gathered, []
-        self._line.put([*(make() for make in gathered), *writes])
+        made: list[Write] = []
+        for each in gathered:
+            try:
+                made.append(Write(each.sql, each.make_values(), each.told))
+            except Exception as error:  # noqa: BLE001 it must not cost the others theirs; whoever waits is told
+                each.told(error)
+        self._line.put([*made, *writes])
 
     async def close(self) -> None:
         """Writes what is in line, then ends."""
