@@ -14,7 +14,6 @@ from pagi_chassis.errors import CancelledByCallerError, InternalError, InvalidAr
 from pagi_planner.domain import errors
 from pagi_planner.domain.errors import RunSuspendedError, RunTakenOverError
 from pagi_planner.domain.model import RunRequest, RunResult, RunStatus
-from pagi_planner.domain.run import records
 from pagi_planner.domain.run.run import Run
 from pagi_planner.domain.state.run_state import RunState
 
@@ -75,9 +74,17 @@ def run_id_of(idempotency_key: str) -> str:
     return f"run-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
 
 
-def is_of(state: RunState, request: RunRequest) -> bool:
-    """Whether the run was begun with this request."""
-    return records.request_of(state) == request
+def check_request(begun_with: RunRequest, request: RunRequest | None) -> None:
+    """Lets a run be found again by who asks for the same; None: by whoever.
+
+    Raises:
+        IdempotencyConflictError: It was begun with another request.
+    """
+    if request is not None and request != begun_with:
+        raise errors.IdempotencyConflictError(
+            "Idempotency-Key, or the run's id, was used before with another request; use a new one",
+            field="Idempotency-Key",
+        )
 
 
 def _result_of(state: RunState) -> RunResult:

@@ -13,12 +13,8 @@ from pagi_chassis.errors import InvalidArgumentError, PagiError
 from pagi_chassis.ids import new_id
 
 from pagi_planner.domain.agent import Agent, new_run_id, session_id_of
-from pagi_planner.domain.errors import (
-    IdempotencyConflictError,
-    OverloadedError,
-    RunNotFoundError,
-)
-from pagi_planner.domain.keeping.begun_run import BegunRun, is_of, run_id_of
+from pagi_planner.domain.errors import OverloadedError, RunNotFoundError
+from pagi_planner.domain.keeping.begun_run import BegunRun, check_request, run_id_of
 from pagi_planner.domain.keeping.custody import Custody
 from pagi_planner.domain.keeping.reach import Reach
 from pagi_planner.domain.keeping.word import is_news
@@ -358,14 +354,12 @@ class Runs:
             if run_id not in self._workshop.at_work:
                 return await self._repeated(state, request) if state else None
         active = self._workshop.at_work[run_id]
-        if request is not None and active.request != request:
-            raise conflict()
+        check_request(active.request, request)
         return BegunRun(active.run.state, active.run, active.task, self._following(run_id, request))
 
     async def _repeated(self, state: RunState, request: RunRequest | None) -> BegunRun:
         """The run that is in the journal and not in progress here."""
-        if request is not None and not is_of(state, request):
-            raise conflict()
+        check_request(self._agent.request_of(state), request)
         if state.phase in (Phase.WAIT, Phase.ENDED):
             return BegunRun(state)
         run_id = state.run_id
@@ -382,8 +376,7 @@ class Runs:
 
         async def follow() -> RunState:
             state = await self._custody.follow(run_id)
-            if request is not None and not is_of(state, request):
-                raise conflict()
+            check_request(self._agent.request_of(state), request)
             return state
 
         return follow
@@ -402,11 +395,3 @@ class Runs:
                 f"{self._max_concurrent} runs are in progress, which is the most (MAX_CONCURRENT_REQUESTS)",
                 retry_after_s=RETRY_AFTER_S,
             )
-
-
-def conflict() -> IdempotencyConflictError:
-    """The error of a key that belongs to another request."""
-    return IdempotencyConflictError(
-        "Idempotency-Key, or the run's id, was used before with another request; use a new one",
-        field="Idempotency-Key",
-    )
