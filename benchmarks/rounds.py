@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from benchmarks.children import Child
+from benchmarks.children import BenchError, Child
 from benchmarks.load import LoadGenerator, Order
 from benchmarks.ratios import ratio_of
 from benchmarks.usage import cpu_s
@@ -15,7 +15,7 @@ from benchmarks.usage import cpu_s
 # A batch is over when what was measured has come to rest: histories, notifications, what is learned and spans go out
 # behind an answer.
 _POLL_S = 0.1
-_LONGEST_REST_S = 2.0
+_LONGEST_REST_S = 20.0
 _AT_REST_CPU_S = 0.02
 _IDLE_S = 3.0
 
@@ -45,7 +45,11 @@ class Target:
     idle: Mapping[str, float] = field(default_factory=dict)
 
     def at_rest(self) -> Target:
-        """The same when it has come to rest, with what it uses then."""
+        """The same when it has come to rest, with what it uses then.
+
+        Raises:
+            BenchError: It did not come to rest.
+        """
         await_rest(self)
         before = cpu_s(self.children)
         time.sleep(_IDLE_S)
@@ -139,7 +143,7 @@ def measure(load: LoadGenerator, targets: Sequence[Target], level: Level) -> Ser
         level: How.
 
     Raises:
-        BenchError: A plan failed.
+        BenchError: A plan failed, or a target did not come to rest after a batch.
     """
     series = Series(level, {target.name: [] for target in targets})
     for number in range(level.rounds):
@@ -174,7 +178,11 @@ def _batch(load: LoadGenerator, target: Target, level: Level) -> Batch:
 
 
 def await_rest(target: Target) -> None:
-    """Returns when nothing of the work before is left."""
+    """Returns when nothing of the work before is left.
+
+    Raises:
+        BenchError: It did not come to rest: what it uses would be taken for what it uses while it is idle.
+    """
     time.sleep(max(0.0, target.rest_s - _POLL_S))
     deadline = time.monotonic() + _LONGEST_REST_S
     used = sum(cpu_s(target.children).values())
@@ -184,3 +192,4 @@ def await_rest(target: Target) -> None:
         if now - used <= _AT_REST_CPU_S:
             return
         used = now
+    raise BenchError(f"{target.name} did not come to rest within {_LONGEST_REST_S:g} s")
