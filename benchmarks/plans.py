@@ -67,6 +67,7 @@ def plan_rows(folder: Path, quick: bool) -> Part:
     """
     with Children(folder) as children:
         load = LoadGenerator(children)
+        _ingest(children, folder)
         floor, mesh = floor_and_mesh(children, load, folder)
         traced, spans = _traced(children, load, folder)
         targets, series = [floor, mesh, traced], []
@@ -81,7 +82,15 @@ def plan_rows(folder: Path, quick: bool) -> Part:
     rows = [row for one in series for row in level_rows(one)]
     at_16 = next(one for one in series if one.level.concurrency > 1)
     rows += [*process_rows(at_16), Row("spans a plan", "", None, None, None, traced=each)]
-    return Part(rows, [batch for one in series for batch in as_json(one)])
+    idle = {target.name: {name: used * 1000 for name, used in target.idle.items()} for target in targets}
+    batches = [batch for one in series for batch in as_json(one)]
+    return Part(rows, {"idle_cpu_ms_a_second": idle, "batches": batches})
+
+
+def _ingest(children: Children, folder: Path) -> None:
+    """Has the knowledge bases ingested once, for two meshes: what a running one holds is not copied."""
+    start_mesh(children, folder / "mesh", variables=scripted(folder)).stop(children)
+    shutil.copytree(folder / "mesh", folder / "traced")
 
 
 def floor_and_mesh(children: Children, load: LoadGenerator, folder: Path) -> tuple[Target, Target]:
@@ -103,12 +112,9 @@ def warmed_up(load: LoadGenerator, mesh: Mesh, name: str, *, rest_s: float = BEH
 
 
 def _traced(children: Children, load: LoadGenerator, folder: Path) -> tuple[Target, Spans]:
-    # What the knowledge bases hold need not be ingested anew.
-    data = folder / "traced"
-    shutil.copytree(folder / "mesh", data)
     receiver = children.start_module("otlp-receiver", "benchmarks.otlp_receiver")
     endpoint = f"http://127.0.0.1:{receiver.listen()['port']}"
-    mesh = start_mesh(children, data, otlp_endpoint=endpoint, variables=scripted(folder))
+    mesh = start_mesh(children, folder / "traced", otlp_endpoint=endpoint, variables=scripted(folder))
     target = warmed_up(load, mesh, "traced", rest_s=BEHIND_S + _EXPORTED_AFTER_S)
     time.sleep(_EXPORTED_AFTER_S)
     return target, Spans(receiver)
