@@ -42,7 +42,7 @@ async def look_up(
     """Both kinds of search for every question."""
     found = []
     for question in questions:
-        [vector] = await embedder.embed([question.text])
+        vector = await embedder.embed_query(question.text)
         dense = await index.nearest(vector, question.shelves, CANDIDATES)
         lexical = await store.search_words(query_words(question.text), question.shelves, CANDIDATES)
         found.append(Candidates(question, dense, lexical))
