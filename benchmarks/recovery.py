@@ -5,8 +5,8 @@ HTTP and no other service. So it is the planner's share alone that is measured. 
 process; it prints the figures as JSON.
 
 What is cut off is asking the model for the first time: it has begun, recalled, and journaled three events of fourteen.
-A new planner claims it, reads it back and goes on from there, so it does most of what a whole run does, and its recovery
-besides. What it is held against is as many whole runs, as many at once, in a planner that has warmed up.
+A new planner claims it, reads it back and goes on from there: most of what a whole run does, and its recovery besides.
+What it is held against is as many whole runs, as many at once, in a planner that has warmed up.
 """
 
 from __future__ import annotations
