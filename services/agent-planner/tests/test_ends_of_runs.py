@@ -189,7 +189,10 @@ async def on_a_full_disk(tmp_path, model) -> AsyncIterator[tuple[Runs, SqliteJou
 async def test_cancelled_while_the_disk_is_full_a_run_does_not_go_on_when_it_is_not(tmp_path):
     model = WaitingModel(saying("done"))
     async with on_a_full_disk(tmp_path, model) as (runs, journal, disk, begun):
-        assert (await runs.cancel(begun.run_id)).status is RunStatus.CANCELLED
+        with pytest.raises(JournalError, match="cannot be told yet"):
+            await runs.cancel(begun.run_id)
+        with pytest.raises(JournalError, match="cannot be told yet"):
+            await begun.result()
         disk.is_full = False
         model.asked.clear()
         model.go.set()
@@ -205,7 +208,8 @@ async def test_cancelled_while_the_disk_is_full_a_run_does_not_go_on_when_it_is_
 async def test_cancelled_on_a_full_disk_a_run_is_not_begun_again_by_its_key(tmp_path):
     model = WaitingModel(saying("done"))
     async with on_a_full_disk(tmp_path, model) as (runs, journal, disk, begun):
-        await runs.cancel(begun.run_id)
+        with pytest.raises(JournalError, match="cannot be told yet"):
+            await runs.cancel(begun.run_id)
         model.asked.clear()
         model.go.set()
         disk.is_full = False

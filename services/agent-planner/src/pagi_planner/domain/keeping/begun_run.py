@@ -64,6 +64,7 @@ class BegunRun:
                 raise
             if self.run.is_taken_over and self.follow:
                 return _result_of(await self.follow())
+            self.run.check_end()
             if self.run.is_suspended:
                 raise RunSuspendedError(f"the planner stops; {self.run_id} goes on after its next start") from None
             raise CancelledByCallerError(self.run.cancelled_because) from None

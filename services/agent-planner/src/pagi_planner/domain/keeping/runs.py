@@ -161,12 +161,14 @@ class Runs:
 
         Raises:
             RunNotFoundError: There is none.
+            JournalError: It is stopped, and the journal does not say so yet.
         """
         reached = Reach(self._custody)
         while True:
             if active := self._workshop.at_work.get(run_id):
                 active.cancel(reason)
                 await asyncio.wait([active.task])
+                active.run.check_end()
                 if active.run.state.is_final and not active.run.is_taken_over:
                     # Just taken up, it may not have come to where it waits for them.
                     await self._cancel_children(active.run.state)

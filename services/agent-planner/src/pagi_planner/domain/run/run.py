@@ -141,6 +141,15 @@ class Run:
             work.parts.accounts.keep(self.state)
             await self._remember()
 
+    def check_end(self) -> None:
+        """Sees to it that nobody is told of an end which the journal does not know of.
+
+        Raises:
+            JournalError: It was cancelled, and that is not written yet.
+        """
+        if self.is_end_lost:
+            raise JournalError(f"{self.state.run_id} is stopped, and its journal cannot be told yet; ask again")
+
     async def _stopped(self) -> None:
         """Records that the run was cancelled; a journal that cannot be written does not hold up the stop."""
         try:
