@@ -196,7 +196,6 @@ class World:
         self.faults: list[str] = []
         self.acknowledged: dict[str, RunStatus] = {}
         self.moves = 0
-        self._word_of_mouth: dict[str, Planner] = {}
         self._uncommitted: dict[str, list[Event]] = {}
         self.start()
 
@@ -213,9 +212,6 @@ class World:
         """A planner dies; whoever it had called sees the connection close."""
         self.planners.remove(planner)
         planner.kill()
-        for run_id in [each for each, knows in self._word_of_mouth.items() if knows is planner]:
-            if not self.rules[run_id].end:
-                self.acknowledged.pop(run_id, None)
         self.mesh.loop.settle()
 
     @property
@@ -364,14 +360,9 @@ class World:
         if forked and int(step) <= forked["step"]:
             self.faults.append(f"{effect_id} is done again in a fork that took it over")
 
-    def acknowledge(self, planner: Planner, run_id: str, status: RunStatus) -> None:
-        """Somebody was told that the run has ended: nothing more comes of it.
-
-        Of a run that was stopped while the journal could not be written only its planner knows, as long as it lives.
-        """
+    def acknowledge(self, run_id: str, status: RunStatus) -> None:
+        """Somebody was told that the run has ended: nothing more comes of it."""
         self.acknowledged.setdefault(run_id, status)
-        if not self.rules[run_id].end:
-            self._word_of_mouth[run_id] = planner
 
     def _check_word(self, rules: RunRules, effect_id: str, request: Any) -> None:
         intent = rules.calls[effect_id]

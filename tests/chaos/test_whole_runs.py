@@ -410,7 +410,7 @@ class WholeRuns(RuleBasedStateMachine):
             for run_id in asked.run_ids:
                 self._told(planner, run_id, RunStatus.CANCELLED)
         except PagiError as error:
-            is_known = isinstance(error, JournalError) and self.times_full
+            is_known = isinstance(error, (JournalError, UnavailableError)) and self.times_full
             if planner.is_alive and not is_known and not self.errors and not asked.script.may_fail:
                 raise
         else:
@@ -421,10 +421,10 @@ class WholeRuns(RuleBasedStateMachine):
         if status is RunStatus.WAITING_APPROVAL or not planner.is_alive:
             return
         rules = self.world.rules.get(run_id)
-        if not self.times_full and (rules is None or not rules.end):
+        if rules is None or not rules.end:
             self.world.faults.append(f"a client was told that {run_id} is {status}, and the journal does not know")
         if rules:
-            self.world.acknowledge(planner, run_id, status)
+            self.world.acknowledge(run_id, status)
 
     async def _cancelled(self, planner: Planner, run_id: str) -> None:
         try:

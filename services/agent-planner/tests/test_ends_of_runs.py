@@ -260,9 +260,18 @@ class ByRun:
                 await asyncio.sleep(0)
 
 
-def family(journal, model, tools=None) -> Runs:
+class SetClock(SystemClock):
+    """The machine's clock, set forward."""
+
+    ahead = timedelta()
+
+    def now(self):
+        return super().now() + self.ahead
+
+
+def family(journal, model, tools=None, clock=None) -> Runs:
     delegate = Delegate()
-    agent = Agent(model, journal=journal, tools=tools, own_tools=[delegate])
+    agent = Agent(model, journal=journal, tools=tools, own_tools=[delegate], clock=clock)
     delegate.children = runs = Runs(agent, journal, max_concurrent=5)
     return runs
 
@@ -363,6 +372,25 @@ async def test_a_call_that_was_under_way_is_asked_for_though_the_tools_cannot_be
     assert [step.output for step in result.steps] == [{"paid": True}]
 
 
+async def test_a_run_whose_time_is_over_when_it_is_taken_up_takes_its_children_with_it(journal: SqliteJournal):
+    clock = SetClock()
+
+    class Slow(ByRun):
+        async def answer(self, request: ModelRequest):
+            clock.ahead = timedelta(days=2)
+            return await super().answer(request)
+
+    runs = family(journal, slow := Slow(), clock=clock)
+    await runs.begin(HI, run_id="p")
+    await slow.is_with_the_child()
+    await runs.stop(0)
+    runs = family(journal, model := ByRun(), clock=clock)
+    await runs.recover()
+    assert (await runs.settled("p")).status is RunStatus.LIMIT_TIME
+    assert (await runs.settled(child_id("p/1/0"))).status is RunStatus.CANCELLED
+    assert not any(each.startswith("p/") for each in model.asked)
+
+
 class StrictModel:
     """Gives an effect id one answer, and refuses another request under it, as the gateway does."""
 
@@ -389,15 +417,6 @@ async def test_a_fork_does_not_take_over_a_question_that_is_not_answered_yet(jou
     with pytest.raises(InvalidArgumentError, match="does not go on from step 1; it does from: 0"):
         await runs.fork(begun.run_id, 1, Change(model="other"))
     await runs.stop(0)
-
-
-class SetClock(SystemClock):
-    """The machine's clock, set forward."""
-
-    ahead = timedelta()
-
-    def now(self):
-        return super().now() + self.ahead
 
 
 async def test_the_time_since_a_run_is_not_used_up_by_its_fork(journal: SqliteJournal):

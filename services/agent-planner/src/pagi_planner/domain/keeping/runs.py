@@ -61,7 +61,7 @@ class Runs:
         self._store = store
         self._custody = Custody(agent, store)
         self._max_concurrent = max_concurrent
-        self._workshop = Workshop(agent, self._custody, room=max_concurrent)
+        self._workshop = Workshop(agent, self._custody, room=max_concurrent, cancel_children=self._cancel_children)
 
     @property
     def active(self) -> int:

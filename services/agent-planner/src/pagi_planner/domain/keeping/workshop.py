@@ -13,10 +13,10 @@ from pagi_chassis.errors import PagiError, UnavailableError
 from pagi_planner.domain.agent import Agent
 from pagi_planner.domain.errors import JournalError, RunTakenOverError
 from pagi_planner.domain.keeping.custody import Custody
-from pagi_planner.domain.model import RunRequest, RunResult
+from pagi_planner.domain.model import RunRequest, RunResult, RunStatus
 from pagi_planner.domain.recent import RecentIds
 from pagi_planner.domain.run.run import Run
-from pagi_planner.domain.state.run_state import Phase
+from pagi_planner.domain.state.run_state import Phase, RunState
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +56,16 @@ class Workshop:
         agent: Does the work.
         custody: Claims runs and lets go of them.
         room: Runs at work at once, as far as those are concerned that a dead planner has left.
+        cancel_children: Stops what a run had handed on and does not wait for.
     """
 
-    def __init__(self, agent: Agent, custody: Custody, *, room: int) -> None:
+    def __init__(
+        self, agent: Agent, custody: Custody, *, room: int, cancel_children: Callable[[RunState], Awaitable[None]]
+    ) -> None:
         self._agent = agent
         self._custody = custody
         self._room = room
+        self._cancel_children = cancel_children
         self.at_work: dict[str, AtWork] = {}
         # Of the latest that left.
         self.left = RecentIds()
@@ -85,7 +89,11 @@ class Workshop:
     async def _work(self, run: Run) -> RunResult:
         """Drives a run to its end, or to where it waits for a person and is let go of."""
         while True:
-            result = await run.drive()
+            try:
+                result = await run.drive()
+            finally:
+                if run.state.is_final and run.state.status is not RunStatus.CANCELLED:
+                    await self._give_up_children(run.state)
             # Decided on while it was on its way to wait: there is more to do.
             if run.state.phase is Phase.WAIT:
                 self.at_work[run.state.run_id].is_leaving = True
@@ -93,6 +101,13 @@ class Workshop:
                 return result
             if run.state.phase is Phase.ENDED:
                 return result
+
+    async def _give_up_children(self, state: RunState) -> None:
+        """Stops what a run had handed on where a limit, or a fault, ended it before it came to wait for that."""
+        try:
+            await self._cancel_children(state)
+        except PagiError as error:
+            log.error("what %s had handed on is not cancelled: %s", state.run_id, error.message)
 
     async def recover(self) -> int:
         """Takes up the runs that dead planners have left; they go on where they were cut off.
