@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import functools
 import importlib.util
 import json
@@ -10,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -241,13 +243,21 @@ def _aimock_cli(npm: list[str]) -> Path:
         return Path(given)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pagi-mesh" / f"aimock-{AIMOCK_VERSION}"
     cli = cache / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
-    if not cli.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        options = ["--prefix", str(cache), "--no-audit", "--no-fund", "--ignore-scripts"]
-        command = [*npm, "install", *options, f"@copilotkit/aimock@{AIMOCK_VERSION}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-        if done.returncode:
-            pytest.skip(f"npm could not fetch @copilotkit/aimock {AIMOCK_VERSION}: {done.stderr.strip()[-300:]}")
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    # One test process fetches it, the others wait; what it made is there whole or not at all.
+    with cache.with_name(f"{cache.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not cli.is_file():
+            shutil.rmtree(cache, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=cache.parent) as folder:
+                made = Path(folder, "made")
+                options = ["--prefix", str(made), "--no-audit", "--no-fund", "--ignore-scripts"]
+                command = [*npm, "install", *options, f"@copilotkit/aimock@{AIMOCK_VERSION}"]
+                done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+                if done.returncode:
+                    fault = done.stderr.strip()[-300:]
+                    pytest.skip(f"npm could not fetch @copilotkit/aimock {AIMOCK_VERSION}: {fault}")
+                made.rename(cache)
     return cli
 
 
