@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,20 +165,30 @@ async def check(journal: PostgresJournal, run_ids: list[str], *, resumed: bool) 
         assert state.paused_s == pytest.approx(sum(told["downtime_s"] for told in resumptions), abs=0.5)
 
 
-async def test_a_live_planner_goes_on_with_the_runs_of_a_dead_one_and_of_one_that_hangs(
-    tmp_path, postgres_url, journal
-):
+@asynccontextmanager
+async def beside(postgres_url: str) -> AsyncIterator[tuple[Gateway, Sandbox, dict[str, str]]]:
+    """What planners work with, and the variables that tell them."""
     gateway, sandbox = Gateway(), Sandbox()
     serve_gateway = serving(
         gateway_pb2_grpc.add_ModelGatewayServicer_to_server, gateway, "pagi.gateway.v1.ModelGateway"
     )
     serve_sandbox = serving(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, sandbox, "pagi.sandbox.v1.ToolService")
     async with serve_gateway as at_gateway, serve_sandbox as at_sandbox:
-        variables = {
-            "PAGI_AUDIT_DATABASE_URL": postgres_url,
-            "MODEL_GATEWAY_ADDR": at_gateway.address,
-            "SANDBOX_GRPC_ADDR": at_sandbox.address,
-        }
+        yield (
+            gateway,
+            sandbox,
+            {
+                "PAGI_AUDIT_DATABASE_URL": postgres_url,
+                "MODEL_GATEWAY_ADDR": at_gateway.address,
+                "SANDBOX_GRPC_ADDR": at_sandbox.address,
+            },
+        )
+
+
+async def test_a_live_planner_goes_on_with_the_runs_of_a_dead_one_and_of_one_that_hangs(
+    tmp_path, postgres_url, journal
+):
+    async with beside(postgres_url) as (gateway, sandbox, variables):
         with started(tmp_path, "one", **variables) as one, started(tmp_path, "two", **variables) as two:
             await asyncio.gather(one.is_up(), two.is_up())
 
@@ -239,16 +249,9 @@ async def test_a_live_planner_goes_on_with_the_runs_of_a_dead_one_and_of_one_tha
 async def test_a_planner_that_is_started_again_goes_on_at_once_with_what_it_was_killed_in(
     tmp_path, postgres_url, journal
 ):
-    gateway, sandbox = Gateway(), Sandbox()
-    serve_gateway = serving(
-        gateway_pb2_grpc.add_ModelGatewayServicer_to_server, gateway, "pagi.gateway.v1.ModelGateway"
-    )
-    serve_sandbox = serving(sandbox_pb2_grpc.add_ToolServiceServicer_to_server, sandbox, "pagi.sandbox.v1.ToolService")
-    async with serve_gateway as at_gateway, serve_sandbox as at_sandbox:
+    async with beside(postgres_url) as (gateway, sandbox, shared):
         variables = {
-            "PAGI_AUDIT_DATABASE_URL": postgres_url,
-            "MODEL_GATEWAY_ADDR": at_gateway.address,
-            "SANDBOX_GRPC_ADDR": at_sandbox.address,
+            **shared,
             # By its count alone it would be taken for dead after the test.
             "AGENT_LAPSE_SECONDS": "600",
         }
