@@ -18,6 +18,8 @@ LONG = "long {number}"
 # In the answer of every such plan: the last of its two tool calls.
 PLAN_ANSWERS = '"step":2,"tool":"math"'
 
+# What a model makes of a session's older turns, which hold the words of the plans.
+_SUMMARY = "They asked for prices of kettles at 7 pounds each with the postage, and were told 300 and 312 pounds."
 _TOLD = {"input_tokens": 2_400, "output_tokens": 30}
 
 
@@ -29,6 +31,7 @@ def scripted(folder: Path, *, words: int = 2_000) -> Mapping[str, str]:
         words: Of the long answer.
     """
     script = [
+        {"when": "^<summary>", "text": _SUMMARY, "usage": _TOLD},
         {"when": "kettles", "tool_calls": [_math("(100 + 50) * 2")], "usage": _TOLD},
         {"when": "kettles", "tool_calls": [_math("300 + 12")], "usage": _TOLD},
         {"when": "kettles", "text": "The kettles cost 300 pounds, and 312 with the postage.", "usage": _TOLD},

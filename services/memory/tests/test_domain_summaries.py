@@ -159,6 +159,25 @@ async def test_a_summarizer_that_is_away_is_asked_again_with_the_next_turns():
     assert (await heart.told())[0] == "asked0 said0 asked1 said1"
 
 
+async def test_a_summarizer_that_goes_on_failing_is_asked_seldom_and_then_done_without():
+    heart = Heart(RecordingSummarizer(least_turns=4), max_turns=2)
+    heart.summarizer.away = True
+    for i in range(10):
+        await heart.say(i)
+        # A context is asked for before each run: it must not make the next look come sooner.
+        assert "asked0" in "".join([*(await heart.told())[1], (await heart.told())[0]])
+    assert [len(turns) for _, turns in heart.summarizer.asked] == [4, 8, 12, 16]
+    await heart.say(10)
+    assert [len(turns) for _, turns in heart.summarizer.asked][4:] == [20]
+    window = await heart.store.window(KEY, 2)
+    assert (window.summary.made_by, window.pending) == ("extract", window.newest)
+    summary, turns = await heart.told()
+    assert ("asked0" in summary, "asked9" in summary, turns) == (True, True, ["asked10", "said10"])
+    heart.summarizer.away = False
+    await heart.say(11, 12)
+    assert heart.summarizer.asked[-1] == (summary, ["asked10", "said10", "asked11", "said11"])
+
+
 async def test_no_run_waits_for_a_summary():
     heart = Heart()
     heart.summarizer.go.clear()

@@ -8,6 +8,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pagi_chassis import correlation
 from pagi_chassis.errors import PagiError
@@ -16,7 +17,7 @@ from pagi_memory.domain.condensing import condensed, estimate_tokens
 from pagi_memory.domain.limits import Defaults
 from pagi_memory.domain.model import SessionKey, Turn
 from pagi_memory.domain.ports import SessionStore, Summarizer
-from pagi_memory.domain.session import Recollection, StoredTurn, Summary, Window
+from pagi_memory.domain.session import Digest, Recollection, StoredTurn, Summary, Window
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,10 @@ _TURN_TOKENS = 4
 _AT_ONCE = 2
 # Of so many sessions it is known how much they can take before something is to be summed up; of others it is looked.
 _MOST_KNOWN = 10_000
+# So many times the turns that are worth a call wait for a summarizer that fails; then they are condensed without it.
+_MOST_WAITING = 5
+
+_Known = TypeVar("_Known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,9 @@ class Summaries:
         self._rolling: dict[SessionKey, asyncio.Task[None]] = {}
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._room: OrderedDict[SessionKey, _Room] = OrderedDict()
+        # Turns that were waiting when the summarizer last failed: it is asked again when as many as are worth a call
+        # have come on top, since a model that fails costs time and money each time.
+        self._failed_at: OrderedDict[SessionKey, int] = OrderedDict()
 
     async def start(self) -> None:
         """Begins with the first turns that are added."""
@@ -100,38 +108,50 @@ class Summaries:
         """Brings the summary of a session in step.
 
         Raises:
-            PagiError: The store or the summarizer cannot be reached; the turns wait for the next time.
+            PagiError: The store or the summarizer cannot be reached; the turns wait for the next time. A summarizer that
+                goes on failing is done without.
         """
         defaults = self._defaults
         while True:
             window = await self._store.window(key, defaults.max_turns)
             shown = fitting(window.newest, defaults.max_history_tokens)
             older = _without(window.pending, shown)
-            if len(older) < self._summarizer.least_turns:
+            if len(older) < self._worth_a_call(key):
                 self._note_room(key, window, shown, len(older))
                 return
-            digest = await self._summarizer.summarize(
-                window.summary.text,
-                [each.turn for each in older],
-                max_tokens=defaults.summary_tokens,
-                effect_id=_effect_id(key, window.summary, older),
-            )
+            digest = await self._digest(key, window.summary, older)
             turns = window.summary.turns + len(older)
             made = Summary(digest.text, digest.made_by, turns, window.summary.version)
             # Where somebody has changed the turns meanwhile, the next look begins anew.
             await self._store.roll(key, made, [each.number for each in older])
 
+    async def _digest(self, key: SessionKey, summary: Summary, older: Sequence[StoredTurn]) -> Digest:
+        turns, most = [each.turn for each in older], self._defaults.summary_tokens
+        try:
+            digest = await self._summarizer.summarize(
+                summary.text, turns, max_tokens=most, effect_id=_effect_id(key, summary, older)
+            )
+        except PagiError as error:
+            if len(older) < _MOST_WAITING * self._summarizer.least_turns:
+                _put_bounded(self._failed_at, key, len(older))
+                raise
+            log.warning("%d turns of the session are condensed without a model: %s", len(older), error)
+            digest = Digest(condensed(summary.text, turns, max_tokens=most), "extract")
+        self._failed_at.pop(key, None)
+        return digest
+
+    def _worth_a_call(self, key: SessionKey) -> int:
+        return self._failed_at.get(key, 0) + self._summarizer.least_turns
+
     def _note_room(self, key: SessionKey, window: Window, shown: Sequence[StoredTurn], older: int) -> None:
-        if (turns := self._summarizer.least_turns - older) <= 0:
+        if (turns := self._worth_a_call(key) - older) <= 0:
             # Others have changed it: the next turns that are added begin a look.
             self._room.pop(key, None)
             return
         tokens = self._defaults.max_history_tokens - sum(_tokens_of(each.turn) for each in shown)
         if len(shown) == len(window.newest):
             turns += self._defaults.max_turns - len(shown)
-        self._room[key] = _Room(turns, tokens)
-        while len(self._room) > _MOST_KNOWN:
-            self._room.popitem(last=False)
+        _put_bounded(self._room, key, _Room(turns, tokens))
 
     async def _roll_in_background(self, key: SessionKey) -> None:
         async with self._turn:
@@ -143,6 +163,12 @@ class Summaries:
                 except Exception:
                     # Nobody waits for this task: said here or nowhere.
                     log.exception("the session cannot be summed up")
+
+
+def _put_bounded(known: OrderedDict[SessionKey, _Known], key: SessionKey, value: _Known) -> None:
+    known[key] = value
+    while len(known) > _MOST_KNOWN:
+        known.popitem(last=False)
 
 
 def fitting(newest: Sequence[StoredTurn], max_tokens: int) -> list[StoredTurn]:
