@@ -108,8 +108,8 @@ class Summaries:
         """Brings the summary of a session in step.
 
         Raises:
-            PagiError: The store or the summarizer cannot be reached; the turns wait for the next time. A summarizer that
-                goes on failing is done without.
+            PagiError: The store or the summarizer cannot be reached; the turns wait for the next time. One that goes
+                on failing is done without.
         """
         defaults = self._defaults
         while True:
