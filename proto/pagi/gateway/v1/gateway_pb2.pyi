@@ -42,6 +42,28 @@ ROLE_TOOL: Role.ValueType  # 4
 """The result of a tool call; tool_call_id names the call."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
+class _GiveBack:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GiveBackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GiveBack.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GIVE_BACK_UNSPECIFIED: _GiveBack.ValueType  # 0
+    """Nothing: it is only to be shown."""
+    GIVE_BACK_WITHOUT_TEXT: _GiveBack.ValueType  # 1
+    """All but the text."""
+    GIVE_BACK_WHOLE: _GiveBack.ValueType  # 2
+
+class GiveBack(_GiveBack, metaclass=_GiveBackEnumTypeWrapper):
+    """What of a reasoning the message that it belongs to must carry when it is sent again, as long as tools are called."""
+
+GIVE_BACK_UNSPECIFIED: GiveBack.ValueType  # 0
+"""Nothing: it is only to be shown."""
+GIVE_BACK_WITHOUT_TEXT: GiveBack.ValueType  # 1
+"""All but the text."""
+GIVE_BACK_WHOLE: GiveBack.ValueType  # 2
+Global___GiveBack: _TypeAlias = GiveBack  # noqa: Y015
+
 class _OnUnsupported:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -166,7 +188,9 @@ class Message(_message.Message):
 
     @_builtins.property
     def reasoning(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reasoning]:
-        """Only on assistant messages: their reasoning, as an earlier response gave it. Providers that sign it want it back."""
+        """Only on assistant messages: their reasoning, as an earlier response gave it and as far as it says that it wants to
+        be given back. Sent only to where it was made.
+        """
 
     def __init__(
         self,
@@ -262,6 +286,10 @@ class Reasoning(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     REDACTED_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    GIVE_BACK_FIELD_NUMBER: _builtins.int
+    TEXT_BEFORE_FIELD_NUMBER: _builtins.int
+    CALLS_BEFORE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """May be empty: some providers give only the signature."""
     signature: _builtins.str
@@ -270,6 +298,15 @@ class Reasoning(_message.Message):
     """The provider's name for this piece, where it has one."""
     redacted: _builtins.bool
     """The text was withheld by the provider; the signature carries it."""
+    origin: _builtins.str
+    """Where it was made: provider, model and account in the gateway's words. It is sent to nobody else. Empty: whoever
+    gives it back answers for that.
+    """
+    give_back: Global___GiveBack.ValueType
+    text_before: _builtins.int
+    """Where it stood: so many characters (code points) of the message's text came before it,"""
+    calls_before: _builtins.int
+    """and so many of its tool calls."""
     def __init__(
         self,
         *,
@@ -277,10 +314,14 @@ class Reasoning(_message.Message):
         signature: _builtins.str = ...,
         id: _builtins.str = ...,
         redacted: _builtins.bool = ...,
+        origin: _builtins.str = ...,
+        give_back: Global___GiveBack.ValueType = ...,
+        text_before: _builtins.int = ...,
+        calls_before: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "redacted", b"redacted", "signature", b"signature", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_before", b"calls_before", "give_back", b"give_back", "id", b"id", "origin", b"origin", "redacted", b"redacted", "signature", b"signature", "text", b"text", "text_before", b"text_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
