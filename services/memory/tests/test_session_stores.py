@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pagi_memory.adapters import sql_session_statements as statements
 from pagi_memory.adapters.postgres_heart import PostgresHeart
 from pagi_memory.adapters.sql_script import Statement
 from pagi_memory.adapters.sql_sessions import SqlSessionStore
@@ -215,11 +216,14 @@ async def test_a_summary_covers_turns_once(store: SessionStore) -> None:
     assert [each.turn.text for each in window.newest] == ["t2"]
     assert [each.turn.text for each in window.pending] == ["t0", "t1", "t2"]
     numbers = [each.number for each in window.pending[:2]]
-    assert await store.roll(KEY, Summary("first two", "test", 2, window.summary.version), numbers)
-    assert not await store.roll(KEY, Summary("late", "test", 2, window.summary.version), numbers)
+    assert await store.roll(KEY, Summary("first two", "test", version=window.summary.version), numbers)
+    assert not await store.roll(KEY, Summary("late", "test", version=window.summary.version), numbers)
     assert not await store.roll(SessionKey("acme", "s"), Summary("theirs"), numbers)
     window = await store.window(KEY, 9)
-    assert (window.summary.text, window.summary.made_by, window.summary.turns) == ("first two", "test", 2)
+    assert (window.summary.text, window.summary.made_by) == ("first two", "test")
+    session = await store.session(KEY)
+    assert session
+    assert (session[0].turns, session[1].text, session[1].turns) == (3, "first two", 2)
     assert [each.turn.text for each in window.pending] == ["t2"]
     # Stored late, said early: it waits for the next summary.
     await store.append(KEY, "default", [said("late", "r9", -5)])
@@ -230,7 +234,7 @@ async def test_a_summary_covers_turns_once(store: SessionStore) -> None:
 async def test_a_summary_does_not_outlive_what_it_tells_of(store: SessionStore, change: str) -> None:
     await store.append(KEY, "default", [said("t0", "r0"), said("t1", "r0", 0, 1)])
     window = await store.window(KEY, 9)
-    await store.roll(KEY, Summary("t0", "test", 1, window.summary.version), [window.pending[0].number])
+    await store.roll(KEY, Summary("t0", "test", version=window.summary.version), [window.pending[0].number])
     stale = (await store.window(KEY, 9)).summary
     if change == "edit":
         await store.edit_turn(KEY, "r0", 0, "new", NOON)
@@ -298,6 +302,20 @@ async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match=r"heart\.db"):
         await database.start()
     await database.stop()
+
+
+async def test_what_waits_to_be_summed_up_is_found_without_reading_the_session(tmp_path: Path) -> None:
+    database = SqliteHeart(tmp_path / "heart.db")
+    await database.start()
+
+    def script():
+        return (
+            yield Statement(f"EXPLAIN QUERY PLAN {statements.PENDING}", (KEY.tenant, KEY.session_id, 1, "r", 0, 200))
+        )
+
+    [[*_, step]] = await database.read(script)
+    await database.stop()
+    assert "turns_to_sum_up (tenant=? AND session_id=? AND (created_at_us" in step
 
 
 async def test_a_full_disk_is_told_and_nothing_is_half_stored(tmp_path: Path) -> None:

@@ -38,7 +38,12 @@ _TABLES = (
     )
     """,
     "CREATE INDEX IF NOT EXISTS turns_by_time ON turns (tenant, session_id, created_at_us, run_id, position)",
-    "CREATE INDEX IF NOT EXISTS turns_pending ON turns (tenant, session_id) WHERE summarized = 0",
+    # In the order in which they are summed up: what waits is found without a look at the rest of the session.
+    """
+    CREATE INDEX IF NOT EXISTS turns_to_sum_up ON turns (tenant, session_id, created_at_us, run_id, position)
+    WHERE summarized = 0
+    """,
+    "DROP INDEX IF EXISTS turns_pending",
     # What requests mean, by the number of the turn.
     """
     CREATE TABLE IF NOT EXISTS turn_vectors (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -131,7 +132,9 @@ class SqlSessionStore:
             rows = yield Statement(f"{sql.SESSIONS} AND session_id = ?", _of(key))
             if not rows:
                 return None
-            return session_of(rows[0]), (yield from _summary(key))
+            summary = yield from _summary(key)
+            [[covered]] = yield Statement(sql.COVERED, _of(key))
+            return session_of(rows[0]), replace(summary, turns=covered)
 
         return await self._database.read(script)
 
@@ -332,10 +335,7 @@ def _summary(key: SessionKey) -> Script[Summary]:
     if not rows:
         return Summary()
     [[text, made_by, version]] = rows
-    if not text:
-        return Summary(version=version)
-    [[covered]] = yield Statement(sql.COVERED, _of(key))
-    return Summary(text, made_by, covered, version)
+    return Summary(text, made_by, version=version)
 
 
 def _drop_summary(key: SessionKey) -> Script[None]:

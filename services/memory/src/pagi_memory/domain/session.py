@@ -39,8 +39,9 @@ class SessionPage:
 class Summary:
     """What was said in turns that are no longer given whole.
 
-    `version` changes with every summary and with every change of the turns, so that a summary of turns that have
-    changed meanwhile is never stored.
+    `turns` is how many it covers; they are counted for who asks for the session, in a `Window` it is 0. `version`
+    changes with every summary and with every change of the turns, so that a summary of turns that have changed
+    meanwhile is never stored.
     """
 
     text: str = ""

@@ -104,7 +104,7 @@ class InMemorySessionStore:
         """See `SessionStore.window`."""
         kept = self._kept.get(key, _Kept(""))
         pending = [each for each in kept.ordered if each.number not in kept.covered]
-        return Window(kept.summary, kept.ordered[-limit:], pending[:200])
+        return Window(replace(kept.summary, turns=0), kept.ordered[-limit:], pending[:200])
 
     async def roll(self, key: SessionKey, summary: Summary, numbers: Sequence[int]) -> bool:
         """See `SessionStore.roll`."""

@@ -120,8 +120,7 @@ class Summaries:
                 self._note_room(key, window, shown, len(older))
                 return
             digest = await self._digest(key, window.summary, older)
-            turns = window.summary.turns + len(older)
-            made = Summary(digest.text, digest.made_by, turns, window.summary.version)
+            made = Summary(digest.text, digest.made_by, version=window.summary.version)
             # Where somebody has changed the turns meanwhile, the next look begins anew.
             await self._store.roll(key, made, [each.number for each in older])
 
