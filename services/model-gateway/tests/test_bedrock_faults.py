@@ -20,7 +20,7 @@ import pytest
 from pagi_gateway.adapters.bedrock_provider import BedrockProvider
 from pagi_gateway.adapters.http_stream import Patience
 from pagi_gateway.domain.errors import ProviderFaultError, outcome_of
-from pagi_gateway.domain.model import Plan, PlanRequest, TextDelta
+from pagi_gateway.domain.model import Message, Plan, PlanRequest, Role, TextDelta
 from pagi_gateway.testing import asking
 
 Exchange = Any
@@ -261,12 +261,21 @@ async def test_the_recordings(bedrock: tuple[BedrockProvider, Any]) -> None:
         events = recording.get("events")
         server.answer = said(recording["answer"]) if events is None else sent([frame(*event) for event in events])
         request = replace(
-            asking(recording["ask"], system="Be brief.", tools=["math"], model="m"), max_output_tokens=300
+            asking(recording["ask"], system="Be brief.", tools=["math"], model=recording.get("model", "m")),
+            max_output_tokens=300,
         )
         assert await outcome(provider, "stream" if events else "whole", 5, request) == recording["plan"], path.stem
         body = server.exchanges[-1].json
         assert {name: body.get(name) for name in recording["sent"]} == recording["sent"]
         assert [tool["toolSpec"]["name"] for tool in body["toolConfig"]["tools"]] == ["math"]
+        if "back" in recording:
+            *_, plan = [event async for event in provider.stream(request, timeout_s=5)]
+            assert isinstance(plan, Plan)
+            turn = Message(Role.ASSISTANT, plan.text, plan.tool_calls, reasoning=plan.reasoning)
+            result = Message(Role.TOOL, "4", tool_call_id=plan.tool_calls[0].id)
+            again = replace(request, messages=(*request.messages, turn, result))
+            await outcome(provider, "stream", 5, again)
+            assert server.exchanges[-1].json["messages"][1:2] == recording["back"]
 
 
 @pytest.mark.parametrize("how", ["whole", "stream", "closed"])

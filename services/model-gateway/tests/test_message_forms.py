@@ -58,7 +58,7 @@ def claude(request: PlanRequest) -> Any:
 
 
 def responses(request: PlanRequest) -> Any:
-    return json.loads(responses_messages.request_body(request, reasons=True, stream=False))
+    return json.loads(responses_messages.request_body(request, ENDPOINT, reasons=True, stream=False))
 
 
 def test_chat_shows_images_and_files() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pagi_gateway.adapters.http_provider import HttpProvider
+from pagi_gateway.domain.content import GiveBack
 from pagi_gateway.domain.model import (
     Effort,
     Message,
@@ -33,7 +35,7 @@ def request_of(ask: dict[str, Any], model: str) -> PlanRequest:
         values["effort"] = Effort(values["effort"])
     if "stop" in values:
         values["stop"] = tuple(values["stop"])
-    return PlanRequest(tuple(messages), tuple(tools), model, **values)
+    return PlanRequest(tuple(messages), tuple(tools), values.pop("model", model), **values)
 
 
 def told(plan: Plan, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +72,16 @@ def joined(deltas: list[Any]) -> list[list[Any]]:
     return written
 
 
+def given_back(plan: Plan) -> Message:
+    """An answer as a caller sends it again: without the reasoning, and without the words of it, that nobody wants."""
+    reasoning = [
+        replace(each, text=each.text if each.give_back is GiveBack.WHOLE else "", give_back=GiveBack.NOTHING)
+        for each in plan.reasoning
+        if each.give_back is not GiveBack.NOTHING
+    ]
+    return Message(Role.ASSISTANT, plan.text, plan.tool_calls, reasoning=tuple(reasoning))
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 async def test_a_recording(path: Path, raw_server: Any, provider_at: Callable[..., Awaitable[HttpProvider]]) -> None:
     recording = json.loads(path.read_text())
@@ -104,3 +116,18 @@ async def test_a_recording(path: Path, raw_server: Any, provider_at: Callable[..
         assert "authorization" not in headers
     else:
         assert headers["authorization"] == "Bearer sk-very-secret"
+    if "back" not in recording:
+        return
+    results = [Message(Role.TOOL, "4", tool_call_id=call.id) for call in plan.tool_calls]
+    again = replace(request, messages=(*request.messages, given_back(plan), *results))
+    await provider.plan(again, timeout_s=5) if events is None else [
+        event async for event in provider.stream(again, timeout_s=5)
+    ]
+    body = server.exchanges[1].json
+    turns = [turn for turn in body.get("messages") or body["input"] if turn.get("role") != "system"]
+    assert turns[1 : 1 + len(recording["back"])] == recording["back"]
+    assert {name: body.get(name) for name in recording.get("sent_again", ())} == recording.get("sent_again", {})
+    headers = server.exchanges[1].headers
+    assert {name: headers.get(name) for name in recording.get("headers_again", ())} == recording.get(
+        "headers_again", {}
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pagi.gateway.v1 import gateway_pb2 as pb
 
 from pagi_gateway.domain.capabilities import Capabilities, Price, Support
-from pagi_gateway.domain.content import Part, PartKind, Reasoning, media_type_of
+from pagi_gateway.domain.content import GiveBack, Part, PartKind, Reasoning, media_type_of
 from pagi_gateway.domain.errors import InvalidPlanRequestError
 from pagi_gateway.domain.model import (
     Attempt,
@@ -63,6 +63,11 @@ _NOTE_KINDS: dict[NoteKind, pb.Note.Kind.ValueType] = {
     NoteKind.LEFT_OUT: pb.Note.KIND_LEFT_OUT,
     NoteKind.EMULATED: pb.Note.KIND_EMULATED,
     NoteKind.LIMITED: pb.Note.KIND_LIMITED,
+}
+_GIVE_BACKS: dict[GiveBack, pb.GiveBack.ValueType] = {
+    GiveBack.NOTHING: pb.GIVE_BACK_UNSPECIFIED,
+    GiveBack.WITHOUT_TEXT: pb.GIVE_BACK_WITHOUT_TEXT,
+    GiveBack.WHOLE: pb.GIVE_BACK_WHOLE,
 }
 _SUPPORTS: dict[Support, pb.Support.ValueType] = {
     Support.UNKNOWN: pb.SUPPORT_UNSPECIFIED,
@@ -143,7 +148,16 @@ def _tool_call_from_proto(call: pb.ToolCall) -> ToolCall:
 
 
 def _reasoning_from_proto(each: pb.Reasoning) -> Reasoning:
-    return Reasoning(each.text, each.signature, each.id, each.redacted)
+    # What was said of giving it back was for the caller.
+    return Reasoning(
+        each.text,
+        each.signature,
+        each.id,
+        each.redacted,
+        each.origin,
+        text_before=each.text_before,
+        calls_before=each.calls_before,
+    )
 
 
 def _parts_from_proto(parts: Iterable[pb.ContentPart], index: int) -> tuple[Part, ...]:
@@ -178,16 +192,26 @@ def plan_to_proto(plan: Plan) -> pb.GetPlanResponse:
         model=plan.model,
         provider=plan.provider,
         latency_ms=plan.latency_ms,
-        reasoning=[
-            pb.Reasoning(text=each.text, signature=each.signature, id=each.id, redacted=each.redacted)
-            for each in plan.reasoning
-        ],
+        reasoning=map(_reasoning_to_proto, plan.reasoning),
         notes=map(_note_to_proto, plan.notes),
         finish_reason_raw=plan.finish_reason_raw,
         first_token_ms=plan.first_token_ms,
         replayed=plan.replayed,
         cached=plan.cached,
         attempts=map(_attempt_to_proto, plan.attempts),
+    )
+
+
+def _reasoning_to_proto(each: Reasoning) -> pb.Reasoning:
+    return pb.Reasoning(
+        text=each.text,
+        signature=each.signature,
+        id=each.id,
+        redacted=each.redacted,
+        origin=each.origin,
+        give_back=_GIVE_BACKS[each.give_back],
+        text_before=each.text_before,
+        calls_before=each.calls_before,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pagi_gateway.adapters.anthropic_wire import WireBlock, WireUsage, decode_answer, decode_event
 from pagi_gateway.adapters.http_errors import decoded, error_in_answer, unreadable
 from pagi_gateway.adapters.json_wire import TextInPieces, encode, whole_characters
-from pagi_gateway.domain.content import Reasoning
+from pagi_gateway.domain.content import GiveBack, Reasoning
 from pagi_gateway.domain.model import FinishReason, Plan, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta, Usage
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pagi_gateway.domain.model import Delta
 
 _EVENTS = "text/event-stream"
+_THOUGHTS = {"thinking", "redacted_thinking"}
 _FINISH_REASONS = {
     "end_turn": FinishReason.STOP,
     "stop_sequence": FinishReason.STOP,
@@ -39,7 +40,7 @@ class MessagesAnswer:
 
     def __init__(self, endpoint: Endpoint, model: str, ids: Iterator[str]) -> None:
         self._endpoint = endpoint
-        self._model = model
+        self._asked = self._model = model
         self._ids = ids
         self._blocks: dict[int, _Block] = {}
         self._usage = WireUsage()
@@ -119,7 +120,6 @@ class MessagesAnswer:
         if not self._begun:
             raise unreadable(_EVENTS, b"", self._endpoint, "it has no message")
         calls = tuple(ToolCall(block.id, block.name, block.arguments() or "{}") for block in self._calls())
-        reasons = [block for block in self._blocks.values() if block.kind in {"thinking", "redacted_thinking"}]
         return Plan(
             text="".join(block.joined() for block in self._blocks.values() if block.kind == "text"),
             tool_calls=calls,
@@ -128,10 +128,31 @@ class MessagesAnswer:
             finish_reason_raw=self._stop_reason or "",
             model=self._model,
             provider=self._endpoint.provider,
-            reasoning=tuple(
-                Reasoning(block.joined(), block.signature, redacted=block.kind != "thinking") for block in reasons
-            ),
+            reasoning=tuple(self._reasoning()),
         )
+
+    def _reasoning(self) -> Iterator[Reasoning]:
+        """What was thought, each with its place between texts and calls."""
+        if not any(block.kind in _THOUGHTS for block in self._blocks.values()):
+            return
+        origin = self._endpoint.origin(self._asked)
+        said = called = 0
+        for block in self._blocks.values():
+            if block.kind == "text":
+                said += len(block.joined())
+            elif block.kind == "tool_use":
+                called += 1
+            elif block.kind in _THOUGHTS:
+                yield Reasoning(
+                    block.joined(),
+                    block.signature,
+                    redacted=block.kind != "thinking",
+                    origin=origin,
+                    # The signature is one over the text.
+                    give_back=GiveBack.WHOLE if block.signature else GiveBack.NOTHING,
+                    text_before=said,
+                    calls_before=called,
+                )
 
 
 class _Block:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagi_gateway.adapters.anthropic_answer import MessagesAnswer
-from pagi_gateway.adapters.anthropic_messages import request_body
+from pagi_gateway.adapters.anthropic_messages import BINDING_HEADERS, gives_back, request_body
 from pagi_gateway.adapters.model_capabilities import capabilities_of
 from pagi_gateway.adapters.openai_wire import decode_models
 from pagi_gateway.domain.call_ids import fresh_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pagi_gateway.adapters.http_endpoint import Endpoint
     from pagi_gateway.domain.capabilities import Capabilities
     from pagi_gateway.domain.model import PlanRequest
@@ -27,6 +29,10 @@ class AnthropicMessages:
     def body(self, request: PlanRequest, *, stream: bool) -> bytes:
         """The question."""
         return request_body(request, self._endpoint, stream=stream)
+
+    def headers(self, request: PlanRequest) -> Mapping[str, str]:
+        """What the question needs beside the endpoint's own."""
+        return BINDING_HEADERS if gives_back(request) else {}
 
     def answer(self, request: PlanRequest) -> MessagesAnswer:
         """What gathers the answer."""

@@ -45,6 +45,13 @@ class Endpoint:
         """The server in a message: `openai (api.openai.com)`; never with what a URL may hold of a password."""
         return f"{self.provider} ({self.base_url.partition('://')[2].rpartition('@')[2].partition('/')[0]})"
 
+    def origin(self, model: str) -> str:
+        """Where a model's reasoning is made, and may be sent back to.
+
+        Accounts do not read each other's, and models often not; the name of the key's variable stands for the account.
+        """
+        return f"{self.place} {model} {self.key_variable}"
+
     @property
     def key_headers(self) -> dict[str, str]:
         """The headers of every request; they hold the key."""

@@ -12,7 +12,7 @@ from pagi_gateway.domain.errors import ModelNotFoundError
 from pagi_gateway.domain.model import ModelInfo, Plan, ReasoningDelta, TextDelta
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     import aiohttp
 
@@ -43,6 +43,9 @@ class Dialect(Protocol):
 
     def body(self, request: PlanRequest, *, stream: bool) -> bytes:
         """The question as JSON."""
+
+    def headers(self, request: PlanRequest) -> Mapping[str, str]:
+        """What the question needs beside the endpoint's own headers."""
 
     def answer(self, request: PlanRequest) -> Answer:
         """What gathers the answer to the question."""
@@ -99,7 +102,10 @@ class HttpProvider:
         """Asks for the whole answer at once."""
         deadline = Deadline(timeout_s, self._endpoint)
         body = self._dialect.body(request, stream=False)
-        async with self._road.open("POST", self._dialect.path, deadline, body=body, model=request.model) as response:
+        headers = self._dialect.headers(request)
+        async with self._road.open(
+            "POST", self._dialect.path, deadline, body=body, model=request.model, headers=headers
+        ) as response:
             return await self._whole(response, request, deadline)
 
     async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
@@ -108,7 +114,13 @@ class HttpProvider:
         began = deadline.left_s()
         body = self._dialect.body(request, stream=True)
         opening = self._road.open(
-            "POST", self._dialect.path, deadline, body=body, model=request.model, first_s=self._patience.first_s
+            "POST",
+            self._dialect.path,
+            deadline,
+            body=body,
+            model=request.model,
+            first_s=self._patience.first_s,
+            headers=self._dialect.headers(request),
         )
         async with opening as response:
             if response.content_type != "text/event-stream":

@@ -42,6 +42,13 @@ def watched_socket(address: tuple[Any, ...]) -> socket.socket:
     return made
 
 
+def _headers(body: bytes | None, others: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Those of one request."""
+    if body is None:
+        return others
+    return {**_JSON, **others} if others else _JSON
+
+
 class Deadline:
     """A moment on the loop's clock."""
 
@@ -114,6 +121,7 @@ class HttpRoad:
         model: str = "",
         first_s: float = math.inf,
         signed: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Sends a request and yields the answer, whose status is 200. What is left unread closes the socket.
 
@@ -124,6 +132,7 @@ class HttpRoad:
             body: JSON.
             model: Named where the server does not know it.
             first_s: How long the answer's head may take; seconds.
+            headers: Beside the endpoint's own and those of a JSON body.
             signed: The headers, where a signature over them and over the path says that nothing may be changed.
 
         Raises:
@@ -137,7 +146,7 @@ class HttpRoad:
                         method,
                         self._url(path, as_it_is=signed is not None),
                         data=body,
-                        headers=signed or (_JSON if body is not None else None),
+                        headers=signed or _headers(body, headers),
                         allow_redirects=False,
                     )
             except TimeoutError as error:

@@ -31,11 +31,6 @@ def text_of(message: WireMessage) -> str:
     return content or message.refusal or ""
 
 
-def reasoning_of(message: WireMessage) -> str:
-    """The reasoning of a message or delta; servers differ in its name."""
-    return message.reasoning_content or (message.reasoning if isinstance(message.reasoning, str) else "") or ""
-
-
 def calls_of(calls: Iterable[WireToolCall], ids: Iterator[str]) -> tuple[ToolCall, ...]:
     """The tool calls; a missing id is made, missing arguments are an empty object."""
     return tuple(

@@ -11,6 +11,8 @@ from pagi_gateway.adapters.openai_wire import decode_models
 from pagi_gateway.domain.call_ids import fresh_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pagi_gateway.adapters.http_endpoint import Endpoint
     from pagi_gateway.domain.capabilities import Capabilities
     from pagi_gateway.domain.model import PlanRequest
@@ -27,6 +29,10 @@ class OpenAiChat:
     def body(self, request: PlanRequest, *, stream: bool) -> bytes:
         """The question."""
         return request_body(request, self._endpoint, stream=stream)
+
+    def headers(self, request: PlanRequest) -> Mapping[str, str]:
+        """What the question needs beside the endpoint's own."""
+        return {}
 
     def answer(self, request: PlanRequest) -> ChatAnswer:
         """What gathers the answer."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pagi_gateway.adapters.json_wire import encode
+from pagi_gateway.adapters.openai_reasoning import give_back
 from pagi_gateway.domain.content import PartKind
 from pagi_gateway.domain.model import Effort, Role, ToolUse
+from pagi_gateway.domain.reasoning import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 def request_body(request: PlanRequest, endpoint: Endpoint, *, stream: bool) -> bytes:
     """The body of `POST /chat/completions`."""
-    body: dict[str, Any] = {"model": request.model, "messages": list(_messages(request.messages, endpoint))}
+    messages = list(_messages(request.messages, endpoint, request.model))
+    body: dict[str, Any] = {"model": request.model, "messages": messages}
     if request.tools:
         body["tools"] = [_tool(each) for each in request.tools]
         if request.tool_use is not ToolUse.AUTO:
@@ -71,17 +74,17 @@ def _tool_choice(request: PlanRequest) -> Any:
     return request.tool_use.value
 
 
-def _messages(messages: Sequence[Message], endpoint: Endpoint) -> Iterator[dict[str, Any]]:
+def _messages(messages: Sequence[Message], endpoint: Endpoint, model: str) -> Iterator[dict[str, Any]]:
     shown: list[Part] = []
     for message in messages:
         if message.role is Role.TOOL:
-            yield {"role": "tool", "tool_call_id": message.tool_call_id, "content": _text(message)}
+            yield {"role": "tool", "tool_call_id": message.tool_call_id, "content": text_of(message)}
             shown += [part for part in message.parts if part.kind is not PartKind.TEXT]
             continue
         if shown:
             yield _shown(shown)
             shown = []
-        yield _message(message, endpoint)
+        yield _message(message, endpoint, model)
     if shown:
         yield _shown(shown)
 
@@ -91,28 +94,21 @@ def _shown(parts: list[Part]) -> dict[str, Any]:
     return {"role": "user", "content": [_text_part("The tools' results show:"), *map(_part, parts)]}
 
 
-def _message(message: Message, endpoint: Endpoint) -> dict[str, Any]:
+def _message(message: Message, endpoint: Endpoint, model: str) -> dict[str, Any]:
     if message.role is not Role.ASSISTANT:
         if not message.parts:
             return {"role": message.role.value, "content": message.text}
         first = [_text_part(message.text)] if message.text else []
         return {"role": message.role.value, "content": [*first, *map(_part, message.parts)]}
-    text = _text(message)
+    text = text_of(message)
     written: dict[str, Any] = {"role": "assistant", "content": text or None if message.tool_calls else text}
     if message.tool_calls:
         written["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
             for call in message.tool_calls
         ]
-        # DeepSeek wants it back with the calls that came of it, and refuses it elsewhere.
-        if endpoint.provider == "deepseek" and (thought := "".join(each.text for each in message.reasoning)):
-            written["reasoning_content"] = thought
+        give_back(message, written, endpoint, model)
     return written
-
-
-def _text(message: Message) -> str:
-    """The text of a message whose parts may only be text here."""
-    return "".join([message.text, *(part.text for part in message.parts)])
 
 
 def _text_part(text: str) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from pagi_gateway.adapters.openai_answer import (
     arguments_of,
     calls_of,
     finish_reason_of,
-    reasoning_of,
     text_of,
     usage_of,
 )
+from pagi_gateway.adapters.openai_reasoning import ChatReasoning
 from pagi_gateway.adapters.openai_wire import WireFunction, WireToolCall, decode_answer
-from pagi_gateway.domain.content import Reasoning
 from pagi_gateway.domain.model import Plan, ReasoningDelta, TextDelta, ToolCallDelta
 
 if TYPE_CHECKING:
@@ -39,10 +38,10 @@ class ChatAnswer:
 
     def __init__(self, endpoint: Endpoint, model: str, ids: Iterator[str]) -> None:
         self._endpoint = endpoint
-        self._model = model
+        self._asked = self._model = model
         self._ids = ids
         self._text = TextInPieces()
-        self._reasoning = TextInPieces()
+        self._reasoning = ChatReasoning()
         self._calls: list[WireToolCall] = []
         self._by_index: dict[int, WireToolCall] = {}
         self._usage: WireUsage | None = None
@@ -89,7 +88,7 @@ class ChatAnswer:
 
     def _deltas(self, message: WireMessage) -> list[Delta]:
         deltas: list[Delta] = []
-        if thought := self._reasoning.add(reasoning_of(message)):
+        if thought := self._reasoning.add(message):
             deltas.append(ReasoningDelta(thought))
         if text := self._text.add(text_of(message)):
             deltas.append(TextDelta(text))
@@ -111,6 +110,7 @@ class ChatAnswer:
             name, arguments = piece.function.name or "", arguments_of(piece)
             call.function.name = f"{call.function.name or ''}{name}"
             call.function.arguments = f"{call.function.arguments or ''}{arguments}"
+        call.extra_content = piece.extra_content or call.extra_content
         index = next(i for i, each in enumerate(self._calls) if each is call)
         return ToolCallDelta(index, (call.id or "") if begins else "", name, whole_characters(arguments))
 
@@ -130,14 +130,14 @@ class ChatAnswer:
         """
         if not self._answered:
             raise unreadable(_EVENTS, b"", self._endpoint, "it has no choices")
-        thought = self._reasoning.whole()
+        calls = calls_of(self._calls, self._ids)
         return Plan(
             text=self._text.whole(),
-            tool_calls=calls_of(self._calls, self._ids),
+            tool_calls=calls,
             usage=usage_of(self._usage, self._endpoint),
             finish_reason=finish_reason_of(self._finish_reason, has_calls=bool(self._calls)),
             finish_reason_raw=self._finish_reason or "",
             model=self._model,
             provider=self._endpoint.provider,
-            reasoning=(Reasoning(thought),) if thought else (),
+            reasoning=tuple(self._reasoning.whole(self._calls, self._endpoint, self._asked)),
         )

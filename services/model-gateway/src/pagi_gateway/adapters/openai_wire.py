@@ -20,6 +20,18 @@ class WireFunction(msgspec.Struct, omit_defaults=True):
     arguments: str | dict[str, Any] | None = None
 
 
+class WireGoogle(msgspec.Struct):
+    """What Google adds to a call: its model's reasoning, sealed."""
+
+    thought_signature: str | None = None
+
+
+class WireExtra(msgspec.Struct):
+    """What providers add to a call."""
+
+    google: WireGoogle | None = None
+
+
 class WireToolCall(msgspec.Struct, omit_defaults=True):
     """A tool call; `index` joins its pieces in a stream."""
 
@@ -27,6 +39,7 @@ class WireToolCall(msgspec.Struct, omit_defaults=True):
     type: str | None = None
     function: WireFunction | None = None
     index: int | None = None
+    extra_content: WireExtra | None = None
 
 
 class WirePart(msgspec.Struct):
@@ -37,12 +50,16 @@ class WirePart(msgspec.Struct):
 
 
 class WireMessage(msgspec.Struct):
-    """An assistant message, whole or as a delta; reasoning is DeepSeek's, Qwen's and OpenRouter's."""
+    """An assistant message, whole or as a delta; reasoning is DeepSeek's, Qwen's and OpenRouter's.
+
+    `reasoning_details` is what OpenRouter wants back of it.
+    """
 
     content: str | list[WirePart] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: Any = None
+    reasoning_details: list[dict[str, Any]] | None = None
     tool_calls: list[WireToolCall] | None = None
 
 

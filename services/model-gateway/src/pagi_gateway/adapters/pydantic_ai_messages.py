@@ -23,14 +23,16 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
-from pagi_gateway.domain.content import PartKind, Reasoning
+from pagi_gateway.domain.content import GiveBack, PartKind, Reasoning
 from pagi_gateway.domain.model import Effort, FinishReason, Plan, Role, ToolCall, ToolUse, Usage
+from pagi_gateway.domain.reasoning import in_order, own_reasoning, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pydantic_ai.messages import ModelRequestPart, ModelResponsePart, UserContent
 
+    from pagi_gateway.adapters.http_endpoint import Endpoint
     from pagi_gateway.domain.content import Part
     from pagi_gateway.domain.model import Message, PlanRequest
 
@@ -42,8 +44,15 @@ _FINISH_REASONS = {
 }
 
 
-def messages_of(request: PlanRequest, provider: str) -> list[ModelMessage]:
-    """The conversation: what is not the assistant's is put together into one request."""
+def messages_of(request: PlanRequest, endpoint: Endpoint, *, takes_thoughts: bool) -> list[ModelMessage]:
+    """The conversation: what is not the assistant's is put together into one request.
+
+    Args:
+        request: What is asked.
+        endpoint: Of whom.
+        takes_thoughts: Whether the library sends reasoning back; else it would have the model read it as its own words.
+    """
+    provider, origin = endpoint.provider, endpoint.origin(request.model) if takes_thoughts else None
     names = {call.id: call.name for message in request.messages for call in message.tool_calls}
     made: list[ModelMessage] = []
     waiting: list[ModelRequestPart] = []
@@ -54,13 +63,13 @@ def messages_of(request: PlanRequest, provider: str) -> list[ModelMessage]:
         if waiting:
             made.append(ModelRequest(waiting))
             waiting = []
-        made.append(ModelResponse(_answered(message, provider), provider_name=provider))
+        made.append(ModelResponse(_answered(message, provider, origin), provider_name=provider))
     return [*made, ModelRequest(waiting)] if waiting else made
 
 
 def _asked(message: Message, names: dict[str, str]) -> list[ModelRequestPart]:
     if message.role is Role.SYSTEM:
-        return [SystemPromptPart("".join([message.text, *(part.text for part in message.parts)]))]
+        return [SystemPromptPart(text_of(message))]
     shown: list[UserContent] = [_content(part) for part in message.parts]
     if message.role is Role.TOOL:
         name = names.get(message.tool_call_id, "")
@@ -73,15 +82,18 @@ def _asked(message: Message, names: dict[str, str]) -> list[ModelRequestPart]:
     return [UserPromptPart([message.text, *shown] if message.text else shown)]
 
 
-def _answered(message: Message, provider: str) -> list[ModelResponsePart]:
-    parts: list[ModelResponsePart] = [
-        ThinkingPart(each.text, id=each.id or None, signature=each.signature or None, provider_name=provider)
-        for each in message.reasoning
-    ]
-    if text := "".join([message.text, *(part.text for part in message.parts)]):
-        parts.append(TextPart(text))
-    parts.extend(ToolCallPart(call.name, call.arguments_json, call.id) for call in message.tool_calls)
-    return parts
+def _answered(message: Message, provider: str, origin: str | None) -> list[ModelResponsePart]:
+    own = [] if origin is None else own_reasoning(message, origin)
+    signed = [each for each in own if each.signature]
+    return [_said(each, provider) for each in in_order(message, signed)]
+
+
+def _said(each: Reasoning | str | ToolCall, provider: str) -> ModelResponsePart:
+    if isinstance(each, str):
+        return TextPart(each)
+    if isinstance(each, ToolCall):
+        return ToolCallPart(each.name, each.arguments_json, each.id)
+    return ThinkingPart(each.text, id=each.id or None, signature=each.signature, provider_name=provider)
 
 
 def _content(part: Part) -> UserContent:
@@ -124,7 +136,9 @@ def parameters_of(request: PlanRequest) -> ModelRequestParameters:
     )
 
 
-def plan_of(response: ModelResponse, request: PlanRequest, provider: str, ids: Iterator[str]) -> Plan:
+def plan_of(
+    response: ModelResponse, request: PlanRequest, endpoint: Endpoint, ids: Iterator[str], *, takes_thoughts: bool
+) -> Plan:
     """The whole answer."""
     calls = tuple(
         ToolCall(part.tool_call_id or next(ids), part.tool_name, _arguments(part))
@@ -139,13 +153,30 @@ def plan_of(response: ModelResponse, request: PlanRequest, provider: str, ids: I
         finish_reason=_finish_reason(reason or raw or None, has_calls=bool(calls)),
         finish_reason_raw=raw,
         model=response.model_name or request.model,
-        provider=provider,
-        reasoning=tuple(
-            Reasoning(part.content, part.signature or "", part.id or "", redacted=not part.content)
-            for part in response.parts
-            if isinstance(part, ThinkingPart)
-        ),
+        provider=endpoint.provider,
+        reasoning=tuple(_reasoning(response.parts, endpoint.origin(request.model), takes_thoughts=takes_thoughts)),
     )
+
+
+def _reasoning(parts: Sequence[ModelResponsePart], origin: str, *, takes_thoughts: bool) -> Iterator[Reasoning]:
+    """What was thought, each with its place between texts and calls."""
+    said = called = 0
+    for part in parts:
+        if isinstance(part, TextPart):
+            said += len(part.content)
+        elif isinstance(part, ToolCallPart):
+            called += 1
+        elif isinstance(part, ThinkingPart):
+            yield Reasoning(
+                part.content,
+                part.signature or "",
+                part.id or "",
+                redacted=not part.content,
+                origin=origin,
+                give_back=GiveBack.WHOLE if part.signature and takes_thoughts else GiveBack.NOTHING,
+                text_before=said,
+                calls_before=called,
+            )
 
 
 def raw_reason(response: ModelResponse) -> str:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from pagi_chassis.errors import PagiError
-    from pydantic_ai.messages import ModelResponseStreamEvent
+    from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponseStreamEvent
     from pydantic_ai.models import Model
 
     from pagi_gateway.adapters.http_endpoint import Endpoint
@@ -91,10 +91,9 @@ class PydanticAiProvider:
     async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
         """Asks for the whole answer at once."""
         async with self._asking(request, timeout_s):
-            response = await self._model(request.model).request(
-                messages_of(request, self.name), settings_of(request), parameters_of(request)
-            )
-            return plan_of(response, request, self.name, fresh_ids(request.messages))
+            model = self._model(request.model)
+            response = await model.request(self._messages(request, model), settings_of(request), parameters_of(request))
+            return self._plan(response, request, model)
 
     async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
         """Asks for a stream and sends its deltas on as the library makes them."""
@@ -125,9 +124,8 @@ class PydanticAiProvider:
         return self._models[name]
 
     async def _deltas(self, request: PlanRequest) -> AsyncGenerator[Delta | Plan, None]:
-        opening = self._model(request.model).request_stream(
-            messages_of(request, self.name), settings_of(request), parameters_of(request)
-        )
+        model = self._model(request.model)
+        opening = model.request_stream(self._messages(request, model), settings_of(request), parameters_of(request))
         numbers: dict[int, int] = {}
         async with opening as stream:
             async for event in stream:
@@ -136,7 +134,14 @@ class PydanticAiProvider:
             response = stream.get()
             if not raw_reason(response):
                 raise ProviderDownError(f"{self._endpoint.place} ended the stream before the answer was whole")
-            yield plan_of(response, request, self.name, fresh_ids(request.messages))
+            yield self._plan(response, request, model)
+
+    def _messages(self, request: PlanRequest, model: Model) -> list[ModelMessage]:
+        return messages_of(request, self._endpoint, takes_thoughts=_takes_thoughts(model))
+
+    def _plan(self, response: ModelResponse, request: PlanRequest, model: Model) -> Plan:
+        ids = fresh_ids(request.messages)
+        return plan_of(response, request, self._endpoint, ids, takes_thoughts=_takes_thoughts(model))
 
     @asynccontextmanager
     async def _asking(self, request: PlanRequest, timeout_s: float) -> AsyncIterator[None]:
@@ -166,6 +171,11 @@ class PydanticAiProvider:
             if (known := self._failure(error)) is None:
                 raise
             raise known from error
+
+
+def _takes_thoughts(model: Model) -> bool:
+    """Whether the library sends the model's reasoning back to it: of Bedrock's models to Claude."""
+    return bool(model.profile.get("bedrock_send_back_thinking_parts"))
 
 
 def _said(error: ModelHTTPError) -> str:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from pagi_gateway.adapters.http_errors import decoded, error_in_answer, unreadable
 from pagi_gateway.adapters.json_wire import TextInPieces, whole_characters
 from pagi_gateway.adapters.responses_wire import decode_event, decode_response
-from pagi_gateway.domain.content import Reasoning
+from pagi_gateway.domain.content import GiveBack, Reasoning
 from pagi_gateway.domain.errors import ProviderDownError
 from pagi_gateway.domain.model import FinishReason, Plan, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pagi_gateway.adapters.http_endpoint import Endpoint
     from pagi_gateway.adapters.responses_wire import WireEvent, WireItem, WireResponse, WireUsage
@@ -34,7 +34,7 @@ class ResponsesAnswer:
 
     def __init__(self, endpoint: Endpoint, model: str, ids: Iterator[str]) -> None:
         self._endpoint = endpoint
-        self._model = model
+        self._asked = self._model = model
         self._ids = ids
         self._response: WireResponse | None = None
         self._calls: dict[int, int] = {}
@@ -120,7 +120,7 @@ class ResponsesAnswer:
             finish_reason_raw=reason,
             model=response.model or self._model,
             provider=self._endpoint.provider,
-            reasoning=tuple(_reasoning(item) for item in items if item.type == "reasoning"),
+            reasoning=tuple(_reasoning(items, self._endpoint.origin(self._asked))),
         )
 
 
@@ -130,9 +130,26 @@ def _text(item: WireItem) -> str:
     return whole_characters("".join(part.text or part.refusal or "" for part in item.content or ()))
 
 
-def _reasoning(item: WireItem) -> Reasoning:
-    text = "\n\n".join(part.text for part in item.summary or () if part.text)
-    return Reasoning(text, item.encrypted_content or "", item.id or "")
+def _reasoning(items: Sequence[WireItem], origin: str) -> Iterator[Reasoning]:
+    """What was thought, each with its place between texts and calls."""
+    said = called = 0
+    for item in items:
+        if item.type == "message":
+            said += len(_text(item))
+        elif item.type == "function_call":
+            called += 1
+        elif item.type == "reasoning":
+            sealed = bool(item.encrypted_content and item.id)
+            yield Reasoning(
+                "\n\n".join(part.text for part in item.summary or () if part.text),
+                item.encrypted_content or "",
+                item.id or "",
+                origin=origin,
+                # The summary is only for people.
+                give_back=GiveBack.WITHOUT_TEXT if sealed else GiveBack.NOTHING,
+                text_before=said,
+                calls_before=called,
+            )
 
 
 def _usage_of(usage: WireUsage | None) -> Usage:

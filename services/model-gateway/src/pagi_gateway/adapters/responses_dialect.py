@@ -13,6 +13,8 @@ from pagi_gateway.domain.call_ids import fresh_ids
 from pagi_gateway.domain.capabilities import Support
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pagi_gateway.adapters.http_endpoint import Endpoint
     from pagi_gateway.domain.capabilities import Capabilities
     from pagi_gateway.domain.model import PlanRequest
@@ -29,7 +31,11 @@ class OpenAiResponses:
     def body(self, request: PlanRequest, *, stream: bool) -> bytes:
         """The question."""
         reasons = request.effort is not None or self.capabilities(request.model).reasoning is Support.YES
-        return request_body(request, reasons=reasons, stream=stream)
+        return request_body(request, self._endpoint, reasons=reasons, stream=stream)
+
+    def headers(self, request: PlanRequest) -> Mapping[str, str]:
+        """What the question needs beside the endpoint's own."""
+        return {}
 
     def answer(self, request: PlanRequest) -> ResponsesAnswer:
         """What gathers the answer."""

@@ -8,27 +8,31 @@ import msgspec
 
 from pagi_gateway.adapters.json_wire import encode
 from pagi_gateway.adapters.openai_messages import data_url
-from pagi_gateway.domain.content import PartKind
-from pagi_gateway.domain.model import Role, ToolUse
+from pagi_gateway.domain.content import PartKind, Reasoning
+from pagi_gateway.domain.model import Role, ToolCall, ToolUse
+from pagi_gateway.domain.reasoning import in_order, own_reasoning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pagi_gateway.adapters.http_endpoint import Endpoint
     from pagi_gateway.domain.content import Part
     from pagi_gateway.domain.model import Message, PlanRequest, ToolSpec
 
 
-def request_body(request: PlanRequest, *, reasons: bool, stream: bool) -> bytes:
+def request_body(request: PlanRequest, endpoint: Endpoint, *, reasons: bool, stream: bool) -> bytes:
     """The body of `POST /responses`. Nothing is kept at the provider: each request holds its whole conversation.
 
     Args:
         request: What is asked.
+        endpoint: Who is asked.
         reasons: Whether the model reasons; one that does not refuses to be asked for its reasoning.
         stream: Whether the answer shall come in events.
     """
+    origin = endpoint.origin(request.model)
     body: dict[str, Any] = {
         "model": request.model,
-        "input": [item for message in request.messages for item in _items(message)],
+        "input": [item for message in request.messages for item in _items(message, origin)],
         "store": False,
     }
     if reasons:
@@ -53,28 +57,30 @@ def request_body(request: PlanRequest, *, reasons: bool, stream: bool) -> bytes:
     return encode(body)
 
 
-def _items(message: Message) -> Iterator[dict[str, Any]]:
+def _items(message: Message, origin: str) -> Iterator[dict[str, Any]]:
     if message.role is Role.TOOL:
         output: Any = message.text
         if message.parts:
             output = [*([_input_text(message.text)] if message.text else []), *map(_part, message.parts)]
         yield {"type": "function_call_output", "call_id": message.tool_call_id, "output": output}
-        return
-    for each in message.reasoning:
-        if each.signature and each.id:
-            summary = [{"type": "summary_text", "text": each.text}] if each.text else []
-            yield {"type": "reasoning", "id": each.id, "summary": summary, "encrypted_content": each.signature}
-    if message.role is Role.ASSISTANT:
-        text = "".join([message.text, *(part.text for part in message.parts)])
-        if text:
-            yield {"role": "assistant", "content": text}
+    elif message.role is Role.ASSISTANT:
+        # What is not stored there has to come with its content.
+        sealed = [each for each in own_reasoning(message, origin) if each.signature and each.id]
+        yield from map(_said, in_order(message, sealed))
     elif message.parts:
         first = [_input_text(message.text)] if message.text else []
         yield {"role": message.role.value, "content": [*first, *map(_part, message.parts)]}
     else:
         yield {"role": message.role.value, "content": message.text}
-    for call in message.tool_calls:
-        yield {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments_json}
+
+
+def _said(each: Reasoning | str | ToolCall) -> dict[str, Any]:
+    if isinstance(each, str):
+        return {"role": "assistant", "content": each}
+    if isinstance(each, ToolCall):
+        return {"type": "function_call", "call_id": each.id, "name": each.name, "arguments": each.arguments_json}
+    summary = [{"type": "summary_text", "text": each.text}] if each.text else []
+    return {"type": "reasoning", "id": each.id, "summary": summary, "encrypted_content": each.signature}
 
 
 def _input_text(text: str) -> dict[str, Any]:

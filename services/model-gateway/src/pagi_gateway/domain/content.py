@@ -35,14 +35,37 @@ class Part:
     name: str = ""
 
 
+class GiveBack(StrEnum):
+    """What of a reasoning must go back with its message, as long as the message's tool calls are being answered."""
+
+    NOTHING = "nothing"
+    WITHOUT_TEXT = "without_text"
+    WHOLE = "whole"
+
+
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """How a model came to its answer; `signature` is opaque and valid only at the provider that made it."""
+    """How a model came to its answer.
+
+    Attributes:
+        text: To be shown.
+        signature: Opaque, valid only where it was made.
+        id: The provider's name for it, or that of the call that it belongs to.
+        redacted: The text was withheld by the provider; the signature carries it.
+        origin: Where it was made, as an endpoint says it; empty: whoever gives it back answers for that.
+        give_back: What of it is wanted back.
+        text_before: So many characters of the message's text came before it,
+        calls_before: and so many of its tool calls.
+    """
 
     text: str = ""
     signature: str = ""
     id: str = ""
     redacted: bool = False
+    origin: str = ""
+    give_back: GiveBack = GiveBack.NOTHING
+    text_before: int = 0
+    calls_before: int = 0
 
 
 # How the files begin that providers take (each format's specification).

@@ -165,6 +165,9 @@ def tokens_of(request: PlanRequest) -> float:
     """How many tokens a request is thought to need, its answer included as far as it says how long that may be."""
     characters = sum(len(message.text) for message in request.messages)
     characters += sum(len(part.text) for message in request.messages for part in message.parts)
+    characters += sum(
+        len(each.text) + len(each.signature) for message in request.messages for each in message.reasoning
+    )
     characters += sum(len(tool.parameters_schema_json) + len(tool.description) for tool in request.tools)
     return characters / _CHARACTERS_A_TOKEN + request.max_output_tokens
 
