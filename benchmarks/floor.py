@@ -9,7 +9,8 @@ from benchmarks.children import Child, Children
 
 # The process of the mesh that each one of the floor stands for.
 FRONT = "agent-planner"
-SERVERS = ("memory", "model-gateway", "sandbox")
+MEMORY = "memory"
+SERVERS = (MEMORY, "model-gateway", "sandbox")
 
 
 class Floor:
@@ -27,14 +28,21 @@ class Floor:
         self.ready_after_s = ready_after_s
 
 
-def start_floor(children: Children) -> Floor:
+def start_floor(children: Children, *, embeds: bool = False) -> Floor:
     """Starts the floor and waits until it listens.
+
+    Args:
+        children: Starts the processes.
+        embeds: The one that stands for memory has its model read the prompt, and does nothing else.
 
     Raises:
         BenchError: A process ended.
     """
     began = time.perf_counter()
-    servers = [children.start_module(name, "benchmarks.floor_server") for name in SERVERS]
+    servers = [
+        children.start_module(name, "benchmarks.floor_server", *(["embed"] if embeds and name == MEMORY else []))
+        for name in SERVERS
+    ]
     ports = [str(server.listen()["port"]) for server in servers]
     front = children.start_module(FRONT, "benchmarks.floor_front", *ports)
     port = int(front.listen()["port"])

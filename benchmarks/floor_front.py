@@ -28,7 +28,7 @@ from benchmarks.floor_server import until_input_ends
 _TIMEOUT_S = 30.0
 _TOOL_CALLS = 2
 _IDS = (("x-trace-id", "t" * 32), ("x-run-id", "r" * 36), ("x-session-id", "s" * 40))
-_CONTEXT = memory_pb2.GetContextRequest(session_id="s" * 40, query="q" * 215, top_k=6)
+_QUERY_CHARS = 215
 _PLAN = gateway_pb2.GetPlanRequest(
     messages=[
         gateway_pb2.Message(role=gateway_pb2.ROLE_SYSTEM, text="m" * 4_400),
@@ -69,7 +69,8 @@ def application(memory_port: int, gateway_port: int, sandbox_port: int) -> FastA
 
     @app.post("/plan", response_model=Answer)
     async def plan(question: Question) -> Answer:
-        await memories.GetContext(_CONTEXT, timeout=_TIMEOUT_S, metadata=_IDS)
+        wanted = memory_pb2.GetContextRequest(session_id="s" * 40, query=question.prompt.ljust(_QUERY_CHARS), top_k=6)
+        await memories.GetContext(wanted, timeout=_TIMEOUT_S, metadata=_IDS)
         for _ in range(_TOOL_CALLS):
             await models.GetPlan(_PLAN, timeout=_TIMEOUT_S, metadata=_IDS)
             await tools.ExecuteTool(_EXECUTE, timeout=_TIMEOUT_S, metadata=_IDS)

@@ -1,7 +1,8 @@
 """The plan of the bench against its floor: three model calls and two tool calls after each other, journaled.
 
-Three targets take turns: the floor (`floor_front`), the mesh with tracing off, and the mesh with every span sent. See
-`script` for what the model answers.
+Four targets take turns: the floor (`floor_front`), the mesh with tracing off, the mesh with every span sent, and the
+floor with each prompt embedded, which tells what is left for all the rest of a run. See `script` for what the model
+answers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pagi_planner.bootstrap import MIND_DELAY_S
 
@@ -41,7 +42,21 @@ _MOST_CPU_MS = 6.0
 _LEAST_RATE = 0.6
 _MOST_TRACING = 1.25
 
-Value = Callable[[Batch], float]
+# The floor that embeds each prompt.
+EMBEDDING = "embedding"
+
+
+class Figure(NamedTuple):
+    """What is said of a batch."""
+
+    text: str
+    unit: str
+    value: Callable[[Batch], float]
+
+
+P50 = Figure("p50", "ms", lambda batch: batch.p50_ms)
+CPU = Figure("processor time a plan", "ms", lambda batch: batch.cpu_ms)
+RATE = Figure("plans a second", "/s", lambda batch: batch.plans_a_second)
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,7 @@ def plan_rows(folder: Path, quick: bool) -> Part:
         _ingest(children, folder)
         floor, mesh = floor_and_mesh(children, load, folder)
         traced, spans = _traced(children, load, folder)
-        targets, series = [floor, mesh, traced], []
+        targets, series = [floor, mesh, traced, _embedding_floor(children, load)], []
         before = spans.so_far()
         for level in _QUICK if quick else _FULL:
             say(f"plans, {level.text}")
@@ -95,10 +110,20 @@ def _ingest(children: Children, folder: Path) -> None:
 
 def floor_and_mesh(children: Children, load: LoadGenerator, folder: Path) -> tuple[Target, Target]:
     """Starts and warms up both."""
-    floor = start_floor(children)
-    load.run(Order(floor.port, 16, 30.0, _WARM_UP_PLANS))
+    floor = _floor(children, load, "floor", embeds=False)
     mesh = start_mesh(children, folder / "mesh", variables=scripted(folder))
-    return Target("floor", floor.port, floor.children, share=_FLOOR_SHARE), warmed_up(load, mesh, "mesh")
+    return floor, warmed_up(load, mesh, "mesh")
+
+
+def _embedding_floor(children: Children, load: LoadGenerator) -> Target:
+    """The floor with the one thing that a plan with a new prompt cannot do without."""
+    return _floor(children, load, EMBEDDING, embeds=True)
+
+
+def _floor(children: Children, load: LoadGenerator, name: str, *, embeds: bool) -> Target:
+    floor = start_floor(children, embeds=embeds)
+    load.run(Order(floor.port, 16, 30.0, _WARM_UP_PLANS))
+    return Target(name, floor.port, floor.children, share=_FLOOR_SHARE)
 
 
 def warmed_up(load: LoadGenerator, mesh: Mesh, name: str, *, rest_s: float = BEHIND_S) -> Target:
@@ -123,21 +148,31 @@ def _traced(children: Children, load: LoadGenerator, folder: Path) -> tuple[Targ
 def level_rows(series: Series) -> Iterator[Row]:
     """The figures of one level."""
     at_once, is_known = f"`/plan`, {series.level.text}", series.level.is_known
-    p50 = _compared(series, f"{at_once}: p50", "ms", lambda batch: batch.p50_ms)
+    p50 = _compared(series, at_once, P50)
     aim = f"{met((p50.ratio or 0) <= _MOST_P50)} ≤ {_MOST_P50:g}"
     if p50.on_to_off is not None:
         aim += f"; {met(p50.on_to_off <= _MOST_TRACING)} on to off ≤ {_MOST_TRACING:g}"
     yield p50 if is_known else p50.aimed(aim)
-    cpu = _compared(series, f"{at_once}: processor time a plan", "ms", lambda batch: batch.cpu_ms)
+    cpu = _compared(series, at_once, CPU)
     yield cpu if is_known else cpu.aimed(f"{met((cpu.mesh or 0) < _MOST_CPU_MS)} < {_MOST_CPU_MS:g} ms")
     if is_known:
         return
-    rate = _compared(series, f"{at_once}: plans a second", "/s", lambda batch: batch.plans_a_second)
+    rate = _compared(series, at_once, RATE)
     has_aim = series.level.concurrency > 1
     yield rate.aimed(f"{met((rate.ratio or 0) >= _LEAST_RATE)} ≥ {_LEAST_RATE:g}") if has_aim else rate
     floor, mesh = series.p99_ms("floor"), series.p99_ms("mesh")
     row = Row(f"{at_once}: p99", "ms", floor, mesh, mesh / floor)
     yield row.with_traced(series.p99_ms("traced")) if series.has("traced") else row
+    if series.has(EMBEDDING):
+        yield from _embedding_rows(series, f"{at_once}, the floor with the prompt embedded")
+
+
+def _embedding_rows(series: Series, text: str) -> Iterator[Row]:
+    """What is left of the aims when the model has read the prompt: nothing else of a run is done there."""
+    for figure in (P50, CPU, RATE):
+        floor, embedding = series.median("floor", figure.value), series.median(EMBEDDING, figure.value)
+        ratio = series.ratio(EMBEDDING, "floor", figure.value)
+        yield Row(f"{text}: {figure.text}", figure.unit, floor, embedding, ratio)
 
 
 def process_rows(series: Series) -> Iterator[Row]:
@@ -170,9 +205,11 @@ def _median_of(series: Series, target: str, process: str) -> float:
     return statistics.median(batch.cpu_ms_a_plan.get(process, 0.0) for batch in taken)
 
 
-def _compared(series: Series, figure: str, unit: str, value: Value) -> Row:
+def _compared(series: Series, text: str, figure: Figure) -> Row:
+    value = figure.value
     ratio = series.ratio("mesh", "floor", value)
-    row = Row(figure, unit, series.median("floor", value), series.median("mesh", value), ratio)
+    medians = series.median("floor", value), series.median("mesh", value)
+    row = Row(f"{text}: {figure.text}", figure.unit, *medians, ratio)
     if not series.has("traced"):
         return row
     return row.with_traced(
