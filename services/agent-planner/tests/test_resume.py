@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from pagi_planner import Agent, Policy, RunRequest, RunStatus
@@ -16,7 +17,16 @@ from pagi_planner.domain.errors import (
     UnknownCallError,
 )
 from pagi_planner.domain.keeping.runs import Runs
-from pagi_planner.domain.model import Decision, Effects, InputFile, Judging, Mode, ModelRequest, ToolOutcome
+from pagi_planner.domain.model import (
+    Decision,
+    Effects,
+    InputFile,
+    Judging,
+    Mode,
+    ModelRequest,
+    Reasoning,
+    ToolOutcome,
+)
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.state.events import EventType
 from pagi_planner.domain.state.run_state import Phase, RunState
@@ -26,6 +36,10 @@ from pagi_planner.testing import InMemoryMemory, RecordingTools, ScriptedModel, 
 TWO = calling(call("add", {"n": 1}), call("add", {"n": 2}))
 # By the effect id of the model call: a gateway gives a repeat the answer that it has given before.
 ANSWERS = {"r/1/model": TWO, "r/2/model": saying(""), "r/3/model": saying("done")}
+
+
+# A model whose provider wants its reasoning back with the calls.
+THINKING = {**ANSWERS, "r/1/model": replace(TWO, reasoning=(Reasoning("here", "two numbers", "EqQB"),))}
 
 
 # Every phase and every kind of event: a file that is summarised, an intent that a model tells, a plan that is revised
@@ -94,7 +108,7 @@ async def test_the_rich_run_has_every_kind_of_event():
     assert state.steps[3].output["found"] == 1
 
 
-@pytest.mark.parametrize(("request_", "answers"), [(PLAIN, ANSWERS), (RICH, RICH_ANSWERS)])
+@pytest.mark.parametrize(("request_", "answers"), [(PLAIN, ANSWERS), (PLAIN, THINKING), (RICH, RICH_ANSWERS)])
 async def test_cut_off_after_any_event_it_goes_on_and_ends_as_the_undisturbed_run(request_, answers):
     events = await (await whole(request_, answers)).events("r")
     undisturbed = RunState.of(events)

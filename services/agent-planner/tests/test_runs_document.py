@@ -6,6 +6,7 @@ import asyncio
 import re
 from base64 import b64encode
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,7 @@ from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.errors import ContextTooLongError
 from pagi_planner.domain.json_text import MAX_DEPTH
 from pagi_planner.domain.keeping.runs import Runs
-from pagi_planner.domain.model import Decision, InputFile, Mode, ToolOutcome
+from pagi_planner.domain.model import Decision, InputFile, Mode, Reasoning, ToolOutcome
 from pagi_planner.domain.state.events import EventType
 from pagi_planner.domain.tools.turn import OBSERVATION_CHARACTERS
 from pagi_planner.testing import RecordingTools, ScriptedModel, WaitingModel, call, calling, saying
@@ -55,7 +56,7 @@ async def recorded_in(journal: SqliteJournal) -> dict[str, set[str]]:
         },
         need_approval={"ask"},
     )
-    both = calling(call("look", {}), call("fail", {}))
+    both = replace(calling(call("look", {}), call("fail", {})), reasoning=(Reasoning("here", "hm"),))
     agent = Agent(ScriptedModel(both, saying("done")), tools=tools, journal=journal)
     await agent.run("x", run_id="good")
     planned = ScriptedModel(

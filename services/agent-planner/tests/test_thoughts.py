@@ -326,4 +326,8 @@ async def test_what_providers_were_recorded_to_think_reaches_a_chat(planner, tmp
     assert "".join(content).startswith(played["plan"]["text"])
     assert thought not in "".join(content)
     run_id = next(data["run_id"] for name, data, _ in events if name == "complete")
-    assert thought not in str([event.data for event in await planner.journal.events(run_id)])
+    held = [dict(event.data) for event in await planner.journal.events(run_id)]
+    # With tool calls a signed thought goes back to its provider, for which the journal has it; and nowhere else.
+    signed = [each["text"] for data in held for each in data.pop("reasoning", ())]
+    assert signed == ([thought] if played["plan"].get("signatures") else [])
+    assert thought not in str(held)

@@ -23,6 +23,7 @@ from pagi_planner.domain.model import (
     ModelRequest,
     ModelTraits,
     Passage,
+    Reasoning,
     Role,
     ToolCall,
     ToolOutcome,
@@ -154,6 +155,25 @@ def model_answer_from_proto(answer: gateway_pb2.GetPlanResponse) -> ModelAnswer:
         model=answer.model,
         provider=answer.provider,
         latency_ms=answer.latency_ms,
+        # Nobody wants it back but with the calls that came of it.
+        reasoning=_reasoning_from_proto(answer) if answer.reasoning and answer.tool_calls else (),
+    )
+
+
+def _reasoning_from_proto(answer: gateway_pb2.GetPlanResponse) -> tuple[Reasoning, ...]:
+    """What is wanted back, and no word more: the rest was to be shown."""
+    return tuple(
+        Reasoning(
+            each.origin,
+            each.text if each.give_back == gateway_pb2.GIVE_BACK_WHOLE else "",
+            each.signature,
+            each.id,
+            each.redacted,
+            each.text_before,
+            each.calls_before,
+        )
+        for each in answer.reasoning
+        if each.give_back != gateway_pb2.GIVE_BACK_UNSPECIFIED
     )
 
 
@@ -263,7 +283,7 @@ def file_list_from_proto(answer: sandbox_pb2.ListFilesResponse) -> FileList:
 
 
 def _message_to_proto(message: Message) -> gateway_pb2.Message:
-    return gateway_pb2.Message(
+    written = gateway_pb2.Message(
         role=_ROLES[message.role],
         text=message.text,
         tool_calls=[
@@ -279,6 +299,22 @@ def _message_to_proto(message: Message) -> gateway_pb2.Message:
             )
             for image in message.images
         ],
+    )
+    # Few have any: asking takes less than going through nothing.
+    if message.reasoning:
+        written.reasoning.extend(map(_reasoning_to_proto, message.reasoning))
+    return written
+
+
+def _reasoning_to_proto(reasoning: Reasoning) -> gateway_pb2.Reasoning:
+    return gateway_pb2.Reasoning(
+        text=reasoning.text,
+        signature=reasoning.signature,
+        id=reasoning.id,
+        redacted=reasoning.redacted,
+        origin=reasoning.origin,
+        text_before=reasoning.text_before,
+        calls_before=reasoning.calls_before,
     )
 
 

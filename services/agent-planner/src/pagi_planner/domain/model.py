@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from pagi_planner.domain.explicit_plan import PlanStep
+from pagi_planner.domain.reasoning import Reasoning as Reasoning
 
 # What a caller asks for has a file of its own, and is a word of the domain as the others are.
 from pagi_planner.domain.request import InputFile as InputFile
@@ -65,13 +66,14 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the conversation with a model; images only on a user's."""
+    """One message of the conversation with a model; images only on a user's, reasoning on one that calls tools."""
 
     role: Role
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     images: tuple[Image, ...] = ()
+    reasoning: tuple[Reasoning, ...] = ()
 
 
 class Effects(StrEnum):
@@ -263,7 +265,7 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model answered: tool calls, a text, or both."""
+    """What a model answered: tool calls, a text, or both; and of its reasoning what its provider wants back."""
 
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
@@ -272,6 +274,7 @@ class ModelAnswer:
     model: str = ""
     provider: str = ""
     latency_ms: float = 0.0
+    reasoning: tuple[Reasoning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from pagi_planner.domain.model import Message, ToolSpec
+from pagi_planner.domain.model import Message, Reasoning, ToolSpec
 
 # Separators and role names that a provider adds to each message.
 MESSAGE_TOKENS = 4
 # By its size at every provider; this is what a large image costs at most of them.
 IMAGE_TOKENS = 1_200
+# Of reasoning that is encrypted, so many characters carry a token.
+SEALED_CHARACTERS = 4
 # The provider's count may be so far from our estimate; what is beyond is no count of the same thing. Down with caution:
 # some do not count what they had in their cache.
 LEAST_SCALE, MOST_SCALE = 0.75, 3.0
@@ -85,7 +87,13 @@ def family_of(model: str) -> Family:
 def message_tokens(message: Message, family: Family = GENERAL) -> int:
     """The estimate for one message with all that it carries."""
     calls = sum(family.tokens(call.name) + family.tokens(call.arguments_json) for call in message.tool_calls)
-    return family.tokens(message.text) + calls + MESSAGE_TOKENS + len(message.images) * IMAGE_TOKENS
+    thoughts = sum(_reasoning_tokens(each, family) for each in message.reasoning) if message.reasoning else 0
+    return family.tokens(message.text) + calls + thoughts + MESSAGE_TOKENS + len(message.images) * IMAGE_TOKENS
+
+
+def _reasoning_tokens(reasoning: Reasoning, family: Family) -> int:
+    """A signature that stands beside its text is no part of what is read; one without carries it."""
+    return family.tokens(reasoning.text) or len(reasoning.signature) // SEALED_CHARACTERS
 
 
 def tools_tokens(specs: Iterable[ToolSpec], family: Family = GENERAL) -> int:

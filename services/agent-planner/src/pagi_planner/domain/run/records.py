@@ -31,6 +31,7 @@ from pagi_planner.domain.model import (
     Usage,
 )
 from pagi_planner.domain.parts import Policy
+from pagi_planner.domain.reasoning import reasoning_data
 from pagi_planner.domain.state.run_state import RunState
 from pagi_planner.domain.tools.turn import Observation
 
@@ -122,7 +123,7 @@ def model_request(step: int, effect_id: str, messages: int, tokens: int, room: R
 
 def model_response(step: int, effect_id: str, answer: ModelAnswer, repaired: Mapping[str, str]) -> dict[str, Any]:
     """PLAN_MODEL_RESPONSE: what the model answered; `repaired` has arguments as it wrote them, by id of the call."""
-    return {
+    data: dict[str, Any] = {
         "step": step,
         "effect_id": effect_id,
         "text": answer.text,
@@ -132,6 +133,9 @@ def model_response(step: int, effect_id: str, answer: ModelAnswer, repaired: Map
         "repaired": dict(repaired),
         **_usage(answer),
     }
+    if answer.reasoning and answer.tool_calls:
+        data["reasoning"] = reasoning_data(answer.reasoning)
+    return data
 
 
 def aside_call(purpose: str, effect_id: str) -> dict[str, Any]:

@@ -46,8 +46,9 @@ class Work:
         self.specs: dict[str, ToolSpec] | None = None
         # What their descriptions take of a window, by what is offered: counted once for all calls of the run.
         self.tools_tokens: dict[tuple[str, ...], int] = {}
-        # Intents that an earlier process wrote: what they name may have happened.
-        self.inherited = frozenset(state.intents)
+        # Effects that an earlier process has begun: they may have happened. By their own ids, for models give the id of
+        # a call again in a later turn.
+        self.inherited = frozenset(state.intents.values())
         # What the model had said of an answer that broke off.
         self.unfinished = ""
 

@@ -21,6 +21,7 @@ from pagi_planner.domain.model import (
     ToolCall,
     Usage,
 )
+from pagi_planner.domain.reasoning import reasoning_of
 from pagi_planner.domain.state.events import Event, EventType
 from pagi_planner.domain.state.exchange import turns_of
 from pagi_planner.domain.state.facts import RunFacts
@@ -208,7 +209,7 @@ class RunState(RunFacts):
     def _model_response(self, event: Event) -> None:
         data = event.data
         calls = tuple(ToolCall(each["id"], each["name"], each["arguments"]) for each in data["tool_calls"])
-        self.talk.add(Message(Role.ASSISTANT, data["text"], calls))
+        self.talk.add(Message(Role.ASSISTANT, data["text"], calls, reasoning=reasoning_of(data)))
         self.asked = ""
         self.is_too_long = False
         self.open_calls = {call.id: call for call in calls}

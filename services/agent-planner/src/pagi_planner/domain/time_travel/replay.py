@@ -29,6 +29,7 @@ from pagi_planner.domain.model import (
     Usage,
 )
 from pagi_planner.domain.parts import Policy
+from pagi_planner.domain.reasoning import reasoning_of
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.state.events import FINAL, Event, EventType
 from pagi_planner.domain.state.run_state import TOO_LONG, Phase, RunState
@@ -243,6 +244,7 @@ def _answer(data: Mapping[str, Any]) -> ModelAnswer:
         finish_reason=data["finish_reason"],
         model=data["model"],
         provider=data["provider"],
+        reasoning=reasoning_of(data),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
@@ -28,6 +28,8 @@ from pagi_planner.domain.state.material import REFERENCE
 
 # A model reads this much of one result; the journal keeps it all.
 OBSERVATION_CHARACTERS = 8_000
+# Of the id of a call, as everywhere where it is given.
+LONGEST_ID = 200
 # The sandbox did not run the call: the arguments do not fit, the tool is gone, …
 _REFUSED = (
     InvalidArgumentError,
@@ -52,20 +54,32 @@ class Observation:
     text: str
 
 
-def distinct(calls: Sequence[ToolCall], step: int) -> tuple[ToolCall, ...]:
-    """The calls of one turn, each with a name and an id of its own: results are matched by id, and models err."""
-    taken = {call.id for call in calls}
-    seen: set[str] = set()
+def distinct(calls: Sequence[ToolCall], step: int, decided: Collection[str] = ()) -> tuple[ToolCall, ...]:
+    """The calls of one turn, each with a name and an id of its own: results are matched by id, and models err.
+
+    Args:
+        calls: As the model made them.
+        step: Of the turn.
+        decided: Ids of earlier calls that a person was asked about: a word on one of them, said once more or on its way
+            for long, must not be taken for one on another call.
+    """
+    taken = {call.id for call in calls}.union(decided)
+    seen = set(decided)
     named: list[ToolCall] = []
     for place, call in enumerate(calls):
         call_id = call.id
-        if not call_id or call_id in seen:
+        if call_id in seen or not _is_name(call_id):
             call_id = f"call-{step}-{place}"
             while call_id in taken:
                 call_id += "-"
         seen.add(call_id)
         named.append(replace(call, id=call_id, name=call.name or "unnamed"))
     return tuple(named)
+
+
+def _is_name(call_id: str) -> bool:
+    """Whether a person can name the call by it, in a path."""
+    return 0 < len(call_id) <= LONGEST_ID and call_id.isprintable() and "/" not in call_id and call_id.strip(".") != ""
 
 
 async def execute(
@@ -139,14 +153,16 @@ async def _run(call: ToolCall, tools: ToolRunner, spec: ToolSpec, session_id: st
         return ToolOutcome("unknown", error=f"{_UNKNOWN}: {error.message}")
 
 
-def healed(answer: ModelAnswer, step: int) -> tuple[ModelAnswer, dict[str, str]]:
+def healed(
+    answer: ModelAnswer, step: int, decided: Collection[str] = ()
+) -> tuple[ModelAnswer, dict[str, str]]:
     """The answer with calls that can be told apart and, where that is plain, arguments that parse.
 
     Returns:
         It, and the arguments that were mended as the model wrote them, by id of the call.
     """
     calls, written = [], {}
-    for call in distinct(answer.tool_calls, step):
+    for call in distinct(answer.tool_calls, step, decided):
         if parse_arguments(call)[1]:
             mended = repaired(call.arguments_json, is_whole=answer.finish_reason != "length")
             if mended is not None:

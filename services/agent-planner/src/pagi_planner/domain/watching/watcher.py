@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -131,6 +132,7 @@ class Watcher:
             if self.hears_thoughts and (live := self._channel.thought_in(event.data["step"])):
                 self._think(live, items, is_whole=True)
             self._say(event.data["text"], event.data["step"], items)
+            event = _shown(event)
         elif event.type is EventType.PLAN_MODEL_REQUEST and self.position.offset:
             # The answer to the question before it broke off.
             self._reset(event.data["step"] - 1, items)
@@ -180,3 +182,10 @@ class Watcher:
     def _reset(self, step: int, items: list[Item]) -> None:
         self.position = self.position._replace(offset=0, checksum=0)
         items.append(TextReset(self.position, step))
+
+
+def _shown(answer: Event) -> Event:
+    """A PLAN_MODEL_RESPONSE for people: what goes back to the model's provider is none of theirs."""
+    if "reasoning" not in answer.data:
+        return answer
+    return replace(answer, data={name: value for name, value in answer.data.items() if name != "reasoning"})

@@ -74,7 +74,7 @@ def _effect_id(work: Work, call: ToolCall) -> str:
 
 async def _execute(work: Work, specs: dict[str, ToolSpec], call: ToolCall) -> None:
     effect_id = _effect_id(work, call)
-    if call.id in work.inherited and call.name in work.state.tools and call.name not in specs:
+    if effect_id in work.inherited and call.name in work.state.tools and call.name not in specs:
         # Offered when it was begun; the sandbox may be away now. It is asked for its effect, and taken for the worst.
         specs = {**specs, call.name: ToolSpec(call.name, "", "{}", Effects.EFFECTFUL)}
     decision = work.state.decisions.get(call.id, Decision(approved=True))
@@ -85,7 +85,7 @@ async def _execute(work: Work, specs: dict[str, ToolSpec], call: ToolCall) -> No
             specs,
             session_id=work.request.workspace or work.request.session_id,
             effect_id=effect_id,
-            may_have_run=call.id in work.inherited,
+            may_have_run=effect_id in work.inherited,
         )
     else:
         seen = turn.denied(call, decision.reason)

@@ -59,7 +59,7 @@ async def ask(work: Work) -> None:
     except EffectConflictError as error:
         await _ask_anew(work, error)
         return
-    answer, repaired = turn.healed(answer, state.model_calls)
+    answer, repaired = turn.healed(answer, state.model_calls, [each.call_id for each in state.approvals])
     work.note(EventType.PLAN_MODEL_RESPONSE, records.model_response(state.model_calls, state.asked, answer, repaired))
 
 
