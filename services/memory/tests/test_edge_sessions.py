@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
@@ -214,7 +215,10 @@ async def test_runs_are_recorded_together(rpc) -> None:
         ("RecordPlaybookOutcome", {"run_id": "r", "playbook_ids": ["p"]}, "outcome"),
         ("RecordPlaybookOutcome", {"run_id": "r", "playbook_ids": ["p"], "outcome": 9}, "outcome"),
         ("RecordPlaybookOutcome", {"run_id": "r", "playbook_ids": [""], "outcome": 1}, "playbook_ids"),
+        ("RecordPlaybook", {"run_id": "r", "prompt": "x", "steps": [STEP], "duration_ms": math.nan}, "duration_ms"),
+        ("RecordPlaybook", {"run_id": "r", "prompt": "x", "steps": [STEP], "cost_usd": math.inf}, "cost_usd"),
         ("ListPlaybooks", {"state": 9}, "state"),
+        ("ListPlaybooks", {"persona": "a\0b"}, "persona"),
         ("GetPlaybook", {"id": ""}, "id"),
         ("UpdatePlaybook", {"id": "x" * 201}, "id"),
     ],
@@ -272,6 +276,13 @@ async def test_odd_text_is_taken_in_as_it_can_be(http: httpx.AsyncClient) -> Non
     assert answer.json() == {"sessions": 1, "stored_turns": 1, "known_turns": 0}
     turns = (await http.get("/memory/sessions/s/turns")).json()["turns"]
     assert turns[0]["text"] == "? a\ufffdb \U0001f642"
+
+
+async def test_a_title_that_is_taken_in_is_as_long_as_one_may_be(http: httpx.AsyncClient) -> None:
+    head = json.dumps({"type": "session", "session_id": "s", "title": "a\n" * 5_000})
+    await http.post("/memory/history/import", content=f"{head}\n{json.dumps(GOOD)}", headers=LINES)
+    [session] = (await http.get("/memory/sessions")).json()["sessions"]
+    assert session["title"] == ("a " * 100).strip()
 
 
 async def test_sessions_over_http(http: httpx.AsyncClient) -> None:

@@ -52,7 +52,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 async def test_what_was_stored_comes_back_whole(store: SessionStore) -> None:
     turns = run_turns("r1", 0, 4)
     assert await store.append(KEY, "default", turns) == 4
-    assert await store.newest(KEY, 10) == await store.all_turns(KEY) == turns
+    assert await store.newest(KEY, 10) == await store.turns(KEY, limit=99) == turns
 
 
 async def test_a_repeat_changes_nothing(store: SessionStore) -> None:
@@ -67,7 +67,8 @@ async def test_many_turns_at_once_are_each_stored_once_and_found_by_the_turn_bef
     twice = said("another text", "r1", position=7)
     vector = SaidVector("r1", 100, "model-1", np.array([0.6, 0.8], dtype=np.float32))
     assert await store.append(KEY, "default", [*turns[:10], twice, *turns[10:]], [vector]) == 120
-    assert await store.all_turns(KEY) == turns
+    assert await store.turns(KEY, limit=200) == turns
+    assert await store.turns(KEY, after=turns[99], limit=9) == turns[100:109]
     for place in (0, 49, 50, 51, 119):
         found = await store.search("", [f"word{place}"], limit=9)
         # Its own words, and those of the turn before.
@@ -253,7 +254,7 @@ async def test_what_is_taken_in_is_there_once_also_where_it_was_forgotten(store:
     ]
     assert await store.take_in("", records) == 4
     assert await store.take_in("", records) == 0
-    assert await store.all_turns(SessionKey("", "a")) == records[1].turns
+    assert await store.turns(SessionKey("", "a"), limit=99) == records[1].turns
     await store.forget_session(SessionKey("", "b"), NOON)
     assert await store.take_in("", records) == 3
     found = await store.session(SessionKey("", "b"))
@@ -283,7 +284,7 @@ async def test_what_is_too_old_or_too_much_expires(store: SessionStore) -> None:
     assert await store.expire(Retention(sessions=1, turns=2), now) == 1
     [kept] = await store.sessions("", limit=9)
     assert (kept.session_id, kept.turns) == ("s3", 2)
-    assert [turn.position for turn in await store.all_turns(SessionKey("", "s3"))] == [1, 2]
+    assert [turn.position for turn in await store.turns(SessionKey("", "s3"), limit=99)] == [1, 2]
 
 
 async def test_sqlite_keeps_turns_over_a_restart(tmp_path: Path) -> None:
@@ -359,7 +360,7 @@ async def test_a_file_of_the_first_version_is_carried_over(tmp_path: Path) -> No
         database = SqliteHeart(tmp_path / "heart.db")
         await database.start()
         store = SqlSessionStore(database)
-        assert [turn.text for turn in await store.all_turns(KEY)] == ["Penguins?", "Yes.\0"]
+        assert [turn.text for turn in await store.turns(KEY, limit=99)] == ["Penguins?", "Yes.\0"]
         [session] = await store.sessions("", limit=9)
         assert (session.title, session.persona, session.updated_at.timestamp()) == ("Penguins?", "dog", 2.0)
         assert [hit.turn.position for hit in await store.search("", ["penguins"], limit=9)] == [0]

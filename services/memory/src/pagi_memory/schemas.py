@@ -10,8 +10,8 @@ from typing import Any
 from pagi_chassis.errors import InvalidArgumentError
 
 from pagi_memory.domain.documents import Overview
-from pagi_memory.domain.limits import checked_persona, checked_turn_text, storable
-from pagi_memory.domain.model import DEFAULT_PERSONA, DocumentInfo, Passage, ScoredPassage, Turn, TurnRole
+from pagi_memory.domain.limits import MAX_TITLE_CHARS, checked_persona, checked_turn_text, storable
+from pagi_memory.domain.model import DocumentInfo, Passage, ScoredPassage, Turn, TurnRole
 from pagi_memory.domain.session import SessionRecord
 
 
@@ -41,7 +41,7 @@ def records_to_jsonl(record: SessionRecord) -> Iterator[str]:
 
 
 def records_from_jsonl(text: str) -> list[SessionRecord]:
-    """The sessions of JSON Lines; turns of a session that has no line of its own belong to the default persona.
+    """The sessions of JSON Lines; of one that has no line of its own, title and persona are empty.
 
     Raises:
         InvalidArgumentError: A line is none; it is named.
@@ -56,7 +56,8 @@ def records_from_jsonl(text: str) -> list[SessionRecord]:
             data = json.loads(line)
             session_id = _text(data, "session_id")
             if data["type"] == "session":
-                heads[session_id] = (checked_persona(_text(data, "persona", "")), _text(data, "title", ""))
+                title = " ".join(_text(data, "title", "").split())[:MAX_TITLE_CHARS].strip()
+                heads[session_id] = (checked_persona(_text(data, "persona", "")), title)
             elif data["type"] == "turn":
                 turns.setdefault(session_id, []).append(_turn(data))
             else:
@@ -65,7 +66,7 @@ def records_from_jsonl(text: str) -> list[SessionRecord]:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
             raise InvalidArgumentError(f"line {number}: {what}", field="jsonl") from error
     return [
-        SessionRecord(session_id, *heads.get(session_id, (DEFAULT_PERSONA, "")), turns.get(session_id, []))
+        SessionRecord(session_id, *heads.get(session_id, ("", "")), turns.get(session_id, []))
         for session_id in heads | turns
     ]
 

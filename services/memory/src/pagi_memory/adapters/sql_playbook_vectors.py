@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pagi_memory.adapters import sql_heart_schema as schema
 from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement, marks
-from pagi_memory.adapters.sql_turn_rows import microseconds
 from pagi_memory.adapters.vector_rows import best_rows, from_blob, stacked, to_blob
-from pagi_memory.domain.clock import utc_now
+from pagi_memory.domain.clock import microseconds, utc_now
 from pagi_memory.domain.model import Hit, KnowledgeBase, Shelf, owner_of
 
 if TYPE_CHECKING:

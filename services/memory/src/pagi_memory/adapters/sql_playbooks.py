@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from pagi_memory.adapters.kept_rows import KeptRows
 from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement, marks
-from pagi_memory.adapters.sql_turn_rows import microseconds, time_of
+from pagi_memory.adapters.sql_turn_rows import time_of
 from pagi_memory.adapters.vector_rows import to_blob
+from pagi_memory.domain.clock import microseconds
 from pagi_memory.domain.model import owner_of
 from pagi_memory.domain.playbook import (
     Entry,

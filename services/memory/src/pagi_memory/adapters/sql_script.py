@@ -47,7 +47,7 @@ class SqlDatabase(Protocol):
         """Finishes what was asked for and closes it."""
 
     async def read(self, script: Callable[[], Script[R]]) -> R:
-        """Runs a script that only reads.
+        """Runs a script that only reads; all of its statements see one state.
 
         Raises:
             StoreUnavailableError: It cannot be read.

@@ -50,7 +50,11 @@ NEWEST = f"""
 SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION}
 ORDER BY created_at_us DESC, run_id DESC, position DESC LIMIT ?
 """
-ALL = f"SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} ORDER BY created_at_us, run_id, position"
+_IN_ORDER = "ORDER BY created_at_us, run_id, position LIMIT ?"
+TURNS = f"SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} {_IN_ORDER}"
+TURNS_AFTER = f"""
+SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} AND (created_at_us, run_id, position) > (?, ?, ?) {_IN_ORDER}
+"""
 WINDOW = f"""
 SELECT {TURN_COLUMNS}, summarized FROM turns WHERE {OF_SESSION}
 ORDER BY created_at_us DESC, run_id DESC, position DESC LIMIT ?
@@ -66,7 +70,9 @@ SELECT body FROM turns WHERE {OF_SESSION} AND created_at_us <= ? AND role IN ('u
 ORDER BY created_at_us DESC, run_id DESC, position DESC LIMIT 1
 """
 SUMMARY = f"SELECT summary, summary_by, summary_version FROM sessions WHERE {OF_SESSION}"
-COVERED = f"SELECT count(*) FROM turns WHERE {OF_SESSION} AND summarized = 1"
+# Without a look at the rows: an index holds all turns, another those that wait.
+COUNT_TURNS = f"SELECT count(*) FROM turns WHERE {OF_SESSION}"
+COUNT_PENDING = f"SELECT count(*) FROM turns WHERE {OF_SESSION} AND summarized = 0"
 ROLL = f"""
 UPDATE sessions SET summary = ?, summary_by = ?, summary_version = summary_version + 1
 WHERE {OF_SESSION} AND summary_version = ? RETURNING summary_version
@@ -82,6 +88,7 @@ SELECT session_id, title, persona, created_at_us, updated_at_us,
     (SELECT count(*) FROM turns WHERE turns.tenant = sessions.tenant AND turns.session_id = sessions.session_id)
 FROM sessions WHERE tenant = ?
 """
+PERSONA = f"SELECT persona FROM sessions WHERE {OF_SESSION}"
 RENAME = f"UPDATE sessions SET title = ? WHERE {OF_SESSION} RETURNING session_id"
 RUNS = f"SELECT DISTINCT run_id FROM turns WHERE {OF_SESSION}"
 DELETE_WORDS = f"DELETE FROM turn_words WHERE rowid IN (SELECT number FROM turns WHERE {OF_SESSION})"
@@ -93,9 +100,12 @@ STATISTICS = """
 SELECT count(*), coalesce(sum(length(body)), 0), coalesce(sum(summarized), 0), min(created_at_us), max(created_at_us)
 FROM turns WHERE tenant = ?
 """
-OLD_SESSIONS = "SELECT tenant, session_id FROM sessions WHERE updated_at_us < ?"
+OLD_SESSIONS = "SELECT tenant, session_id, updated_at_us FROM sessions WHERE updated_at_us < ?"
+AS_SEEN = f"SELECT session_id FROM sessions WHERE {OF_SESSION} AND updated_at_us = ?"
 CROWDED_TENANTS = "SELECT tenant FROM sessions GROUP BY tenant HAVING count(*) > ?"
-TOO_MANY = "SELECT session_id FROM sessions WHERE tenant = ? ORDER BY updated_at_us DESC, session_id DESC"
+TOO_MANY = """
+SELECT session_id, updated_at_us FROM sessions WHERE tenant = ? ORDER BY updated_at_us DESC, session_id DESC
+"""
 LONG_SESSIONS = "SELECT tenant, session_id, count(*) FROM turns GROUP BY tenant, session_id HAVING count(*) > ?"
 OLDEST_TURNS = f"""
 SELECT number FROM turns WHERE {OF_SESSION} ORDER BY created_at_us, run_id, position LIMIT ?

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pagi_memory.adapters import sql_forgetting
 from pagi_memory.adapters import sql_session_statements as sql
+from pagi_memory.adapters.sql_forgetting import delete_session
 from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement, marks
-from pagi_memory.adapters.sql_turn_rows import microseconds, session_of, stored_turn, time_of, turn_of
+from pagi_memory.adapters.sql_turn_rows import session_of, stored_turn, time_of, turn_of
 from pagi_memory.adapters.sql_turn_words import SEARCHES, match_expression, matched_words, owner_word, words_of
 from pagi_memory.adapters.vector_rows import best_rows, stacked, to_blob
-from pagi_memory.domain.model import SessionKey, Turn, TurnRole
+from pagi_memory.domain.clock import microseconds
+from pagi_memory.domain.model import DEFAULT_PERSONA, SessionKey, Turn, TurnRole
 from pagi_memory.domain.session import (
     HeartStatistics,
     Retention,
@@ -32,8 +35,6 @@ MOST_PENDING = 200
 _ROWS_AT_ONCE = 50
 # Comparing with as many takes some milliseconds.
 MOST_COMPARED = 5_000
-# A planner repeats what it could not store within days, not years.
-FORGOTTEN_KEPT = timedelta(days=90)
 
 
 class SqlSessionStore:
@@ -66,11 +67,12 @@ class SqlSessionStore:
 
         return await self._database.read(script)
 
-    async def all_turns(self, key: SessionKey) -> list[Turn]:
-        """See `SessionStore.all_turns`."""
+    async def turns(self, key: SessionKey, *, after: Turn | None = None, limit: int) -> list[Turn]:
+        """See `SessionStore.turns`."""
+        place = (microseconds(after.created_at), after.run_id, after.position) if after else ()
 
         def script() -> Script[list[Turn]]:
-            rows = yield Statement(sql.ALL, _of(key))
+            rows = yield Statement(sql.TURNS_AFTER if after else sql.TURNS, (*_of(key), *place, limit))
             return [turn_of(row) for row in rows]
 
         return await self._database.read(script)
@@ -125,6 +127,17 @@ class SqlSessionStore:
 
         return await self._database.read(script)
 
+    async def sessions_by_id(self, tenant: str, *, after: str = "", limit: int) -> list[Session]:
+        """See `SessionStore.sessions_by_id`."""
+
+        def script() -> Script[list[Session]]:
+            rows = yield Statement(
+                f"{sql.SESSIONS} AND session_id > ? ORDER BY session_id LIMIT ?", (tenant, after, limit)
+            )
+            return [session_of(row) for row in rows]
+
+        return await self._database.read(script)
+
     async def session(self, key: SessionKey) -> tuple[Session, Summary] | None:
         """See `SessionStore.session`."""
 
@@ -133,8 +146,9 @@ class SqlSessionStore:
             if not rows:
                 return None
             summary = yield from _summary(key)
-            [[covered]] = yield Statement(sql.COVERED, _of(key))
-            return session_of(rows[0]), replace(summary, turns=covered)
+            [[turns]] = yield Statement(sql.COUNT_TURNS, _of(key))
+            [[pending]] = yield Statement(sql.COUNT_PENDING, _of(key))
+            return session_of(rows[0]), replace(summary, turns=turns - pending)
 
         return await self._database.read(script)
 
@@ -151,7 +165,7 @@ class SqlSessionStore:
 
         def script() -> Script[int | None]:
             runs = yield Statement(sql.RUNS, _of(key))
-            forgotten = yield from _delete(key)
+            forgotten = yield from delete_session(key)
             if forgotten is not None:
                 yield Repeated(sql.NEW_FORGOTTEN, [(*_of(key), run_id, -1, microseconds(at)) for (run_id,) in runs])
             return forgotten
@@ -236,7 +250,8 @@ class SqlSessionStore:
                 yield Repeated(sql.BRING_BACK, back)
                 if record.turns:
                     title = record.title or title_of(record.turns)
-                    stored += yield from _add(key, record.persona, title, record.turns)
+                    persona = record.persona or (yield from _persona(key))
+                    stored += yield from _add(key, persona, title, record.turns)
             return stored
 
         return await self._database.write(script)
@@ -253,24 +268,7 @@ class SqlSessionStore:
 
     async def expire(self, retention: Retention, now: datetime) -> int:
         """See `SessionStore.expire`."""
-
-        def script() -> Script[int]:
-            doomed: set[tuple[str, str]] = set()
-            if retention.days:
-                rows = yield Statement(sql.OLD_SESSIONS, (microseconds(now - timedelta(days=retention.days)),))
-                doomed |= {(tenant, session_id) for tenant, session_id in rows}
-            if retention.sessions:
-                for (tenant,) in (yield Statement(sql.CROWDED_TENANTS, (retention.sessions,))):
-                    rows = yield Statement(sql.TOO_MANY, (tenant,))
-                    doomed |= {(tenant, session_id) for (session_id,) in rows[retention.sessions :]}
-            for tenant, session_id in sorted(doomed):
-                yield from _delete(SessionKey(tenant, session_id))
-            if retention.turns:
-                yield from _shorten(retention.turns)
-            yield Statement(sql.DELETE_FORGOTTEN, (microseconds(now - FORGOTTEN_KEPT),))
-            return len(doomed)
-
-        return await self._database.write(script)
+        return await sql_forgetting.expire(self._database, retention, now)
 
 
 def _of(key: SessionKey) -> tuple[str, str]:
@@ -338,25 +336,12 @@ def _summary(key: SessionKey) -> Script[Summary]:
     return Summary(text, made_by, version=version)
 
 
+def _persona(key: SessionKey) -> Script[str]:
+    rows = yield Statement(sql.PERSONA, _of(key))
+    return rows[0][0] if rows else DEFAULT_PERSONA
+
+
 def _drop_summary(key: SessionKey) -> Script[None]:
     """What a summary says of a turn must not outlive it."""
     if (yield Statement(sql.DROP_SUMMARY, _of(key))):
         yield Statement(sql.UNCOVER, _of(key))
-
-
-def _delete(key: SessionKey) -> Script[int | None]:
-    """Deletes all of a session; None where there is none."""
-    if not (yield Statement(sql.DELETE_SESSION, _of(key))):
-        return None
-    yield Statement(sql.DELETE_WORDS, _of(key))
-    yield Statement(sql.DELETE_VECTORS, _of(key))
-    return len((yield Statement(sql.DELETE_TURNS, _of(key))))
-
-
-def _shorten(most: int) -> Script[None]:
-    for tenant, session_id, count in (yield Statement(sql.LONG_SESSIONS, (most,))):
-        doomed = yield Statement(sql.OLDEST_TURNS, (tenant, session_id, count - most))
-        numbers = [(number,) for (number,) in doomed]
-        yield Repeated(sql.DELETE_WORDS_OF_TURN, numbers)
-        yield Repeated(sql.DELETE_VECTOR, numbers)
-        yield Repeated(sql.DELETE_TURN_BY_NUMBER, numbers)

@@ -16,11 +16,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def microseconds(time: datetime) -> int:
-    """Since 1970."""
-    return (time - _EPOCH) // _MICROSECOND
-
-
 @overload
 def time_of(microseconds: int) -> datetime: ...
 @overload

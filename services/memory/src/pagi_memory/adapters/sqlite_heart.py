@@ -58,11 +58,22 @@ class SqliteHeart:
 
     async def read(self, script: Callable[[], Script[R]]) -> R:
         """See `SqlDatabase.read`."""
-        return await self._database.read(lambda connection: _run(connection, script()))
+        return await self._database.read(lambda connection: _read(connection, script()))
 
     async def write(self, script: Callable[[], Script[R]], *, after: Callable[[], None] | None = None) -> R:
         """See `SqlDatabase.write`."""
         return await self._database.write(lambda connection: _run(connection, script()), after=after)
+
+
+def _read(connection: sqlite3.Connection, script: Script[R]) -> R:
+    # All statements see one state: turns and the summary of those before them are of one moment.
+    connection.execute("BEGIN")
+    try:
+        return _run(connection, script)
+    finally:
+        # Some failures have ended it already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _run(connection: sqlite3.Connection, script: Script[R]) -> R:

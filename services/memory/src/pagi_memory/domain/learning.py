@@ -43,6 +43,8 @@ MAX_ARGUMENTS_CHARS = 1_000
 MAX_OUTCOME_CHARS = 300
 MAX_TOOLS = 200
 MAX_TRIED = 100
+# Dollars and milliseconds: 30 years of these.
+MAX_FIGURE = 10**12
 # So many of the nearest are looked at; two tasks that are one are nearer than all but a few.
 _CANDIDATES = 10
 
@@ -254,6 +256,10 @@ def _checked_lesson(new: NewPlaybook) -> NewPlaybook:
         )
     if len(new.tool_versions) > MAX_TOOLS:
         raise InvalidArgumentError(f"at most {MAX_TOOLS} tool versions are allowed.", field="tool_versions")
+    # NaN and infinity among them: no database keeps these as they are.
+    for field, value in (("cost_usd", new.cost_usd or 0.0), ("duration_ms", new.duration_ms)):
+        if not abs(value) <= MAX_FIGURE:
+            raise InvalidArgumentError(f"{field} is {value}; at most {MAX_FIGURE} is allowed.", field=field)
     for place, step in enumerate(new.steps):
         checked_id(step.tool, f"steps[{place}].tool")
     steps = tuple(
@@ -272,6 +278,8 @@ def _checked_lesson(new: NewPlaybook) -> NewPlaybook:
         # A long request is told by how it begins.
         prompt=_cut(prompt, MAX_PROMPT_CHARS),
         steps=steps,
+        # A clock that was set back meanwhile is not the run's fault.
+        duration_ms=max(new.duration_ms, 0.0),
         tool_versions={name: text for name, text in versions.items() if name in used},
     )
 

@@ -11,7 +11,7 @@ from operator import itemgetter
 
 from pagi_chassis.errors import InvalidArgumentError
 
-from pagi_memory.domain.clock import utc_now
+from pagi_memory.domain.clock import microseconds, utc_now
 from pagi_memory.domain.errors import EmbeddingUnavailableError, IndexUnavailableError, UnknownPlaybookError
 from pagi_memory.domain.limits import (
     checked_count,
@@ -125,13 +125,15 @@ class Playbooks:
         wanted = checked_count(limit, "limit", default=50, most=MAX_LISTED)
         checked_tenant(tenant)
         after = checked_page_token(page_token)
+        if persona:
+            checked_persona(persona)
         if query := checked_query(storable(query)):
             fits = await self.fitting(tenant, query, persona=checked_persona(persona), limit=wanted)
             return PlaybookPage([each.playbook for each in fits], "")
         found = await self._store.listed(tenant, limit=wanted + 1, after=after, state=state, persona=persona)
         page = found[:wanted]
         last = page[-1] if len(found) > wanted else None
-        return PlaybookPage(page, f"{round(last.updated_at.timestamp() * 1_000_000)}:{last.id}" if last else "")
+        return PlaybookPage(page, f"{microseconds(last.updated_at)}:{last.id}" if last else "")
 
     async def get(self, tenant: str, wanted_id: str) -> Playbook:
         """One playbook.

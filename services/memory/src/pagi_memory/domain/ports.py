@@ -250,8 +250,8 @@ class SessionStore(Protocol):
     async def newest(self, key: SessionKey, limit: int) -> list[Turn]:
         """The newest `limit` turns, oldest of them first; none where the session is not known."""
 
-    async def all_turns(self, key: SessionKey) -> list[Turn]:
-        """Every turn, oldest first."""
+    async def turns(self, key: SessionKey, *, after: Turn | None = None, limit: int) -> list[Turn]:
+        """The oldest `limit` turns, or those behind one of them, oldest first."""
 
     async def window(self, key: SessionKey, limit: int) -> Window:
         """The newest `limit` turns, up to 200 of the oldest turns that no summary covers, and the summary."""
@@ -263,6 +263,9 @@ class SessionStore(Protocol):
         self, tenant: str, *, limit: int, after: tuple[int, str] | None = None, persona: str = ""
     ) -> list[Session]:
         """The sessions, last spoken in first, behind a place: microseconds since 1970 of `updated_at`, and the id."""
+
+    async def sessions_by_id(self, tenant: str, *, after: str = "", limit: int) -> list[Session]:
+        """The sessions behind an id, in an order that does not change while people speak."""
 
     async def session(self, key: SessionKey) -> tuple[Session, Summary] | None:
         """One session and its summary."""
@@ -359,10 +362,9 @@ class PlaybookStore(Protocol):
         """How much there is."""
 
     async def forget_runs(self, *, before: datetime, most: int) -> int:
-        """Forgets which runs were counted: of every tenant those before a time, and more than the newest so many.
+        """Forgets some of the runs before a time, or beyond the newest so many, of every tenant; 0 at the end.
 
-        A run that is told again afterwards counts again. The counts stay. Some are forgotten at once; says how many,
-        0 at the end.
+        The counts stay; a run that is told again afterwards counts again.
         """
 
 

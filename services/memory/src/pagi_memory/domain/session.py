@@ -115,7 +115,10 @@ class SaidVector:
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A session as it is carried elsewhere."""
+    """A session as it is carried elsewhere, or some of its turns.
+
+    Empty `persona`: that of the session where there is one, else the default one; empty `title`: the session's own.
+    """
 
     session_id: str
     persona: str

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from pagi_chassis.errors import InvalidArgumentError
 
-from pagi_memory.domain.clock import utc_now
+from pagi_memory.domain.clock import microseconds, utc_now
 from pagi_memory.domain.errors import EmbeddingUnavailableError, UnknownSessionError, UnknownTurnError
 from pagi_memory.domain.fusion import fuse
 from pagi_memory.domain.limits import (
@@ -17,6 +17,7 @@ from pagi_memory.domain.limits import (
     checked_count,
     checked_id,
     checked_page_token,
+    checked_persona,
     checked_query,
     checked_session_id,
     checked_tenant,
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 MAX_LISTED = 200
 MAX_FOUND = 100
+# So many turns of a session are read at once when it is carried elsewhere.
+_CARRIED_AT_ONCE = 200
 # Of each kind of search, at least so many are joined.
 _CANDIDATES = 50
 # As measured best on conversations (docs/memory.md).
@@ -80,10 +83,11 @@ class Sessions:
         """
         wanted = checked_count(limit, "limit", default=50, most=MAX_LISTED)
         after = checked_page_token(page_token)
-        found = await self._store.sessions(checked_tenant(tenant), limit=wanted + 1, after=after, persona=persona)
+        who = checked_persona(persona) if persona else ""
+        found = await self._store.sessions(checked_tenant(tenant), limit=wanted + 1, after=after, persona=who)
         page = found[:wanted]
         last = page[-1] if len(found) > wanted else None
-        token = f"{round(last.updated_at.timestamp() * 1_000_000)}:{last.session_id}" if last else ""
+        token = f"{microseconds(last.updated_at)}:{last.session_id}" if last else ""
         return SessionPage(page, token)
 
     async def get(self, tenant: str, session_id: str) -> tuple[Session, Summary]:
@@ -165,6 +169,8 @@ class Sessions:
         wanted = checked_count(limit, "limit", default=10, most=MAX_FOUND)
         if session_id:
             checked_session_id(session_id)
+        if persona:
+            checked_persona(persona)
         query = checked_query(storable(query))
         if not query:
             return []
@@ -188,26 +194,33 @@ class Sessions:
     async def export(self, tenant: str, session_id: str = "") -> AsyncIterator[SessionRecord]:
         """Every session of the tenant, or one, each with all its turns in the order in which they were said.
 
+        A session of many turns comes as several records. What is said meanwhile may be in it or not.
+
         Raises:
             UnknownSessionError: The tenant has none of this id.
         """
         if session_id:
-            found = [(await self.get(tenant, session_id))[0]]
-        else:
-            checked_tenant(tenant)
-            found = []
-        token = ""
+            async for record in self._records(tenant, (await self.get(tenant, session_id))[0]):
+                yield record
+            return
+        checked_tenant(tenant)
+        last = ""
+        while page := await self._store.sessions_by_id(tenant, after=last, limit=MAX_LISTED):
+            for session in page:
+                async for record in self._records(tenant, session):
+                    yield record
+            last = page[-1].session_id
+
+    async def _records(self, tenant: str, session: Session) -> AsyncIterator[SessionRecord]:
+        key = SessionKey(tenant, session.session_id)
+        last: Turn | None = None
         while True:
-            if not session_id:
-                page = await self.find(tenant, limit=MAX_LISTED, page_token=token)
-                found, token = page.sessions, page.next_token
-            for session in found:
-                key = SessionKey(tenant, session.session_id)
-                yield SessionRecord(
-                    session.session_id, session.persona, session.title, await self._store.all_turns(key)
-                )
-            if not token:
+            turns = await self._store.turns(key, after=last, limit=_CARRIED_AT_ONCE)
+            if turns or last is None:
+                yield SessionRecord(session.session_id, session.persona, session.title, turns)
+            if len(turns) < _CARRIED_AT_ONCE:
                 return
+            last = turns[-1]
 
     async def take_in(self, tenant: str, records: Sequence[SessionRecord]) -> ImportReport:
         """Adds sessions that come from elsewhere, all or none; turns that are there already stay as they are.

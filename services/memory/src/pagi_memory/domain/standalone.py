@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING
 
+from pagi_memory.domain.clock import microseconds
 from pagi_memory.domain.model import DEFAULT_PERSONA, SessionKey, Turn, TurnRole
 from pagi_memory.domain.session import (
     HeartStatistics,
@@ -96,9 +97,10 @@ class InMemorySessionStore:
         """See `SessionStore.newest`."""
         return [each.turn for each in self._ordered(key)[-limit:]]
 
-    async def all_turns(self, key: SessionKey) -> list[Turn]:
-        """See `SessionStore.all_turns`."""
-        return [each.turn for each in self._ordered(key)]
+    async def turns(self, key: SessionKey, *, after: Turn | None = None, limit: int) -> list[Turn]:
+        """See `SessionStore.turns`."""
+        found = (each.turn for each in self._ordered(key))
+        return [turn for turn in found if after is None or _said(turn) > _said(after)][:limit]
 
     async def window(self, key: SessionKey, limit: int) -> Window:
         """See `SessionStore.window`."""
@@ -120,8 +122,13 @@ class InMemorySessionStore:
     ) -> list[Session]:
         """See `SessionStore.sessions`."""
         found = [kept.session(key.session_id) for key, kept in self._of(tenant) if persona in ("", kept.persona)]
-        placed = sorted(((round(s.updated_at.timestamp() * 1e6), s.session_id), s) for s in found)
+        placed = sorted(((microseconds(s.updated_at), s.session_id), s) for s in found)
         return [session for place, session in reversed(placed) if after is None or place < after][:limit]
+
+    async def sessions_by_id(self, tenant: str, *, after: str = "", limit: int) -> list[Session]:
+        """See `SessionStore.sessions_by_id`."""
+        found = sorted((key.session_id, kept) for key, kept in self._of(tenant) if key.session_id > after)
+        return [kept.session(session_id) for session_id, kept in found[:limit]]
 
     async def session(self, key: SessionKey) -> tuple[Session, Summary] | None:
         """See `SessionStore.session`."""
@@ -197,7 +204,8 @@ class InMemorySessionStore:
         for record in records:
             key = SessionKey(tenant, record.session_id)
             self._forgotten -= {(key, t.run_id, place) for t in record.turns for place in (t.position, -1)}
-            stored += self._add(key, record.persona, record.title or title_of(record.turns), record.turns)
+            known = self._kept[key].persona if key in self._kept else DEFAULT_PERSONA
+            stored += self._add(key, record.persona or known, record.title or title_of(record.turns), record.turns)
         return stored
 
     async def statistics(self, tenant: str) -> HeartStatistics:

@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING
 
+from pagi_memory.domain.clock import microseconds
 from pagi_memory.domain.model import Hit, KnowledgeBase, Shelf, owner_of
 from pagi_memory.domain.playbook import (
     Entry,
@@ -125,7 +126,7 @@ class InMemoryPlaybooks:
     ) -> list[Playbook]:
         """See `PlaybookStore.listed`."""
         wanted = [p for p in self._of(tenant) if state in (None, p.state) and persona in ("", p.persona)]
-        placed = sorted(((round(p.updated_at.timestamp() * 1e6), p.id), p) for p in wanted)
+        placed = sorted(((microseconds(p.updated_at), p.id), p) for p in wanted)
         return [playbook for place, playbook in reversed(placed) if after is None or place < after][:limit]
 
     async def get(self, tenant: str, playbook_id: str) -> Playbook | None:

@@ -1,0 +1,175 @@
+"""What sessions in a database bear: others that write meanwhile, much of everything, odd values."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pagi_chassis.errors import InvalidArgumentError
+from pagi_memory.adapters import sql_forgetting
+from pagi_memory.adapters import sql_session_statements as statements
+from pagi_memory.adapters.postgres_heart import PostgresHeart
+from pagi_memory.adapters.sql_script import Repeated, SqlDatabase, Statement
+from pagi_memory.adapters.sql_sessions import SqlSessionStore
+from pagi_memory.adapters.sqlite_heart import SqliteHeart
+from pagi_memory.domain.model import SessionKey, Turn, TurnRole
+from pagi_memory.domain.session import Retention, SessionRecord
+from pagi_memory.domain.sessions import Sessions
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def said(text: str, run: str, minutes: int = 0, position: int = 0) -> Turn:
+    return Turn(TurnRole.USER, text, run, position, NOON + timedelta(minutes=minutes))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlDatabase]:
+    database: SqlDatabase = (
+        SqliteHeart(tmp_path / "heart.db")
+        if request.param == "sqlite"
+        else PostgresHeart(request.getfixturevalue("postgres_url"))
+    )
+    await database.start()
+    yield database
+    await database.stop()
+
+
+async def test_what_expires_does_so_in_small_transactions(database: SqlDatabase, monkeypatch) -> None:
+    monkeypatch.setattr(sql_forgetting, "TURNS_AT_ONCE", 4)
+    store = SqlSessionStore(database)
+    for i in range(6):
+        await store.append(SessionKey("", f"s{i}"), "default", [said("x", "r", i, k) for k in range(3)])
+    await store.append(SessionKey("", "long"), "default", [said("y", "r", 9, k) for k in range(11)])
+    sizes: list[int] = []
+
+    class Watched:
+        dialect = database.dialect
+        read = staticmethod(database.read)
+
+        async def write(self, script):
+            def counted():
+                step, deleted = script(), 0
+                rows = None
+                try:
+                    while True:
+                        statement = step.send(rows) if rows is not None else next(step)
+                        rows = yield statement
+                        is_turns = "DELETE FROM turns" in statement.sql
+                        deleted += len(statement.parameters if isinstance(statement, Repeated) else rows) * is_turns
+                except StopIteration as end:
+                    sizes.append(deleted)
+                    return end.value
+
+            return await database.write(counted)
+
+    assert await SqlSessionStore(Watched()).expire(Retention(sessions=2, turns=5), NOON) == 5
+    assert max(sizes) <= 6
+    assert sum(sizes) == 5 * 3 + 6
+    assert [(s.session_id, s.turns) for s in await store.sessions("", limit=9)] == [("long", 5), ("s5", 3)]
+
+
+async def test_an_export_has_every_session_and_turn_once_though_people_speak_meanwhile(database: SqlDatabase) -> None:
+    store = SqlSessionStore(database)
+    sessions = Sessions(store)
+    # Times that a float of seconds cannot tell apart.
+    far = datetime(9000, 1, 1, tzinfo=UTC)
+    records = [
+        SessionRecord(f"s{i:03}", "dog", "", [Turn(TurnRole.USER, "x", "r", 0, far + timedelta(microseconds=i))])
+        for i in range(250)
+    ]
+    long = [said("y", "r", 0, position) for position in range(450)]
+    await sessions.take_in("", [*records, SessionRecord("long", "dog", "", long)])
+    found: dict[str, list[Turn]] = {}
+    async for record in sessions.export(""):
+        if not found:
+            # The last of the list is the first now.
+            await store.append(SessionKey("", "s000"), "dog", [replace(records[0].turns[0], run_id="now")])
+        found.setdefault(record.session_id, []).extend(record.turns)
+    assert {name: len(turns) for name, turns in found.items() if len(turns) != 1} == {"long": 450, "s000": 2}
+    assert len(found) == 251
+    assert found["long"] == long
+    listed, token = [], ""
+    while True:
+        page = await sessions.find("", limit=100, page_token=token)
+        listed += [session.session_id for session in page.sessions]
+        if not (token := page.next_token):
+            break
+    assert sorted(listed) == sorted(found)
+
+
+async def test_a_part_of_an_export_does_not_change_who_answered(database: SqlDatabase) -> None:
+    sessions = Sessions(SqlSessionStore(database))
+    turns = [said("x", "r", i, i) for i in range(4)]
+    await sessions.take_in("", [SessionRecord("s", "dog", "Walks", turns[:2])])
+    await sessions.take_in("", [SessionRecord("s", "", "", turns[2:]), SessionRecord("other", "", "", turns)])
+    found = {s.session_id: (s.persona, s.title, s.turns) for s in (await sessions.find("")).sessions}
+    assert found == {"s": ("dog", "Walks", 4), "other": ("default", "x", 4)}
+
+
+@pytest.mark.parametrize("persona", ["a\0b", "../x", "x" * 64])
+async def test_a_persona_that_can_be_none_is_refused(database: SqlDatabase, persona: str) -> None:
+    sessions = Sessions(SqlSessionStore(database))
+    for asked in (sessions.find("", persona=persona), sessions.search("", "tea", persona=persona)):
+        with pytest.raises(InvalidArgumentError) as caught:
+            await asked
+        assert caught.value.field == "persona"
+
+
+async def test_a_session_that_goes_on_while_others_expire_stays(database: SqlDatabase) -> None:
+    store = SqlSessionStore(database)
+    for name in ("old", "goes on"):
+        await store.append(SessionKey("", name), "default", [said("x", "r")])
+
+    class SpeaksMeanwhile:
+        dialect = database.dialect
+        write = staticmethod(database.write)
+
+        async def read(self, script):
+            found = await database.read(script)
+            await store.append(SessionKey("", "goes on"), "default", [said("again", "r2", 5)])
+            return found
+
+    late = NOON + timedelta(days=2)
+    assert await SqlSessionStore(SpeaksMeanwhile()).expire(Retention(days=1), late) == 1
+    assert [(s.session_id, s.turns) for s in await store.sessions("", limit=9)] == [("goes on", 2)]
+
+
+async def test_a_reader_sees_one_state_however_much_is_written_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "heart.db"
+    database = SqliteHeart(path)
+    await database.start()
+    await SqlSessionStore(database).append(SessionKey("", "s"), "default", [said("x", "r")])
+
+    def script():
+        [[before]] = yield Statement("SELECT title FROM sessions")
+        other = sqlite3.connect(path)
+        other.execute("UPDATE sessions SET title = 'another'")
+        other.commit()
+        other.close()
+        [[after]] = yield Statement("SELECT title FROM sessions")
+        return before, after
+
+    assert await database.read(script) == ("x", "x")
+    assert await database.read(script) == ("another", "another")
+    await database.stop()
+
+
+async def test_how_much_a_summary_covers_is_counted_without_a_look_at_the_turns(tmp_path: Path) -> None:
+    database = SqliteHeart(tmp_path / "heart.db")
+    await database.start()
+
+    def script():
+        steps = []
+        for statement in (statements.COUNT_TURNS, statements.COUNT_PENDING):
+            steps += yield Statement(f"EXPLAIN QUERY PLAN {statement}", ("", "s"))
+        return [step[-1] for step in steps]
+
+    steps = await database.read(script)
+    await database.stop()
+    assert "COVERING INDEX turns_by_time" in steps[0]
+    assert "turns_to_sum_up" in steps[1]
