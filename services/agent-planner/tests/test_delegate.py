@@ -154,3 +154,28 @@ async def test_after_a_crash_the_parent_finds_the_child_that_it_has_begun(journa
     # The parent's first call was answered before the crash: it is not asked again.
     assert f"{begun.run_id}/1/model" not in [asked.effect_id for asked in alive.model.asked]
     assert result.usage == Usage(30, 15, 0.5)
+
+
+async def test_tool_calls_are_shared_with_the_children_and_counted_for_the_parent(journal):
+    class Greedy:
+        """The parent hands on and looks, three times; its children look as often as they may."""
+
+        looks = 0
+
+        async def answer(self, request, *args, **kwargs) -> ModelAnswer:
+            if not request.effect_id.startswith("p/"):
+                self.looks += 1
+                return calling(call("look", {"n": self.looks}))
+            if len(request.messages) > 8:
+                return saying("done")
+            return calling(
+                call("delegate", {"task": request.effect_id}), call("look", {"n": request.effect_id}, request.effect_id)
+            )
+
+    house = Household(journal)
+    house.agent.parts.model.answer = Greedy().answer
+    begun = await house.runs.begin(RunRequest("x", limits=Limits(max_steps=50, max_tool_calls=6)), run_id="p")
+    result = await begun.result()
+    assert result.status is RunStatus.LIMIT_TOOL_CALLS
+    assert [step.output.get("tool_calls") for step in result.steps if step.tool == "delegate"] == [4]
+    assert len(house.tools.executed) + 1 == 6

@@ -68,6 +68,10 @@ class Work:
         state.apply(event)
         self.parts.feed.noted(event)
 
+    def needs_approval(self, spec: ToolSpec) -> bool:
+        """Whether a person has to allow each call of the tool."""
+        return self.parts.policy.needs_approval(spec)
+
     async def sync(self) -> None:
         """Waits until everything noted is durable.
 

@@ -9,18 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from pagi_chassis.errors import InvalidArgumentError
 
 from pagi_planner.domain import json_text
-from pagi_planner.domain.model import Effects, Limits, RunRequest, RunResult, RunStatus, ToolCall, ToolOutcome, ToolSpec
+from pagi_planner.domain.model import (
+    Effects,
+    Limits,
+    RunRequest,
+    RunResult,
+    RunStatus,
+    Step,
+    ToolCall,
+    ToolOutcome,
+    ToolSpec,
+)
 from pagi_planner.domain.state.run_state import RunState
 from pagi_planner.domain.tools.toolbox import Scope
 
 NAME = "delegate"
 # What a child is left of the parent's time, so that the parent can still say what came of it.
 TIME_SHARE = 0.9
+# Of what a call brings back: the tool calls that were made for it, which count for the parent, too.
+CALLS_MEMBER = "tool_calls"
 _SPEC = ToolSpec(
     NAME,
     "Hands a self-contained task to a helper that works on it alone and returns its answer. The helper sees nothing of "
@@ -133,14 +146,22 @@ def share_of(work: Scope) -> Limits:
     limits, state = work.request.limits, work.state
     among = max(1, sum(each.name == NAME for each in state.unanswered()))
     used_tokens = state.usage.input_tokens + state.usage.output_tokens
-    left_calls = None if limits.max_tool_calls is None else limits.max_tool_calls - len(state.steps)
+    # What else the turn calls for is counted, too.
+    calls = len(state.steps) + calls_below(state.steps) + len(state.unanswered())
+    left_calls = None if limits.max_tool_calls is None else limits.max_tool_calls - calls
     return Limits(
         max_steps=max(1, limits.max_steps - state.model_calls),
         timeout_s=max(0.1, (limits.timeout_s - state.used_s) * TIME_SHARE),
         max_cost_usd=_share(limits.max_cost_usd, state.usage.cost_usd or 0.0, among, 1e-9),
         max_tokens=None if limits.max_tokens is None else max(1, (limits.max_tokens - used_tokens) // among),
-        max_tool_calls=None if left_calls is None else max(0, (left_calls - among) // among),
+        max_tool_calls=None if left_calls is None else max(0, left_calls // among),
     )
+
+
+def calls_below(steps: Iterable[Step]) -> int:
+    """The tool calls of the runs that a run with these steps has handed tasks to, and of those below them."""
+    outputs = (step.output for step in steps if step.tool == NAME)
+    return sum(output.get(CALLS_MEMBER, 0) for output in outputs if isinstance(output, dict))
 
 
 def _share(most: float | None, used: float, among: int, least: float) -> float | None:
@@ -163,7 +184,8 @@ def _arguments(call: ToolCall) -> dict[str, Any]:
 
 def _tools(wanted: list[str] | None, work: Scope) -> tuple[str, ...]:
     """The helper's tools: of the run's own those that were asked for, and none that needs a person's word."""
-    open_to_it = [*(name for name, spec in (work.specs or {}).items() if not spec.requires_approval), NAME]
+    specs = [*(work.specs or {}).values(), _SPEC]
+    open_to_it = [spec.name for spec in specs if not work.needs_approval(spec)]
     if wanted is None:
         return tuple(open_to_it)
     for place, name in enumerate(wanted):
@@ -176,7 +198,12 @@ def _tools(wanted: list[str] | None, work: Scope) -> tuple[str, ...]:
 
 
 def _outcome(result: RunResult) -> ToolOutcome:
-    output = {"run_id": result.run_id, "status": result.status.value, "result": result.result}
+    output = {
+        "run_id": result.run_id,
+        "status": result.status.value,
+        "result": result.result,
+        CALLS_MEMBER: len(result.steps) + calls_below(result.steps),
+    }
     if result.status in (RunStatus.CANCELLED, RunStatus.FAILED):
         error = f"the helper's run is {result.status}: {result.error}"
         return ToolOutcome("failed", output, error=error, usage=result.usage)

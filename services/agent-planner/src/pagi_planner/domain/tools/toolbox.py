@@ -24,6 +24,9 @@ class Scope(Protocol):
     def specs(self) -> Mapping[str, ToolSpec] | None:
         """The tools of the sandbox that it may use; None where they were not looked up yet."""
 
+    def needs_approval(self, spec: ToolSpec) -> bool:
+        """Whether a person has to allow each call of the tool."""
+
 
 class OwnTool(Protocol):
     """A tool that runs in the planner."""

@@ -127,6 +127,14 @@ def denied(call: ToolCall, reason: str) -> Observation:
     return Observation(call, arguments, outcome, _for_model(outcome))
 
 
+def out_of_reach(call: ToolCall) -> Observation:
+    """What the model of a helper reads where a call needs a person's word: nobody would hear that it waits."""
+    arguments, _ = parse_arguments(call)
+    error = f"{call.name} needs a person's word, for which a helper cannot ask: say in your answer what should be done"
+    outcome = ToolOutcome("refused", error=error)
+    return Observation(call, arguments, outcome, _for_model(outcome))
+
+
 def parse_arguments(call: ToolCall) -> tuple[Any, str]:
     """The arguments of a call and what is wrong with them, which is nothing where the text is empty.
 
@@ -153,9 +161,7 @@ async def _run(call: ToolCall, tools: ToolRunner, spec: ToolSpec, session_id: st
         return ToolOutcome("unknown", error=f"{_UNKNOWN}: {error.message}")
 
 
-def healed(
-    answer: ModelAnswer, step: int, decided: Collection[str] = ()
-) -> tuple[ModelAnswer, dict[str, str]]:
+def healed(answer: ModelAnswer, step: int, decided: Collection[str] = ()) -> tuple[ModelAnswer, dict[str, str]]:
     """The answer with calls that can be told apart and, where that is plain, arguments that parse.
 
     Returns:

@@ -12,6 +12,7 @@ from pagi_planner.domain.run.work import RunLimitError, Work
 from pagi_planner.domain.state.events import EventType
 from pagi_planner.domain.state.progress import NUDGE
 from pagi_planner.domain.tools import turn
+from pagi_planner.domain.tools.delegate import calls_below
 
 
 async def act(work: Work) -> None:
@@ -44,21 +45,26 @@ async def act(work: Work) -> None:
 def _check_number(work: Work) -> None:
     """Of a turn that does not fit in whole nothing is run: no model would read of it."""
     most, state = work.request.limits.max_tool_calls, work.state
-    if most is not None and len(state.steps) + len(state.unanswered()) > most:
+    if most is not None and len(state.steps) + calls_below(state.steps) + len(state.unanswered()) > most:
         raise RunLimitError(RunStatus.LIMIT_TOOL_CALLS, f"it wanted more than its {most} tool calls")
 
 
 def _ask_for_approval(work: Work, specs: dict[str, ToolSpec]) -> None:
-    state, policy = work.state, work.parts.policy
+    state = work.state
     for call in state.unanswered():
         spec = specs.get(call.name)
         is_asked = call.id in state.waiting or call.id in state.decisions
-        if spec and not is_asked and policy.needs_approval(spec):
+        if spec and not is_asked and work.needs_approval(spec) and not _is_out_of_reach(work, spec):
             arguments, fault = turn.parse_arguments(call)
             # What cannot run needs nobody's word.
             if not fault:
                 data = records.tool_call(state.model_calls, _effect_id(work, call), call, arguments)
                 work.note(EventType.APPROVAL_REQUESTED, data)
+
+
+def _is_out_of_reach(work: Work, spec: ToolSpec) -> bool:
+    """Whether the run may not even ask: its parent does not wait for people."""
+    return bool(work.request.parent_run_id) and work.needs_approval(spec)
 
 
 def _as_decided(work: Work, call: ToolCall) -> ToolCall:
@@ -78,7 +84,9 @@ async def _execute(work: Work, specs: dict[str, ToolSpec], call: ToolCall) -> No
         # Offered when it was begun; the sandbox may be away now. It is asked for its effect, and taken for the worst.
         specs = {**specs, call.name: ToolSpec(call.name, "", "{}", Effects.EFFECTFUL)}
     decision = work.state.decisions.get(call.id, Decision(approved=True))
-    if decision.approved:
+    if call.name in specs and call.id not in work.state.decisions and _is_out_of_reach(work, specs[call.name]):
+        seen = turn.out_of_reach(call)
+    elif decision.approved:
         seen = await turn.execute(
             decision.applied_to(call),
             work.parts.toolbox.bound(call.name, work) or work.parts.tools,
