@@ -126,9 +126,12 @@ def test_a_newer_gemini_is_told_of_calls_that_it_did_not_make(model: str, signat
 
 
 def test_a_signature_stays_with_its_call() -> None:
-    second = replace(OF_A_CALL, id="c2", calls_before=1)
+    second = replace(OF_A_CALL, id="renamed since", calls_before=1)
     calls = sent(asked(second, origin=GOOGLE.origin("gemini-3"), model="gemini-3"), GOOGLE)["tool_calls"]
     assert [call.get("extra_content") for call in calls] == [None, {"google": {"thought_signature": "CiQB"}}]
+    nowhere = [replace(OF_A_CALL, calls_before=place) for place in (-1, 2)]
+    calls = sent(asked(*nowhere, origin=GOOGLE.origin("gemini-2.5"), model="gemini-2.5"), GOOGLE)["tool_calls"]
+    assert not any("extra_content" in call for call in calls)
 
 
 @pytest.mark.parametrize("reasoning", [(), (SIGNED,)])

@@ -110,8 +110,9 @@ def _wants_thoughts(endpoint: Endpoint, model: str) -> bool:
 
 def _sign(calls: list[dict[str, Any]], own: Sequence[Reasoning], endpoint: Endpoint, model: str) -> None:
     """Puts each signature to its call. The newer Geminis refuse a turn whose first call has none."""
-    signatures = {each.id: each.signature for each in own if each.id and each.signature}
-    signed = [(call, signatures[call["id"]]) for call in calls if call["id"] in signatures]
+    # By their places: a caller may have given the calls other ids.
+    sealed = [each for each in own if each.id and each.signature and each.origin]
+    signed = [(calls[each.calls_before], each.signature) for each in sealed if 0 <= each.calls_before < len(calls)]
     if not signed and endpoint.provider == "google" and not _UNSIGNED.match(model):
         signed = [(calls[0], _NOT_GEMINIS)]
     for call, signature in signed:
