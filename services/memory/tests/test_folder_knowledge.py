@@ -111,6 +111,15 @@ async def test_a_document_is_written_whole_and_deleted(tmp_path: Path) -> None:
         await folder.delete("personas/dog/Domain-KB/deep/a.md")
 
 
+async def test_a_document_that_many_write_at_once_is_that_of_one_of_them(tmp_path: Path) -> None:
+    folder = FolderKnowledge(tmp_path, max_bytes=1_000_000)
+    bodies = [(str(i) * 100_000 * i).encode() for i in range(1, 9)]
+    written = await asyncio.gather(*(folder.write("Domain-KB/a.md", body) for body in bodies))
+    assert sum(written) >= 1
+    assert (tmp_path / "Domain-KB/a.md").read_bytes() in bodies
+    assert [path.name for path in (tmp_path / "Domain-KB").iterdir()] == ["a.md"]
+
+
 @pytest.mark.parametrize(
     ("source", "content"),
     [

@@ -128,6 +128,16 @@ async def test_no_more_is_kept_than_is_allowed(mind, store) -> None:
     assert len(store.read) == 4
 
 
+async def test_the_sizes_of_shelves_without_end_are_not_remembered(mind, store) -> None:
+    index = MatrixIndex(InMemoryVectorIndex(), store)
+    await ingestion_of(mind, store, index).run()
+    vector = await vector_of(mind, "green tea")
+    for i in range(10_050):
+        await index.nearest(vector, [Shelf("default", KnowledgeBase.DOMAIN, f"{i:x}")], 9)
+    assert len(index._sizes) == 10_000
+    assert len(await index.nearest(vector, SHELVES, 9)) == 4
+
+
 async def test_vectors_of_another_length_are_not_compared(mind, store) -> None:
     index = MatrixIndex(InMemoryVectorIndex(), store)
     await ingestion_of(mind, store, index).run()

@@ -19,6 +19,7 @@ from pagi_memory.adapters.sql_playbooks import SqlPlaybookStore
 from pagi_memory.adapters.sql_script import Script, SqlDatabase, Statement
 from pagi_memory.adapters.sqlite_heart import SqliteHeart
 from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
+from pagi_memory.domain import task_index
 from pagi_memory.domain.errors import EmbeddingUnavailableError
 from pagi_memory.domain.indexing import Indexing
 from pagi_memory.domain.ingestion import Ingestion
@@ -301,7 +302,12 @@ async def test_without_an_embedder_a_run_is_given_no_playbooks_and_nothing_is_le
     await service.stop()
 
 
-async def test_what_another_process_learns_is_found_at_once(postgres_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("remembered", [10_000, 0])
+async def test_what_another_process_learns_is_found_at_once(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: int
+) -> None:
+    # Also where it is not remembered how the shelf looked.
+    monkeypatch.setattr(task_index, "_MOST_STAMPS", remembered)
     ours, theirs = (Service(tmp_path / name, InMemoryVectorIndex(), heart=PostgresHeart(postgres_url)) for name in "ab")
     await ours.start()
     await theirs.start()

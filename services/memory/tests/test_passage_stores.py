@@ -6,11 +6,13 @@ import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pagi_memory.adapters import sqlite_word_budget
 from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
 from pagi_memory.adapters.sqlite_word_budget import WordBudget
 from pagi_memory.adapters.sqlite_word_search import WordSearch
@@ -179,6 +181,42 @@ async def test_of_many_occurrences_the_rare_words_decide(tmp_path: Path) -> None
     await store.remove("Domain-KB/a.md")
     await store.replace(document("Domain-KB/c.md", "rare", "common"))
     assert len(await store.search_words(["common", "rare"], [DOMAIN], 99)) == 2
+    await store.stop()
+
+
+async def test_how_often_words_occur_is_not_remembered_without_end(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sqlite_word_budget, "MOST_REMEMBERED", 50)
+    budget = WordBudget(postings=1)
+    store = SqlitePassageStore(tmp_path / "memory.db")
+    store._words = WordSearch(budget=budget)
+    await store.start()
+    await store.replace(document("Domain-KB/a.md", "common rare", "common"))
+    for i in range(60):
+        words = ["common", "rare", f"number{i}", f"{i}" * 1_000]
+        assert len(await store.search_words(words, [DOMAIN], 9)) == 1
+        assert len(budget._counted.frequencies) <= 50
+        assert max(map(len, budget._counted.frequencies)) < 99
+    await store.stop()
+
+
+async def test_what_is_counted_over_a_change_is_not_remembered(tmp_path: Path) -> None:
+    store = SqlitePassageStore(tmp_path / "memory.db")
+    await store.start()
+    budget = WordBudget(postings=1)
+    await store.replace(document("Domain-KB/a.md", "common rare"))
+
+    class ChangesMeanwhile:
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self.connection = connection
+
+        def execute(self, *statement: Any) -> sqlite3.Cursor:
+            found = self.connection.execute(*statement)
+            budget.forget()
+            return found
+
+    assert await store._database.read(lambda c: budget.share(ChangesMeanwhile(c), [DOMAIN])) == 1
+    await store.replace(document("personas/dog/Domain-KB/b.md", "common dog"))
+    assert await store._database.read(lambda c: budget.share(c, [DOMAIN])) == 0.5
     await store.stop()
 
 

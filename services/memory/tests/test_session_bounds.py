@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from pagi_chassis.errors import InvalidArgumentError
-from pagi_memory.adapters import sql_forgetting
+from pagi_memory.adapters import sql_forgetting, sql_playbooks
 from pagi_memory.adapters import sql_session_statements as statements
 from pagi_memory.adapters.postgres_heart import PostgresHeart
 from pagi_memory.adapters.sql_script import Repeated, SqlDatabase, Statement
@@ -157,6 +159,51 @@ async def test_a_reader_sees_one_state_however_much_is_written_meanwhile(tmp_pat
     assert await database.read(script) == ("x", "x")
     assert await database.read(script) == ("another", "another")
     await database.stop()
+
+
+async def test_a_context_does_not_wait_for_those_who_search(tmp_path: Path) -> None:
+    database = SqliteHeart(tmp_path / "heart.db")
+    await database.start()
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        """Each search takes until the context is there."""
+
+        dialect = database.dialect
+        is_search = False
+
+        async def read(self, script):
+            def slow():
+                begun.set()
+                assert go_on.wait(5)
+                return (yield from script())
+
+            return await database.read(slow if self.is_search else script)
+
+    slow = Slow()
+    store = SqlSessionStore(slow)
+    slow.is_search = True
+    searches = [asyncio.create_task(store.search("", ["tea"], limit=9)) for _ in range(4)]
+    await asyncio.to_thread(begun.wait, 5)
+    slow.is_search = False
+    async with asyncio.timeout(3):
+        window = await store.window(SessionKey("", "s"), 9)
+    go_on.set()
+    assert (window.newest, await asyncio.gather(*searches)) == ([], [[]] * 4)
+    await database.stop()
+
+
+async def test_known_playbooks_are_found_by_their_ids(tmp_path: Path) -> None:
+    database = SqliteHeart(tmp_path / "heart.db")
+    await database.start()
+
+    def script():
+        statement = sql_playbooks._KNOWN.format(marks="?, ?")
+        return (yield Statement(f"EXPLAIN QUERY PLAN {statement}", ("", "a", "b")))
+
+    [[*_, step]] = await database.read(script)
+    await database.stop()
+    assert "(id=?)" in step
 
 
 async def test_how_much_a_summary_covers_is_counted_without_a_look_at_the_turns(tmp_path: Path) -> None:

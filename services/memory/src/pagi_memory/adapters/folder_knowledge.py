@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path, PurePosixPath
 
 from pagi_chassis.errors import InvalidArgumentError
@@ -42,6 +43,7 @@ class FolderKnowledge:
         self._root = root
         self._max_bytes = max_bytes
         self._hashes: dict[str, tuple[_Stamp, str]] = {}
+        self._parts = count()
 
     async def look(self) -> Found:
         """See `KnowledgeFiles.look`. A file is read only when its stamp is another than at the last look."""
@@ -183,7 +185,8 @@ class FolderKnowledge:
         is_new = not path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
         # Hidden, so that nobody takes a half-written one for a document.
-        part = path.with_name(f".{path.name[:80]}.{os.getpid()}.part")
+        # With a number: two may write one document at the same time.
+        part = path.with_name(f".{path.name[:80]}.{os.getpid()}.{next(self._parts)}.part")
         try:
             with part.open("wb") as file:
                 file.write(content)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SMALL_SHELF = 4_096
 # All that is kept in memory of small shelves together: 77 MB of vectors of 384 dimensions.
 MOST_KEPT = 50_000
+# Of so many shelves it is remembered how much they hold.
+_MOST_SIZES = 10_000
 
 
 class ShelfVectors(Protocol):
@@ -140,6 +142,9 @@ class MatrixIndex:
         size = await self._of(shelf).count(shelf)
         if before == self._changes:
             self._sizes[shelf] = size
+            # Whoever asks may name tenants without end.
+            while len(self._sizes) > _MOST_SIZES:
+                del self._sizes[next(iter(self._sizes))]
         return size
 
     async def _matrix(self, shelf: Shelf) -> tuple[list[str], Matrix]:

@@ -40,7 +40,8 @@ SELECT number, {_COLUMNS} FROM
     (SELECT number, playbook_id FROM playbook_vectors WHERE number IN ({{marks}})) AS found
     JOIN playbooks ON playbooks.id = found.playbook_id WHERE tenant = ?
 """  # noqa: S608
-_KNOWN = "SELECT id FROM playbooks WHERE tenant = ? AND id IN ({marks})"
+# The tenant as no index knows it: by the ids, and not by all that the tenant has.
+_KNOWN = "SELECT id FROM playbooks WHERE tenant || '' = ? AND id IN ({marks})"
 _TAUGHT = """
 INSERT INTO playbook_runs (playbook_id, run_id, outcome, noted_at_us) VALUES (?, ?, ?, ?)
 ON CONFLICT (playbook_id, run_id) DO NOTHING RETURNING run_id

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pagi_memory.adapters import sql_forgetting
 from pagi_memory.adapters import sql_session_statements as sql
@@ -31,6 +32,8 @@ from pagi_memory.domain.session import (
 if TYPE_CHECKING:
     from pagi_memory.domain.model import Vector
 
+R = TypeVar("R")
+
 MOST_PENDING = 200
 _ROWS_AT_ONCE = 50
 # Comparing with as many takes some milliseconds.
@@ -42,6 +45,8 @@ class SqlSessionStore:
 
     def __init__(self, database: SqlDatabase) -> None:
         self._database = database
+        # Of two readers one, of eight connections four: contexts of runs never wait for those who look around.
+        self._looking_around = asyncio.Semaphore(1 if database.dialect == "sqlite" else 4)
 
     async def append(
         self, key: SessionKey, persona: str, turns: Sequence[Turn], vectors: Sequence[SaidVector] = ()
@@ -125,7 +130,7 @@ class SqlSessionStore:
             rows = yield Statement(statement, (*bounds, limit))
             return [session_of(row) for row in rows]
 
-        return await self._database.read(script)
+        return await self._look(script)
 
     async def sessions_by_id(self, tenant: str, *, after: str = "", limit: int) -> list[Session]:
         """See `SessionStore.sessions_by_id`."""
@@ -136,7 +141,7 @@ class SqlSessionStore:
             )
             return [session_of(row) for row in rows]
 
-        return await self._database.read(script)
+        return await self._look(script)
 
     async def session(self, key: SessionKey) -> tuple[Session, Summary] | None:
         """See `SessionStore.session`."""
@@ -150,7 +155,7 @@ class SqlSessionStore:
             [[pending]] = yield Statement(sql.COUNT_PENDING, _of(key))
             return session_of(rows[0]), replace(summary, turns=turns - pending)
 
-        return await self._database.read(script)
+        return await self._look(script)
 
     async def rename(self, key: SessionKey, title: str) -> bool:
         """See `SessionStore.rename`."""
@@ -218,7 +223,7 @@ class SqlSessionStore:
                 for session, title, score, marked, *turn in rows
             ]
 
-        return await self._database.read(script)
+        return await self._look(script)
 
     async def nearest(
         self, tenant: str, vector: Vector, model: str, *, session_id: str = "", persona: str = "", limit: int
@@ -237,7 +242,7 @@ class SqlSessionStore:
             turns = {str(row[2]): (row[0], row[1], turn_of(row[2:])) for row in found}
             return [TurnHit(*turns[each], cosine, []) for each, cosine in best if each in turns]
 
-        return await self._database.read(script)
+        return await self._look(script)
 
     async def take_in(self, tenant: str, records: Sequence[SessionRecord]) -> int:
         """See `SessionStore.take_in`."""
@@ -264,11 +269,16 @@ class SqlSessionStore:
             [[turns, characters, summarized, oldest, newest]] = yield Statement(sql.STATISTICS, (tenant,))
             return HeartStatistics(sessions, turns, int(characters), int(summarized), time_of(oldest), time_of(newest))
 
-        return await self._database.read(script)
+        return await self._look(script)
 
     async def expire(self, retention: Retention, now: datetime) -> int:
         """See `SessionStore.expire`."""
         return await sql_forgetting.expire(self._database, retention, now)
+
+    async def _look(self, script: Callable[[], Script[R]]) -> R:
+        """For who looks at lists or searches, which take as long as there is much."""
+        async with self._looking_around:
+            return await self._database.read(script)
 
 
 def _of(key: SessionKey) -> tuple[str, str]:

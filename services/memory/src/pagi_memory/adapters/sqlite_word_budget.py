@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from pagi_memory.domain.model import KnowledgeBase, Shelf
 
@@ -12,6 +13,20 @@ POSTINGS = 4_500
 
 _COUNTS = "SELECT persona, knowledge_base, count(*) FROM passages GROUP BY persona, knowledge_base"
 _FREQUENCY = "SELECT count(*) FROM passage_words WHERE passage_words MATCH ?"
+
+
+# Of so many words it is remembered how often they occur; requests hold numbers and names without end. A longer one is
+# no word.
+MOST_REMEMBERED = 20_000
+_LONGEST_REMEMBERED = 64
+
+
+@dataclass(slots=True)
+class _Counted:
+    """What was counted in one state of the store; who counts over a change keeps it where nobody looks any more."""
+
+    shelves: dict[Shelf, int] | None = None
+    frequencies: dict[str, int] = field(default_factory=dict)
 
 
 class WordBudget:
@@ -23,13 +38,11 @@ class WordBudget:
 
     def __init__(self, postings: int = POSTINGS) -> None:
         self._postings = postings
-        self._shelves: dict[Shelf, int] | None = None
-        self._frequencies: dict[str, int] = {}
+        self._counted = _Counted()
 
     def forget(self) -> None:
         """What is stored has changed."""
-        self._shelves = None
-        self._frequencies = {}
+        self._counted = _Counted()
 
     def share(self, connection: sqlite3.Connection, shelves: Sequence[Shelf]) -> float:
         """How much of all passages stands on the shelves, 0 to 1."""
@@ -56,17 +69,21 @@ class WordBudget:
         return kept
 
     def _sizes(self, connection: sqlite3.Connection) -> dict[Shelf, int]:
-        sizes = self._shelves
-        if sizes is None:
+        counted = self._counted
+        if counted.shelves is None:
             rows = connection.execute(_COUNTS)
-            sizes = self._shelves = {Shelf(persona, KnowledgeBase(base)): count for persona, base, count in rows}
-        return sizes
+            counted.shelves = {Shelf(persona, KnowledgeBase(base)): count for persona, base, count in rows}
+        return counted.shelves
 
     def _frequency(self, connection: sqlite3.Connection, word: str) -> int:
-        found = self._frequencies.get(word)
+        frequencies = self._counted.frequencies
+        found = frequencies.get(word)
         if found is None:
             # Quoted, so that it is a term whatever it holds; FTS5 ends its expression at a NUL.
             term = '"' + word.replace('"', '""').replace("\0", " ") + '"'
             [found] = connection.execute(_FREQUENCY, (f"{{title body}} : {term}",)).fetchone()
-            self._frequencies[word] = found
-        return found
+            if len(frequencies) >= MOST_REMEMBERED:
+                frequencies.clear()
+            if len(word) <= _LONGEST_REMEMBERED:
+                frequencies[word] = found
+        return int(found)

@@ -132,6 +132,7 @@ class Ingestion:
             elif known.get(file.source) != fingerprint:
                 changed.append(file)
         there = {file.source for file in found.files} | found.unreadable.keys()
+        self._failed = {source: why for source, why in self._failed.items() if source in there}
         vanished = sorted((await self._store.fingerprints()).keys() - there)
         unchanged = len(found.files) - len(changed) - sum(f.source in skipped for f in found.files)
         return changed, vanished, IngestionReport(unchanged, 0, 0, skipped)

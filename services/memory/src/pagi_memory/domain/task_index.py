@@ -27,6 +27,8 @@ PATIENCE_S = 60.0
 RETRY_S = 30.0
 # So many prompts are embedded and kept at once.
 _BATCH = 32
+# Of so many shelves it is remembered how they looked; the one that was asked for longest ago gives way.
+_MOST_STAMPS = 10_000
 
 
 class TaskIndex:
@@ -90,9 +92,12 @@ class TaskIndex:
         stamp: tuple[object, ...] = (self._model.identity,)
         if self._vectors.is_shared:
             stamp += await self._vectors.stamp(shelf)
-        if self._stamps.setdefault(shelf, stamp) != stamp:
-            self._stamps[shelf] = stamp
+        before = self._stamps.pop(shelf, stamp)
+        self._stamps[shelf] = stamp
+        if before != stamp:
             self._note(shelf)
+        if len(self._stamps) > _MOST_STAMPS:
+            self._forget_stamp(next(iter(self._stamps)))
         return await self._index.nearest(vector, [shelf], limit)
 
     def changed(self, tenant: str, persona: str) -> None:
@@ -114,6 +119,12 @@ class TaskIndex:
             for shelf in await self._vectors.counts():
                 self._ledger.touch(shelf)
         await self._indexing.bring_mind_in_step(check=check)
+
+    def _forget_stamp(self, shelf: Shelf) -> None:
+        """What another process changes there from now on would not be noticed."""
+        del self._stamps[shelf]
+        if self._vectors.is_shared:
+            self._note(shelf)
 
     def _note(self, shelf: Shelf) -> None:
         self._index.outdate(shelf)
