@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from pagi.memory.v1 import memory_pb2 as pb
+from pagi_chassis.errors import UnavailableError
+from pagi_chassis.grpc_client import GrpcClient
 from pagi_chassis.health import Health
 from pagi_chassis.http_server import HttpServer
 from pagi_chassis.proto_json import to_json
@@ -183,3 +193,50 @@ def archive() -> ScriptedArchive:
         ),
     }
     return ScriptedArchive({rpc: to_json(answer) for rpc, answer in answers.items()}, ['{"type": "session"}\n'])
+
+
+async def _is_up(client: GrpcClient) -> bool:
+    try:
+        await client.check_health()
+    except UnavailableError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _real_gateway(folder: Path, **variables: str) -> AsyncIterator[GrpcClient]:
+    """The model gateway in a process of its own."""
+    if importlib.util.find_spec("pagi_gateway") is None:
+        pytest.skip("pagi-gateway is not installed beside the planner")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        "MODEL_GATEWAY_GRPC_PORT": str(port),
+        "MODEL_GATEWAY_HTTP_PORT": "0",
+        **variables,
+    }
+    with (folder / "gateway.log").open("wb") as log:
+        command = [sys.executable, "-m", "pagi_gateway"]
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    client = GrpcClient(f"127.0.0.1:{port}")
+    try:
+        async with asyncio.timeout(60):
+            while not await _is_up(client):
+                assert process.poll() is None, (folder / "gateway.log").read_text()
+                await asyncio.sleep(0.02)
+        yield client
+    finally:
+        await client.close()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def real_gateway(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[GrpcClient]]:
+    """Starts the model gateway with these variables."""
+    return partial(_real_gateway, tmp_path)

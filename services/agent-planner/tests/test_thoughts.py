@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,8 +13,6 @@ import httpx
 import pytest
 from pagi.agent.v1 import agent_pb2 as pb
 from pagi.agent.v1 import agent_pb2_grpc
-from pagi_chassis.errors import UnavailableError
-from pagi_chassis.grpc_client import GrpcClient
 from pagi_chassis.http_server import HttpServer
 from pagi_chassis.testing import serving
 from pagi_planner import Agent, Policy, RunRequest
@@ -258,47 +250,6 @@ async def provider_that_plays(recording: dict) -> AsyncIterator[str]:
         await server.stop()
 
 
-async def is_up(client: GrpcClient) -> bool:
-    try:
-        await client.check_health()
-    except UnavailableError:
-        return False
-    return True
-
-
-@asynccontextmanager
-async def real_gateway(folder: Path, **variables: str) -> AsyncIterator[GrpcClient]:
-    """The model gateway in a process of its own."""
-    if importlib.util.find_spec("pagi_gateway") is None:
-        pytest.skip("pagi-gateway is not installed beside the planner")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
-        "MODEL_GATEWAY_GRPC_PORT": str(port),
-        "MODEL_GATEWAY_HTTP_PORT": "0",
-        **variables,
-    }
-    with (folder / "gateway.log").open("wb") as log:
-        command = [sys.executable, "-m", "pagi_gateway"]
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    client = GrpcClient(f"127.0.0.1:{port}")
-    try:
-        async with asyncio.timeout(60):
-            while not await is_up(client):
-                assert process.poll() is None, (folder / "gateway.log").read_text()
-                await asyncio.sleep(0.02)
-        yield client
-    finally:
-        await client.close()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-
 @pytest.mark.parametrize(
     ("recording", "provider", "variables"),
     [
@@ -306,12 +257,14 @@ async def real_gateway(folder: Path, **variables: str) -> AsyncIterator[GrpcClie
         ("anthropic_thinking_and_calls_stream", "anthropic", ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")),
     ],
 )
-async def test_what_providers_were_recorded_to_think_reaches_a_chat(planner, tmp_path, recording, provider, variables):
+async def test_what_providers_were_recorded_to_think_reaches_a_chat(
+    planner, real_gateway, recording, provider, variables
+):
     played = json.loads((RECORDINGS / f"{recording}.json").read_text())
     key, base_url = variables
     async with provider_that_plays(played) as url:
         named = {"LLM_PROVIDER": provider, "DEFAULT_MODEL": "m", key: "k", base_url: url}
-        async with real_gateway(tmp_path, **named) as gateway:
+        async with real_gateway(**named) as gateway:
             planner.model = GatewayModel(gateway, timeout_s=20)
             async with (
                 planner.served() as address,
