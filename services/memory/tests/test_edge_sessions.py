@@ -388,3 +388,19 @@ async def test_a_problem_names_the_field(
     answer = await http.request(method, path, **options)
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json"), answer.text
     assert [fault["field"] for fault in answer.json()["errors"]] == [field]
+
+
+async def test_what_is_too_large_for_one_answer_comes_in_parts(rpc) -> None:
+    for run in range(9):
+        await rpc.StoreSessionHistory(session_id="s", **turns(f"r{run}", run, *["x" * 1_048_572 + " tea"] * 2))
+    told = (await rpc.GetSessionHistory(session_id="s", max_turns=1_000)).turns
+    assert [turn.run_id for turn in told] == [f"r{3 + i // 2}" for i in range(12)]
+    assert len((await rpc.SearchHistory(query="tea", limit=100)).matches) == 12
+    versions = {f"t{i}": "x" * 100_000 for i in range(50)}
+    steps = [{"tool": f"t{i}", "arguments_json": "{}"} for i in range(50)]
+    for i in range(4):
+        await rpc.RecordPlaybook(run_id=f"p{i}", prompt=f"task{i}", steps=steps, tool_versions=versions)
+    first = await rpc.ListPlaybooks(limit=200)
+    rest = await rpc.ListPlaybooks(limit=200, page_token=first.next_page_token)
+    assert [len(page.playbooks) for page in (first, rest)] == [2, 2]
+    assert not rest.next_page_token

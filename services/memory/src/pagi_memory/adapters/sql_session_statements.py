@@ -46,9 +46,10 @@ ON CONFLICT (tenant, session_id, run_id, position) DO NOTHING
 """
 OF_TURN = "tenant = ? AND session_id = ? AND run_id = ? AND position = ?"
 # By the time at which it was said, not stored: a planner that could not reach memory stores later.
-NEWEST = f"""
-SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION}
-ORDER BY created_at_us DESC, run_id DESC, position DESC LIMIT ?
+_NEWEST_FIRST = "ORDER BY created_at_us DESC, run_id DESC, position DESC LIMIT ?"
+NEWEST = f"SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} {_NEWEST_FIRST}"
+NEWEST_BEFORE = f"""
+SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} AND (created_at_us, run_id, position) < (?, ?, ?) {_NEWEST_FIRST}
 """
 _IN_ORDER = "ORDER BY created_at_us, run_id, position LIMIT ?"
 TURNS = f"SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} {_IN_ORDER}"

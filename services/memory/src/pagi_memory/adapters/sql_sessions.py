@@ -63,18 +63,19 @@ class SqlSessionStore:
 
         return await self._database.write(script)
 
-    async def newest(self, key: SessionKey, limit: int) -> list[Turn]:
+    async def newest(self, key: SessionKey, limit: int, *, before: Turn | None = None) -> list[Turn]:
         """See `SessionStore.newest`."""
+        place = _place(before) if before else ()
 
         def script() -> Script[list[Turn]]:
-            rows = yield Statement(sql.NEWEST, (*_of(key), limit))
+            rows = yield Statement(sql.NEWEST_BEFORE if before else sql.NEWEST, (*_of(key), *place, limit))
             return [turn_of(row) for row in reversed(rows)]
 
         return await self._database.read(script)
 
     async def turns(self, key: SessionKey, *, after: Turn | None = None, limit: int) -> list[Turn]:
         """See `SessionStore.turns`."""
-        place = (microseconds(after.created_at), after.run_id, after.position) if after else ()
+        place = _place(after) if after else ()
 
         def script() -> Script[list[Turn]]:
             rows = yield Statement(sql.TURNS_AFTER if after else sql.TURNS, (*_of(key), *place, limit))
@@ -93,9 +94,7 @@ class SqlSessionStore:
             pending = [each for each, row in zip(newest, reversed(rows), strict=True) if not row[-1]]
             # A session that has no more turns than these has nothing before them.
             if len(rows) == limit:
-                first = newest[0].turn
-                place = (microseconds(first.created_at), first.run_id, first.position)
-                older = yield Statement(sql.PENDING, (*_of(key), *place, MOST_PENDING))
+                older = yield Statement(sql.PENDING, (*_of(key), *_place(newest[0].turn), MOST_PENDING))
                 pending = [*map(stored_turn, older), *pending]
             return Window((yield from _summary(key)), newest, pending[:MOST_PENDING])
 
@@ -283,6 +282,11 @@ class SqlSessionStore:
 
 def _of(key: SessionKey) -> tuple[str, str]:
     return key.tenant, key.session_id
+
+
+def _place(turn: Turn) -> tuple[int, str, int]:
+    """Where it stands in its session."""
+    return microseconds(turn.created_at), turn.run_id, turn.position
 
 
 def _narrowed(session_id: str, persona: str) -> tuple[str, list[str]]:

@@ -11,7 +11,7 @@ from pagi_chassis.errors import InvalidArgumentError
 
 from pagi_memory.domain.errors import NotAnEditorError, UnknownDocumentError
 from pagi_memory.domain.ingestion import Ingestion, IngestPhase, IngestProgress
-from pagi_memory.domain.limits import checked_count
+from pagi_memory.domain.limits import MAX_GIVEN_BYTES, checked_count, first_that_fit
 from pagi_memory.domain.model import DocumentInfo, KnowledgeBase, Passage, ShelfStatistics
 from pagi_memory.domain.personas import Personas
 from pagi_memory.domain.ports import KnowledgeFiles, PassageStore
@@ -86,18 +86,20 @@ class Documents:
         name = self._personas.named(persona) if persona else ""
         bases = [base.value for base in knowledge_bases]
         found = await self._store.documents(after=after, limit=size + 1, persona=name, bases=bases)
-        more = len(found) > size
-        return found[:size], found[size - 1].source if more else ""
+        page = first_that_fit(found[:size], lambda info: [*info.metadata.keys(), *info.metadata.values()])
+        return page, page[-1].source if len(found) > len(page) else ""
 
     async def get(self, source: str) -> tuple[DocumentInfo, str, list[Passage]]:
-        """A document, its text and its passages in order.
+        """A document, its text and its passages in order; of a long one those that fit beside the text.
 
         Raises:
             UnknownDocumentError: There is none of this source.
         """
         if (found := await self._store.document(source)) is None:
             raise UnknownDocumentError(source)
-        return found
+        info, text, passages = found
+        room = MAX_GIVEN_BYTES - len(text.encode())
+        return info, text, first_that_fit(passages, lambda each: [each.piece.text, *each.piece.headings], most=room)
 
     async def put(self, tenant: str, source: str, content: bytes) -> tuple[DocumentInfo, bool]:
         """Writes a file and takes it in; the document, and whether it is a new one.

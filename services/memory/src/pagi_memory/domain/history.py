@@ -20,12 +20,15 @@ from pagi_memory.domain.limits import (
     checked_session_id,
     checked_tenant,
     checked_turn_text,
+    first_that_fit,
 )
 from pagi_memory.domain.model import SessionKey, Turn, TurnRole
 from pagi_memory.domain.ports import SessionStore
 from pagi_memory.domain.query_vectors import QueryVectors
 from pagi_memory.domain.session import Recollection, SaidVector
 from pagi_memory.domain.summaries import Summaries
+
+_READ_AT_ONCE = 100
 
 
 class History:
@@ -45,7 +48,7 @@ class History:
         self._summaries = summaries or Summaries(store, Extract(), defaults=self._defaults)
 
     async def newest(self, tenant: str, session_id: str, *, max_turns: int = 0) -> list[Turn]:
-        """The newest turns of a session, oldest of them first; none for a session that has none.
+        """The newest turns of a session that fit into one answer, oldest of them first; none where there are none.
 
         Args:
             tenant: Whose session; empty where there is one tenant.
@@ -57,7 +60,16 @@ class History:
         """
         key = SessionKey(checked_tenant(tenant), checked_session_id(session_id))
         limit = checked_count(max_turns, "max_turns", default=self._defaults.max_turns, most=MAX_TURNS_READ)
-        return await self._store.newest(key, limit)
+        found: list[Turn] = []
+        # Some at once: a thousand turns may be a thousand megabytes.
+        while more := await self._store.newest(
+            key, min(limit - len(found), _READ_AT_ONCE), before=found[-1] if found else None
+        ):
+            found += reversed(more)
+            given = first_that_fit(found, lambda turn: [turn.text])
+            if len(given) < len(found) or len(found) >= limit or len(more) < _READ_AT_ONCE:
+                return given[::-1]
+        return found[::-1]
 
     async def recollect(self, tenant: str, session_id: str, *, max_turns: int = 0, max_tokens: int = 0) -> Recollection:
         """What a run is told of its session: the newest turns that fit, and a summary of those before them.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pagi_chassis.errors import InvalidArgumentError
 
@@ -17,6 +19,10 @@ MAX_TURN_CHARS = 1_048_576
 MAX_ID_CHARS = 200
 MAX_TITLE_CHARS = 200
 MAX_HISTORY_TOKENS = 1_000_000
+# Of all texts in one answer (UTF-8): a message of gRPC takes 16 MiB.
+MAX_GIVEN_BYTES = 12 * 1024 * 1024
+
+T = TypeVar("T")
 
 _PERSONA = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 
@@ -152,3 +158,20 @@ def checked_count(value: int, field: str, *, default: int, most: int) -> int:
     if not 1 <= value <= most:
         raise InvalidArgumentError(f"{field} is {value}; it must be between 1 and {most}.", field=field)
     return value
+
+
+def first_that_fit(found: Iterable[T], texts: Callable[[T], Iterable[str]], *, most: int = MAX_GIVEN_BYTES) -> list[T]:
+    """The first of them whose texts fit into one answer, and always the very first.
+
+    Args:
+        found: Each with texts of its own.
+        texts: Of one of them.
+        most: Bytes of all together.
+    """
+    given: list[T] = []
+    for each in found:
+        most -= sum(len(text.encode("utf-8", "replace")) for text in texts(each))
+        if most < 0 and given:
+            break
+        given.append(each)
+    return given

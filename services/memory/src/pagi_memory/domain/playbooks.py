@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from operator import itemgetter
@@ -20,6 +20,7 @@ from pagi_memory.domain.limits import (
     checked_persona,
     checked_query,
     checked_tenant,
+    first_that_fit,
     storable,
 )
 from pagi_memory.domain.playbook import (
@@ -129,10 +130,10 @@ class Playbooks:
             checked_persona(persona)
         if query := checked_query(storable(query)):
             fits = await self.fitting(tenant, query, persona=checked_persona(persona), limit=wanted)
-            return PlaybookPage([each.playbook for each in fits], "")
+            return PlaybookPage(first_that_fit([each.playbook for each in fits], _texts), "")
         found = await self._store.listed(tenant, limit=wanted + 1, after=after, state=state, persona=persona)
-        page = found[:wanted]
-        last = page[-1] if len(found) > wanted else None
+        page = first_that_fit(found[:wanted], _texts)
+        last = page[-1] if len(found) > len(page) else None
         return PlaybookPage(page, f"{microseconds(last.updated_at)}:{last.id}" if last else "")
 
     async def get(self, tenant: str, wanted_id: str) -> Playbook:
@@ -215,6 +216,12 @@ class Playbooks:
     async def _set_aside(self, tenant: str, playbook: Playbook, reason: str) -> None:
         log.info("playbook %s is set aside: %s", playbook.id, reason)
         await self._store.set_aside(tenant, playbook.id, reason, self._now())
+
+
+def _texts(playbook: Playbook) -> Iterator[str]:
+    yield from (playbook.prompt, playbook.notes, *playbook.tool_versions.values())
+    for step in playbook.steps:
+        yield step.arguments_json + step.outcome
 
 
 def _short(text: str, field: str, most: int) -> str:

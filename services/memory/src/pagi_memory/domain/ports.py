@@ -247,8 +247,8 @@ class SessionStore(Protocol):
         `vectors` are of some of these turns; a turn that is changed or forgotten loses its own.
         """
 
-    async def newest(self, key: SessionKey, limit: int) -> list[Turn]:
-        """The newest `limit` turns, oldest of them first; none where the session is not known."""
+    async def newest(self, key: SessionKey, limit: int, *, before: Turn | None = None) -> list[Turn]:
+        """The newest `limit` turns, or those before one of them, oldest of them first."""
 
     async def turns(self, key: SessionKey, *, after: Turn | None = None, limit: int) -> list[Turn]:
         """The oldest `limit` turns, or those behind one of them, oldest first."""

@@ -22,6 +22,7 @@ from pagi_memory.domain.limits import (
     checked_session_id,
     checked_tenant,
     checked_turn_text,
+    first_that_fit,
     storable,
 )
 from pagi_memory.domain.model import Hit, SessionKey, Turn
@@ -178,7 +179,8 @@ class Sessions:
         where = {"session_id": session_id, "persona": persona}
         words, most = query_words(query), max(wanted, _CANDIDATES)
         lexical = await self._store.search(tenant, words, **where, limit=most) if words else []
-        return _joined(await self._by_meaning(tenant, query, where, most), lexical)[:wanted]
+        found = _joined(await self._by_meaning(tenant, query, where, most), lexical)[:wanted]
+        return first_that_fit(found, lambda hit: [hit.turn.text])
 
     async def _by_meaning(self, tenant: str, query: str, where: Mapping[str, str], limit: int) -> list[TurnHit]:
         if self._vectors is None or self._model is None:

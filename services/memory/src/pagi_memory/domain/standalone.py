@@ -93,9 +93,10 @@ class InMemorySessionStore:
             kept.persona = persona if kept.ordered[-1].turn in new else kept.persona
         return len(new)
 
-    async def newest(self, key: SessionKey, limit: int) -> list[Turn]:
+    async def newest(self, key: SessionKey, limit: int, *, before: Turn | None = None) -> list[Turn]:
         """See `SessionStore.newest`."""
-        return [each.turn for each in self._ordered(key)[-limit:]]
+        found = [each.turn for each in self._ordered(key)]
+        return [turn for turn in found if before is None or _said(turn) < _said(before)][-limit:]
 
     async def turns(self, key: SessionKey, *, after: Turn | None = None, limit: int) -> list[Turn]:
         """See `SessionStore.turns`."""
