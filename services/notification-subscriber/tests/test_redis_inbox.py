@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pagi_notifier.adapters import redis_server
+from pagi_notifier.adapters.redis_server import RedisServer
 from pagi_notifier.domain.errors import InboxUnavailableError
 from pagi_notifier.testing import notification_json, until
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 if TYPE_CHECKING:
     from conftest import Valkey
@@ -33,6 +35,24 @@ async def test_a_call_waits_for_a_killed_server_and_says_so_once(
     assert caplog.text.count("is back") == 1
     assert (await inbox.backlog()).pending == 2
     await inbox.stop()
+
+
+async def test_a_server_that_is_away_for_days_is_waited_for() -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def command(_: object) -> str:
+        if len(pauses) < 5_000:
+            raise RedisConnectionError("refused")
+        return "there"
+
+    server = RedisServer("redis://127.0.0.1:1/0", longest_block_s=1, sleep=sleep)
+    assert await server.call(command) == "there"
+    await server.close()
+    assert pauses[:6] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert pauses[-1] == 1.0
 
 
 async def test_a_hung_server_is_noticed(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
+# Each pause is twice the one before, up to the longest. Counted no further: the library's own arithmetic ends with an
+# error after a thousand failures, which is a quarter of an hour.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _MOST_DOUBLINGS = 0.1, 1.0, 10
 SILENCE_S = 5.0  # beyond what a command may block: the server hangs, or the network swallows
 
 
@@ -33,9 +36,13 @@ class RedisServer:
     Args:
         url: redis:// or rediss:// URL.
         longest_block_s: The longest time that a blocking command asks for, in seconds.
+        sleep: Waits so many seconds.
     """
 
-    def __init__(self, url: str, *, longest_block_s: float) -> None:
+    def __init__(
+        self, url: str, *, longest_block_s: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._sleep = sleep
         at_once = Retry(NoBackoff(), 0)
         self._redis: Redis = Redis.from_url(
             url, retry=at_once, socket_connect_timeout=2, socket_timeout=longest_block_s + SILENCE_S
@@ -43,7 +50,6 @@ class RedisServer:
         self._probe: Redis = Redis.from_url(url, retry=at_once, socket_connect_timeout=0.8, socket_timeout=0.8)
         options = self._redis.connection_pool.connection_kwargs
         self.address = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-        self._backoff = ExponentialBackoff(cap=1, base=0.05)
         self._lost = False
 
     async def call(self, command: Callable[[Redis], Awaitable[T]]) -> T:
@@ -59,9 +65,9 @@ class RedisServer:
             try:
                 answer = await command(self._redis)
             except _LOST as error:
-                failures += 1
                 self._lose(error)
-                await asyncio.sleep(self._backoff.compute(failures))
+                await self._sleep(min(_FIRST_PAUSE_S * 2 ** min(failures, _MOST_DOUBLINGS), _LONGEST_PAUSE_S))
+                failures += 1
             else:
                 self._find()
                 return answer
