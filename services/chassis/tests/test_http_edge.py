@@ -115,7 +115,17 @@ async def test_every_failure_is_a_problem_with_the_trace_id(client, path, method
 
 
 async def test_405_tells_what_is_allowed(client):
-    assert "GET" in (await client.delete("/show")).headers["allow"]
+    answer = await client.delete("/show")
+    assert "GET" in answer.headers["allow"]
+    assert answer.json()["detail"] == "/show takes GET and HEAD, not DELETE"
+
+
+@pytest.mark.parametrize(("docs_url", "hint"), [(None, ""), ("/docs", "; /docs shows what there is")])
+async def test_404_tells_what_was_asked_for_and_where_to_look(docs_url, hint):
+    app = application()
+    app.docs_url = docs_url
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://edge") as client:
+        assert (await client.get("/paln?x=1")).json()["detail"] == f"there is nothing at /paln{hint}"
 
 
 @pytest.mark.parametrize("size", [MOST - 1, MOST])

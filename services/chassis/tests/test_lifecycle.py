@@ -27,6 +27,7 @@ SERVICE = """
             match self.behaviour:
                 case "hangs": await asyncio.Event().wait()
                 case "port taken": raise StartError("the port is taken by tests")
+                case "two faults": raise StartError("models.yaml, line 2: a\\nmodels.yaml, line 3: b")
                 case "peer away": raise UnavailableError("redis cannot be reached")
                 case "bug": raise KeyError("a bug")
                 case "fails when cut short":
@@ -103,6 +104,13 @@ def test_a_part_that_cannot_start_ends_the_others_with_the_reason(start, behavio
     else:
         assert said_why.endswith(f"demo cannot start: {reason}")
         assert "Traceback" not in "\n".join(process.lines)
+
+
+def test_each_fault_of_a_file_has_a_line_of_its_own(start):
+    process = start(SERVICE, "two faults")
+    assert process.end() == (1, "")
+    told = [line.partition("demo cannot start: ")[2] for line in process.lines if "cannot start" in line]
+    assert told == ["models.yaml, line 2: a", "models.yaml, line 3: b"]
 
 
 @pytest.mark.parametrize("behaviour", ["cannot stop", "never stops"])

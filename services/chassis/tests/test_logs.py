@@ -19,11 +19,11 @@ class Output:
         self._monkeypatch = monkeypatch
         self._bytes = io.BytesIO()
 
-    def start(self, log_format: str) -> None:
+    def start(self, log_format: str, level: str = "info") -> None:
         # Only now: pytest puts a stream of its own in place between the phases of a test.
         stream = io.TextIOWrapper(self._bytes, encoding="ascii", write_through=True)
         self._monkeypatch.setattr(sys, "stdout", stream)
-        set_up_logging("memory", level="info", log_format=log_format)
+        set_up_logging("memory", level=level, log_format=log_format)
 
     def lines(self) -> list[str]:
         return self._bytes.getvalue().decode("utf-8").splitlines()
@@ -102,6 +102,14 @@ def test_a_console_traceback_follows_its_line(out):
         logging.getLogger("x").exception("failed")
     assert out.lines()[0].endswith("ERROR    x: failed")
     assert out.lines()[-1] == "ValueError: the reason"
+
+
+def test_who_looks_closer_sees_our_own_lines_and_not_each_step_of_a_library(out):
+    out.start("json", level="debug")
+    logging.getLogger("x").debug("ours")
+    logging.getLogger("grpc._cython.cygrpc").debug("Loaded running loop")
+    logging.getLogger("watchfiles.main").info("3 changes detected")
+    assert [json.loads(line)["message"] for line in out.lines()] == ["ours"]
 
 
 def test_the_level_is_kept_and_libraries_are_quieter(out):

@@ -55,7 +55,8 @@ def run(service: str, settings_class: type[S], build: Callable[[S], Coroutine[An
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(service, settings, build))
     except (StartError, PagiError) as error:
-        log.critical("%s cannot start: %s", service, error)
+        for line in str(error).splitlines() or [""]:  # several faults of one file, say
+            log.critical("%s cannot start: %s", service, line)
         raise SystemExit(1) from None
     except Exception:
         log.critical("%s cannot start", service, exc_info=True)

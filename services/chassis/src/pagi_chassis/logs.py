@@ -69,6 +69,6 @@ def set_up_logging(service: str, *, level: str, log_format: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Libraries tell of each connection and retry at INFO; operators want ours.
-    for name in ("httpx", "httpcore", "uvicorn", "chromadb", "opentelemetry", "asyncio"):
+    # Libraries tell of each connection and retry at INFO; operators want ours, and at DEBUG developers do.
+    for name in ("httpx", "httpcore", "uvicorn", "chromadb", "opentelemetry", "asyncio", "grpc", "watchfiles"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -90,10 +90,21 @@ async def on_pagi_error(_: Request, error: Exception) -> Response:
     return problem_of(error)
 
 
-async def on_http_error(_: Request, error: Exception) -> Response:
-    """Exception handler for errors of the framework."""
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Exception handler for errors of the framework; where its words are those of the status alone, ours say more."""
     assert isinstance(error, HTTPException)
+    if error.detail == responses.get(error.status_code):
+        error.detail = _wrong_address(request, error) or error.detail
     return problem_of_http(error)
+
+
+def _wrong_address(request: Request, error: HTTPException) -> str:
+    """What was asked for that is not served, and what to do; empty for other errors."""
+    if error.status_code == 404:
+        docs = getattr(request.app, "docs_url", "")
+        return f"there is nothing at {request.url.path}" + (f"; {docs} shows what there is" if docs else "")
+    allowed = sorted((error.headers or {}).get("Allow", "").split(", "))
+    return f"{request.url.path} takes {' and '.join(allowed)}, not {request.method}" if any(allowed) else ""
 
 
 # The rest is left to HttpEdge: a handler for `Exception` would run outside of it, where no trace id is bound.
