@@ -481,3 +481,52 @@ async def test_the_fork_of_a_child_has_no_parent_that_waits_for_it(journal: Sqli
     request = RunState.of(await journal.events(fork.run_id)).request
     assert (request["parent_run_id"], request["depth"]) == ("", 1)
     assert request["forked_from"] == {"run_id": child.run_id, "step": 0}
+
+
+async def test_an_end_that_the_disk_did_not_take_is_told_to_nobody(tmp_path):
+    async with on_a_full_disk(tmp_path, model := WaitingModel(saying("done"))) as (runs, journal, disk, begun):
+        model.go.set()
+        async with asyncio.timeout(5):
+            while not begun.run.state.is_final:
+                await asyncio.sleep(0)
+        # It has noted its end, which is on its way to the disk.
+        with pytest.raises(JournalError):
+            await runs.cancel(begun.run_id)
+        disk.is_full = False
+        told = (await runs.cancel(begun.run_id)).status
+        assert told is RunState.of(await journal.events(begun.run_id)).status
+
+
+async def test_while_the_disk_is_full_no_more_runs_are_begun_than_may_be_in_progress(tmp_path):
+    async with on_a_full_disk(tmp_path, model := WaitingModel(saying("done"))) as (runs, _, disk, begun):
+        model.go.set()
+        with pytest.raises(JournalError):
+            await begun.result()
+        for _ in range(4):
+            with pytest.raises(JournalError, match="database or disk is full"):
+                await (await runs.begin(HI)).result()
+        with pytest.raises(JournalError, match=r"5 runs wait to be ended there: is the disk full\? Try again"):
+            await runs.begin(HI)
+        disk.is_full = False
+        async with asyncio.timeout(10):
+            while runs._workshop.closing:
+                await asyncio.sleep(0.02)
+        assert (await (await runs.begin(HI)).result()).result == "done"
+
+
+async def test_a_child_whose_end_is_not_known_yet_is_no_result(journal: SqliteJournal, monkeypatch):
+    monkeypatch.setattr(workshop, "CLOSING_PATIENCE_S", 0.01)
+    sync, child = journal.sync, child_id("p/1/0")
+
+    async def failing(run_id: str) -> None:
+        await sync(run_id)
+        if run_id == child and RunState.of(await journal.events(child)).asked:
+            raise JournalError("the disk is full")
+
+    journal.sync = failing
+    runs = family(journal, model := ByRun())
+    model.go.set()
+    [step] = (await (await runs.begin(HI, run_id="p")).result()).steps
+    assert "the outcome is unknown" in step.error
+    assert "cannot be told yet" in step.error
+    await runs.stop(0)

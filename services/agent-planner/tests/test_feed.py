@@ -324,6 +324,26 @@ async def test_another_planner_sees_a_run_through_the_journal():
     assert not there._agent.parts.feed._polls
 
 
+async def test_who_leaves_late_takes_nobody_elses_sight_of_another_planners_run():
+    journal = ListJournal()
+    here, there = (
+        runs_of(gate := WaitingModel(saying("done")), journal),
+        runs_of(speaker(), journal, Policy(poll_s=0.001)),
+    )
+    begun = await here.begin(HI)
+    await gate.asked.wait()
+    with await there.watch(begun.run_id, Position()) as slow:
+        slow.cut("you read too slowly")
+        while not isinstance((await slow.next())[-1], CutOff):
+            pass
+        # It comes again before its first stream is over.
+        watching = asyncio.create_task(seen_by(await there.watch(begun.run_id, slow.position)))
+        await asyncio.sleep(0.005)
+    gate.go.set()
+    async with asyncio.timeout(5):
+        assert texts_of(await watching) == ["done"]
+
+
 def test_an_id_is_what_it_says():
     for position in (Position(), Position(7), Position(7).behind("Grüße"), Position(999_999_999)):
         assert Position.parse(str(position)) == position

@@ -280,3 +280,18 @@ async def test_history_that_the_run_stored_is_not_stored_again(journal):
     # A new process does not know, and memory does: a repeat changes nothing.
     await HistoryKeeper(Agent(ScriptedModel(), memory=memory, journal=journal)).deliver([end])
     assert (memory.calls, list(memory.exchanges)) == (2, [result.run_id])
+
+
+async def test_a_fault_of_ours_does_not_end_it(journal, caplog):
+    after, faults = journal.after, [ValueError("a row that nobody can read")]
+
+    async def faulty(*asked):
+        if faults:
+            raise faults.pop()
+        return await after(*asked)
+
+    journal.after = faulty
+    async with Following(journal) as following:
+        await tell(journal, "a")
+        await eventually(lambda: following.told == ["a"])
+    assert "test begins again where its cursor stands" in caplog.text

@@ -200,6 +200,24 @@ class TestArtifacts:
         step, _ = await self.read(search="NEEDLE")
         assert (step.output["found"], "needle" in step.output["matches"][0]["text"]) == (1, True)
 
+    async def test_what_is_found_lies_where_it_is_said_to_whatever_the_letters(self, monkeypatch):
+        monkeypatch.setattr(TestArtifacts, "LONG", "İ" * 9_000 + "needle")
+        step, _ = await self.read(search="NEEDLE")
+        [match] = step.output["matches"]
+        whole = json.dumps({"output": self.LONG}, ensure_ascii=False)
+        assert whole[match["offset"] :].startswith("needle")
+
+    async def test_no_part_of_what_is_read_is_cut_again(self, monkeypatch):
+        # Each of them is two characters more in the result of the reading.
+        monkeypatch.setattr(TestArtifacts, "LONG", '"\n' * 6_000)
+        whole, offset, read = json.dumps({"output": self.LONG}), 0, ""
+        while offset is not None:
+            step, model = await self.read(offset=offset)
+            assert "characters left out" not in model.requests[-1].messages[-1].text
+            read += step.output["text"]
+            offset = step.output.get("next_offset")
+        assert read == whole
+
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [

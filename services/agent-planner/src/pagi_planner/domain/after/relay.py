@@ -73,14 +73,26 @@ class Relay:
                 await self._task
 
     async def _run(self) -> None:
+        pause = FIRST_PAUSE_S
         while True:
-            await self._tail.turn(self._name)
-            position = await self._patiently(partial(self._tail.cursor, self._name))
-            while self._tail.has_turn(self._name):
-                await self._tail.wait(position)
-                await asyncio.sleep(self._delay_s)
-                if self._tail.has_turn(self._name):
-                    position = await self._pass_on(position)
+            try:
+                await self._read()
+                pause = FIRST_PAUSE_S
+            except Exception:
+                # Of ours: a reader that ended here would be missed by nobody until people ask why they hear nothing.
+                log.exception("%s begins again where its cursor stands", self._name)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    async def _read(self) -> None:
+        """Hands on what comes, for as long as it is this planner's turn."""
+        await self._tail.turn(self._name)
+        position = await self._patiently(partial(self._tail.cursor, self._name))
+        while self._tail.has_turn(self._name):
+            await self._tail.wait(position)
+            await asyncio.sleep(self._delay_s)
+            if self._tail.has_turn(self._name):
+                position = await self._pass_on(position)
 
     async def _pass_on(self, position: int) -> int:
         """Delivers what stands behind the position and returns the new one."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 
 from pagi_chassis.errors import UnavailableError
 
@@ -109,12 +109,21 @@ class Custody:
             The unfinished runs that are this planner's by the store, or a dead one's.
         """
         found = await self._store.lapsed()
-        busy = {*active, *closing, *self._queued, *self._unreadable}
-        wanted = [run_id for run_id in found if run_id not in busy and run_id not in self._locks]
-        for start in range(0, len(wanted), CLAIMED_AT_ONCE):
-            claims = await self._store.claim(wanted[start : start + CLAIMED_AT_ONCE])
-            self._queued.update((claim.run_id, claim) for claim in claims)
+        for start in range(0, len(found), CLAIMED_AT_ONCE):
+            # Looked at for each claim: what was free before the last one may have been taken since.
+            busy = {*active, *closing, *self._queued, *self._unreadable}
+            some = found[start : start + CLAIMED_AT_ONCE]
+            await self._gather([run_id for run_id in some if run_id not in busy and run_id not in self._locks])
         return frozenset(found)
+
+    async def _gather(self, run_ids: Sequence[str]) -> None:
+        """Claims runs that nobody takes meanwhile: the later of two claims would void the work of the earlier."""
+        if run_ids:
+            async with AsyncExitStack() as held:
+                for run_id in run_ids:
+                    await held.enter_async_context(self.alone(run_id))
+                claims = await self._store.claim(run_ids)
+                self._queued.update((claim.run_id, claim) for claim in claims)
 
     def next(self) -> str | None:
         """A run that was gathered and nobody has taken yet."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from pagi_chassis.errors import PagiError
 
@@ -40,10 +39,10 @@ class Keeper:
         """Takes up what a dead process of this planner left, so that none of it stays `running`."""
         await self._leases.renew()
         await self._runs.recover()
-        self._beating = asyncio.create_task(self._forever("the sign of life", self._beat()), name="heartbeat")
+        self._beating = asyncio.create_task(self._forever("no sign of life is given", self._beat), name="heartbeat")
         self._others = [
-            asyncio.create_task(self._forever("taking over", self._take_over()), name="takeover"),
-            asyncio.create_task(self._forever("hearing orders", self._hear()), name="orders"),
+            asyncio.create_task(self._forever("runs of the dead are not looked for", self._take_over), name="takeover"),
+            asyncio.create_task(self._forever("orders are not heard", self._hear), name="orders"),
         ]
 
     async def stop(self) -> None:
@@ -53,43 +52,33 @@ class Keeper:
         if self._beating:
             await _end([self._beating])
 
-    async def _forever(self, what: str, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception:
-            # A fault of ours: said, and the others live on.
-            log.exception("%s has ended", what)
-            raise
+    async def _forever(self, fault: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Does the work again and again: a planner that stopped doing it would look alive, or dead, for ever."""
+        while True:
+            try:
+                await work()
+            except JournalError as error:
+                log.warning("%s: %s", fault, error.message)
+            except Exception:
+                # Of ours: said, and tried again.
+                log.exception("%s", fault)
+                await asyncio.sleep(self._beat_s)
 
     async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(self._beat_s)
-            try:
-                await self._leases.renew()
-            except JournalError as error:
-                log.warning("no sign of life could be given: %s", error.message)
+        await asyncio.sleep(self._beat_s)
+        await self._leases.renew()
 
     async def _take_over(self) -> None:
-        while True:
-            await asyncio.sleep(self._beat_s / 2)
-            try:
-                if taken := await self._runs.recover():
-                    log.info("%d runs of other planners were taken over", taken)
-            except JournalError as error:
-                log.warning("runs of dead planners are not looked for: %s", error.message)
+        await asyncio.sleep(self._beat_s / 2)
+        if taken := await self._runs.recover():
+            log.info("%d runs of other planners were taken over", taken)
 
     async def _hear(self) -> None:
-        while True:
-            await self._leases.wait_for_orders(self._beat_s)
-            try:
-                orders = await self._leases.orders()
-            except JournalError as error:
-                log.warning("orders are not heard: %s", error.message)
-                continue
-            for order in orders:
-                task = asyncio.create_task(self._carry_out(order), name=f"{order.kind} {order.run_id}")
-                self._doing.add(task)
-                task.add_done_callback(self._doing.discard)
+        await self._leases.wait_for_orders(self._beat_s)
+        for order in await self._leases.orders():
+            task = asyncio.create_task(self._carry_out(order), name=f"{order.kind} {order.run_id}")
+            self._doing.add(task)
+            task.add_done_callback(self._doing.discard)
 
     async def _carry_out(self, order: Order) -> None:
         try:
@@ -97,6 +86,8 @@ class Keeper:
         except PagiError as error:
             # Who asked looks at the run and sees for himself.
             log.info("%s of %s was not done: %s", order.kind, order.run_id, error.message)
+        except Exception:
+            log.exception("%s of %s failed", order.kind, order.run_id)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

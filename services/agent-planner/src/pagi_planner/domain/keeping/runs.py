@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from pagi_chassis import correlation
-from pagi_chassis.errors import InvalidArgumentError, PagiError
+from pagi_chassis.errors import InvalidArgumentError, PagiError, UnavailableError
 from pagi_chassis.ids import new_id
 
 from pagi_planner.domain.agent import Agent, new_run_id, session_id_of
-from pagi_planner.domain.errors import OverloadedError, RunNotFoundError
-from pagi_planner.domain.keeping.begun_run import BegunRun, check_request, run_id_of
+from pagi_planner.domain.errors import JournalError, OverloadedError, RunNotFoundError
+from pagi_planner.domain.keeping.begun_run import BegunRun, run_id_of
 from pagi_planner.domain.keeping.custody import Custody
 from pagi_planner.domain.keeping.reach import Reach
+from pagi_planner.domain.keeping.repeats import Repeats
 from pagi_planner.domain.keeping.word import is_news
 from pagi_planner.domain.keeping.workshop import Workshop
 from pagi_planner.domain.model import Decision, RunRequest, RunResult, RunStatus, RunSummary
@@ -62,6 +63,7 @@ class Runs:
         self._custody = Custody(agent, store)
         self._max_concurrent = max_concurrent
         self._workshop = Workshop(agent, self._custody, room=max_concurrent, cancel_children=self._cancel_children)
+        self._repeats = Repeats(agent, self._custody, self._workshop)
 
     @property
     def active(self) -> int:
@@ -94,11 +96,11 @@ class Runs:
         is_named = bool(idempotency_key or run_id)
         run_id = run_id or (run_id_of(idempotency_key) if idempotency_key else new_run_id())
         request = replace(request, session_id=request.session_id or session_id_of(run_id))
-        if is_named and (known := await self._known(run_id, request)):
+        if is_named and (known := await self._repeats.find(run_id, request)):
             return known
         self._admit()
         run = self._agent.open(request, run_id=run_id)
-        return BegunRun(run.state, run, self._workshop.drive(request, run), self._following(run_id, request))
+        return BegunRun(run.state, run, self._workshop.drive(request, run), self._repeats.following(run_id, request))
 
     async def run_child(self, request: RunRequest, run_id: str) -> RunResult:
         """Begins a run on behalf of another, or finds it, and waits for its end; see `Delegate`.
@@ -107,10 +109,12 @@ class Runs:
         """
         request = replace(request, session_id=request.session_id or session_id_of(run_id))
         # The id is that of the call, so it is the child, though the parent may have less to give it now.
-        begun = await self._known(run_id, None)
+        begun = await self._repeats.find(run_id, None)
         if begun is None:
             run = self._agent.open(request, run_id=run_id)
-            begun = BegunRun(run.state, run, self._workshop.drive(request, run), self._following(run_id, request))
+            begun = BegunRun(
+                run.state, run, self._workshop.drive(request, run), self._repeats.following(run_id, request)
+            )
         try:
             with suppress(PagiError):
                 await begun.result()
@@ -123,7 +127,12 @@ class Runs:
                 except PagiError as error:
                     log.error("%s, whose parent was ended, is not cancelled yet: %s", run_id, error.message)
             raise
-        return await self.get(run_id)
+        # One that a journal has failed is over, too, and said to have ended as soon as that is written.
+        await self._workshop.closed(run_id)
+        result = await self.get(run_id)
+        if result.status is RunStatus.RUNNING:
+            raise UnavailableError(f"nobody waits for {run_id} any longer, and it has not ended")
+        return result
 
     async def get(self, run_id: str) -> RunResult:
         """A run, finished or not.
@@ -132,6 +141,22 @@ class Runs:
             RunNotFoundError: There is none.
         """
         return (await self._existing(run_id)).result()
+
+    async def check_tenant(self, run_id: str, tenant: str) -> None:
+        """Lets a tenant reach runs of its own, and who names none, the installation, all of them.
+
+        Raises:
+            RunNotFoundError: There is no such run, or it is somebody else's, which is not told.
+        """
+        if not tenant:
+            return
+        if active := self._workshop.at_work.get(run_id):
+            owner: str | None = active.request.tenant
+        else:
+            begun = await self._agent.journal.events(run_id, limit=1)
+            owner = RunState.of(begun).tenant if begun else None
+        if owner != tenant:
+            raise RunNotFoundError(f"there is no run {run_id!r}")
 
     async def find(
         self, *, limit: int, before: str = "", session_id: str = "", status: RunStatus | None = None
@@ -168,8 +193,7 @@ class Runs:
             if active := self._workshop.at_work.get(run_id):
                 active.cancel(reason)
                 await asyncio.wait([active.task])
-                active.run.check_end()
-                if active.run.state.is_final and not active.run.is_taken_over:
+                if active.has_ended():
                     # Just taken up, it may not have come to where it waits for them.
                     await self._cancel_children(active.run.state)
                     return active.run.state.result()
@@ -240,7 +264,7 @@ class Runs:
     async def carry_out(self, order: Order) -> None:
         """Does what another planner was asked for and left to this one, which has the run."""
         data = dict(order.data)
-        if order.run_id not in self._workshop.at_work:
+        if order.run_id not in self._workshop.at_work and not self._custody.is_queued(order.run_id):
             # It has ended or been let go of: who asked looks again, and sees to it.
             return
         if order.kind is OrderKind.CANCEL:
@@ -273,12 +297,16 @@ class Runs:
         trace_id = correlation.current().trace_id or new_id()
         now = self._agent.parts.clock.now()
         kept = fork(events, step, change, run_id=new_run_id(), trace_id=trace_id, at=now)
-        for event in kept:
-            self._agent.journal.append(event)
         run = self._agent.reopen(RunState.of(kept))
-        # The run is this planner's from here on, for everybody.
-        await run.sync()
-        return BegunRun(run.state, run, self._workshop.drive(self._agent.request_of(run.state), run))
+        forked_id = run.state.run_id
+        # As soon as it stands in the journal it looks like a run that nobody works on.
+        async with self._custody.alone(forked_id):
+            for event in kept:
+                self._agent.journal.append(event)
+            # The run is this planner's from here on, for everybody.
+            await run.sync()
+            task = self._workshop.drive(self._agent.request_of(run.state), run)
+        return BegunRun(run.state, run, task, self._repeats.following(forked_id, None))
 
     async def timeline(self, run_id: str) -> list[Span]:
         """What a run did, as spans of time.
@@ -325,7 +353,8 @@ class Runs:
         """
         if active := self._workshop.at_work.get(run_id):
             await asyncio.wait([active.task])
-            return active.run.state.result()
+            if active.has_ended():
+                return active.run.state.result()
         return await self.get(run_id)
 
     def send_watchers_away(self, reason: str) -> None:
@@ -340,49 +369,6 @@ class Runs:
         """Lets the runs in progress end; those that take longer go on after the next start."""
         await self._workshop.stop(grace_s)
 
-    async def _known(self, run_id: str, request: RunRequest | None) -> BegunRun | None:
-        """The run that a key has begun before; None where there is none.
-
-        Raises:
-            IdempotencyConflictError: It was begun with another request than this; None: with whichever.
-        """
-        if run_id not in self._workshop.at_work:
-            await self._workshop.closed(run_id)
-            state = await self._state(run_id)
-            if run_id in self._workshop.left and not (state and state.is_final):
-                # It ended after the look at the journal; its end was durable before it left.
-                state = await self._state(run_id)
-            # It may have begun during the look.
-            if run_id not in self._workshop.at_work:
-                return await self._repeated(state, request) if state else None
-        active = self._workshop.at_work[run_id]
-        check_request(active.request, request)
-        return BegunRun(active.run.state, active.run, active.task, self._following(run_id, request))
-
-    async def _repeated(self, state: RunState, request: RunRequest | None) -> BegunRun:
-        """The run that is in the journal and not in progress here."""
-        check_request(self._agent.request_of(state), request)
-        if state.phase in (Phase.WAIT, Phase.ENDED):
-            return BegunRun(state)
-        run_id = state.run_id
-        async with self._custody.alone(run_id):
-            run = None if run_id in self._workshop.at_work else await self._custody.take(run_id)
-            if run:
-                await self._workshop.go_on(run, was_cut_off=True)
-        if active := self._workshop.at_work.get(run_id):
-            return BegunRun(active.run.state, active.run, active.task, self._following(run_id, request))
-        return BegunRun(run.state if run else state, follow=self._following(run_id, request))
-
-    def _following(self, run_id: str, request: RunRequest | None) -> Callable[[], Awaitable[RunState]]:
-        """What waits for a run at which another planner is."""
-
-        async def follow() -> RunState:
-            state = await self._custody.follow(run_id)
-            check_request(self._agent.request_of(state), request)
-            return state
-
-        return follow
-
     async def _existing(self, run_id: str) -> RunState:
         if (state := await self._state(run_id)) is None:
             raise RunNotFoundError(f"there is no run {run_id!r}")
@@ -392,6 +378,10 @@ class Runs:
         return await self._custody.state(run_id)
 
     def _admit(self) -> None:
+        if (closing := len(self._workshop.closing)) >= self._max_concurrent:
+            raise JournalError(
+                f"the journal cannot be written, and {closing} runs wait to be ended there: is the disk full? Try again"
+            )
         if self.active >= self._max_concurrent:
             raise OverloadedError(
                 f"{self._max_concurrent} runs are in progress, which is the most (MAX_CONCURRENT_REQUESTS)",

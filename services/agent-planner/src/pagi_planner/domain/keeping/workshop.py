@@ -48,6 +48,17 @@ class AtWork:
             self.run.cancelled_because = reason
             self.task.cancel()
 
+    def has_ended(self) -> bool:
+        """Whether the run, whose task is done, has an end that the journal knows of.
+
+        Raises:
+            JournalError: It was cancelled, and the journal does not say so yet.
+        """
+        self.run.check_end()
+        # An end that was noted and then not written, or refused because another planner has the run, is none.
+        is_lost = not self.task.cancelled() and isinstance(self.task.exception(), JournalError)
+        return self.run.state.is_final and not (is_lost or self.run.is_taken_over)
+
 
 class Workshop:
     """Drives runs.
@@ -232,5 +243,9 @@ class Workshop:
                         await end(run)
             except JournalError:
                 pause = min(pause * 2, LONGEST_PAUSE_S)
+            except Exception:
+                # One that cannot be read was ended for that.
+                log.exception("%s is not ended as it was to be", run_id)
+                return
             else:
                 return

@@ -6,6 +6,7 @@ Nothing is stored for it a second time: the journal holds every output and every
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pagi_chassis.errors import InvalidArgumentError
@@ -13,9 +14,11 @@ from pagi_chassis.errors import InvalidArgumentError
 from pagi_planner.domain import json_text
 from pagi_planner.domain.model import Effects, ToolCall, ToolOutcome, ToolSpec
 from pagi_planner.domain.tools.toolbox import Scope
-from pagi_planner.domain.tools.turn import full_text
+from pagi_planner.domain.tools.turn import OBSERVATION_CHARACTERS, full_text
 
 MOST_LENGTH = 6_000
+# What a result may have, with its other members, before a part of it is left out in turn.
+MOST_SHOWN = OBSERVATION_CHARACTERS - 500
 MOST_FINDINGS = 10
 AROUND = 200
 NAME = "read_artifact"
@@ -69,7 +72,7 @@ class ReadArtifact:
             return ToolOutcome("ok", _found(text, search))
         offset = _number(arguments, "offset", 0, 0, len(text))
         length = _number(arguments, "length", MOST_LENGTH, 1, MOST_LENGTH)
-        part = text[offset : offset + length]
+        part = _shown_whole(text[offset : offset + length])
         end = offset + len(part)
         rest = {"next_offset": end} if end < len(text) else {}
         return ToolOutcome("ok", {"text": part, "offset": offset, "characters": len(text), **rest})
@@ -88,16 +91,22 @@ def _text_of(work: Scope, name: str) -> str:
     return full_text(step.output, step.error or "")
 
 
+def _shown_whole(part: str) -> str:
+    """As much of it as a model is shown: quotes, line breaks and the like are longer in the JSON of a result."""
+    while len(json.dumps(part, ensure_ascii=False)) > MOST_SHOWN:
+        part = part[: len(part) * 9 // 10]
+    return part
+
+
 def _found(text: str, search: str) -> dict[str, Any]:
-    lower, wanted = text.lower(), search.lower()
     findings: list[dict[str, Any]] = []
-    count, at = 0, lower.find(wanted)
-    while at >= 0:
+    count = 0
+    # In the text as it is: in small letters some characters are two, and offsets would not be those to read on at.
+    for found in re.finditer(re.escape(search), text, re.IGNORECASE):
         count += 1
         if len(findings) < MOST_FINDINGS:
-            begin = max(0, at - AROUND)
-            findings.append({"offset": at, "text": text[begin : at + len(wanted) + AROUND]})
-        at = lower.find(wanted, at + len(wanted))
+            begin = max(0, found.start() - AROUND)
+            findings.append({"offset": found.start(), "text": text[begin : found.end() + AROUND]})
     return {"found": count, "matches": findings, "characters": len(text)}
 
 

@@ -139,7 +139,8 @@ class Feed:
                 channel.cut(error.message)
 
     def _forget(self, channel: Channel) -> None:
+        # One that left late must not end what others hear by now.
         if self._channels.get(channel.run_id) is channel:
             del self._channels[channel.run_id]
-        if poll := self._polls.pop(channel.run_id, None):
-            poll.cancel()
+            if poll := self._polls.pop(channel.run_id, None):
+                poll.cancel()
