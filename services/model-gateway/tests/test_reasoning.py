@@ -137,8 +137,15 @@ def test_a_signature_stays_with_its_call() -> None:
 @pytest.mark.parametrize("reasoning", [(), (SIGNED,)])
 def test_deepseek_gets_something_for_each_turn_with_calls(reasoning: tuple[Reasoning, ...]) -> None:
     assert sent(asked(*reasoning, origin=CLAUDE.origin("m")), DEEPSEEK)["reasoning_content"] == " "
-    said = PlanRequest((Message(Role.USER, "x"), Message(Role.ASSISTANT, "y", reasoning=(PLAIN,))), model="m")
-    assert "reasoning_content" not in sent(said, DEEPSEEK), "without calls nobody wants it"
+    said = Message(Role.ASSISTANT, "y", reasoning=(PLAIN,))
+    assert "reasoning_content" not in sent(PlanRequest((Message(Role.USER, "x"), said), model="m"), DEEPSEEK), (
+        "no calls"
+    )
+    loop = asked(*reasoning, origin=CLAUDE.origin("m"))
+    poor = (*loop.messages, Message(Role.ASSISTANT, "Hm."), Message(Role.USER, "Try again."), said)
+    body = json.loads(openai_messages.request_body(replace(loop, messages=poor), DEEPSEEK, stream=False))
+    given = [each.get("reasoning_content") for each in body["messages"] if each["role"] == "assistant"]
+    assert given == [" ", " ", None], "the answer that ends the loop belongs to it"
 
 
 @pytest.mark.parametrize(("model", "wants"), [("moonshotai/Kimi-K2", True), ("deepseek-v3.2", True), ("qwen3", False)])

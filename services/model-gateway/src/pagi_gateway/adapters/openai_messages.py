@@ -76,15 +76,18 @@ def _tool_choice(request: PlanRequest) -> Any:
 
 def _messages(messages: Sequence[Message], endpoint: Endpoint, model: str) -> Iterator[dict[str, Any]]:
     shown: list[Part] = []
+    loops = False
     for message in messages:
         if message.role is Role.TOOL:
+            loops = True
             yield {"role": "tool", "tool_call_id": message.tool_call_id, "content": text_of(message)}
             shown += [part for part in message.parts if part.kind is not PartKind.TEXT]
             continue
         if shown:
             yield _shown(shown)
             shown = []
-        yield _message(message, endpoint, model)
+        yield _message(message, endpoint, model, loops=loops)
+        loops = False
     if shown:
         yield _shown(shown)
 
@@ -94,7 +97,7 @@ def _shown(parts: list[Part]) -> dict[str, Any]:
     return {"role": "user", "content": [_text_part("The tools' results show:"), *map(_part, parts)]}
 
 
-def _message(message: Message, endpoint: Endpoint, model: str) -> dict[str, Any]:
+def _message(message: Message, endpoint: Endpoint, model: str, *, loops: bool) -> dict[str, Any]:
     if message.role is not Role.ASSISTANT:
         if not message.parts:
             return {"role": message.role.value, "content": message.text}
@@ -107,6 +110,7 @@ def _message(message: Message, endpoint: Endpoint, model: str) -> dict[str, Any]
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
             for call in message.tool_calls
         ]
+    if loops or message.tool_calls:
         give_back(message, written, endpoint, model)
     return written
 

@@ -82,10 +82,10 @@ class ChatReasoning:
 
 
 def give_back(message: Message, written: dict[str, Any], endpoint: Endpoint, model: str) -> None:
-    """Writes the reasoning behind tool calls into the message that makes them: elsewhere nobody wants it.
+    """Writes the reasoning of a tool loop into the messages that make it: elsewhere nobody wants it.
 
     Args:
-        message: It calls tools.
+        message: It calls tools, or answers after some were called.
         written: The same as JSON.
         endpoint: Who is asked,
         model: and which of its models.
@@ -98,7 +98,8 @@ def give_back(message: Message, written: dict[str, Any], endpoint: Endpoint, mod
         if thought or endpoint.provider == "deepseek":
             # An empty one is as none to some of its models.
             written["reasoning_content"] = thought or " "
-    _sign(written["tool_calls"], own, endpoint, model)
+    if message.tool_calls:
+        _sign(written["tool_calls"], own, endpoint, model)
     for each in own:
         if details := _details_of(each):
             written["reasoning_details"] = details
