@@ -193,6 +193,12 @@ class TestOverHttp:
                 assert [span["kind"] for span in spans] == ["context", "model", "tool", "model", "evaluation", "end"]
                 assert spans[2]["name"] == "add"
 
+    async def test_a_fork_that_changes_nothing_needs_no_body(self, planner):
+        async with planner.client() as client:
+            run_id = (await client.post("/plan", json={"prompt": "hi"})).json()["run_id"]
+            forked = await client.post(f"/runs/{run_id}/fork?step=0")
+            assert (forked.status_code, forked.json()["status"]) == (200, "completed")
+
     @pytest.mark.parametrize(
         ("path", "body", "status", "said"),
         [

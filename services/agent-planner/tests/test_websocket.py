@@ -167,6 +167,13 @@ RUBBISH = [
 ]
 
 
+@pytest.mark.parametrize("text", ["{}", '{"type": "dance"}'])
+async def test_who_names_no_type_is_told_which_there_are(client, text):
+    await client.connection.send(text)
+    _, data = await client.hear()
+    assert data["error"] == "type: must be one of chat, cancel, watch, decide, ping"
+
+
 async def test_whatever_is_sent_the_answer_is_an_error_and_the_connection_lives(client):
     for text, field in RUBBISH:
         await client.connection.send(text)

@@ -71,13 +71,14 @@ def router(runs: Runs, bounds: Bounds) -> APIRouter:
     )
     async def fork(
         run_id: str,
-        body: ForkBody,
         step: Annotated[int, Query(ge=0, le=10_000, description="Kept up to and with this model call; 0: none")],
+        body: ForkBody | None = None,
     ) -> RunBody:
         """Takes over the journal of the run up to a step and goes on from there, in the same session.
 
         What is taken over is not done again, and what its tools did is not undone.
         """
+        body = body or ForkBody()
         if body.prompt is not None and len(body.prompt) > bounds.prompt_characters:
             raise too_much("prompt", f"{bounds.prompt_characters} characters long (AGENT_MAX_PROMPT_CHARACTERS)")
         begun = await runs.fork(run_id, step, Change(body.prompt, body.model))

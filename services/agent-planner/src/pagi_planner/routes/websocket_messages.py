@@ -76,6 +76,7 @@ class PingIn(BaseModel):
 Said = ChatIn | CancelIn | WatchIn | DecideIn | PingIn
 _SAID: TypeAdapter[Said] = TypeAdapter(Annotated[Said, Field(discriminator="type")])
 _AUTH: TypeAdapter[Auth] = TypeAdapter(Auth)
+_TYPES = ("chat", "cancel", "watch", "decide", "ping")
 
 
 class RefusedError(Exception):
@@ -164,7 +165,7 @@ def _without_tag(fault: Any) -> dict[str, Any]:
     """The fault as of a body; pydantic puts the message's type in front of the place."""
     place = fault["loc"]
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        place = ("type",)
-    elif place and place[0] in ("chat", "cancel", "watch", "decide", "ping"):
+        return {**fault, "loc": ("body", "type"), "msg": f"must be one of {', '.join(_TYPES)}"}
+    if place and place[0] in _TYPES:
         place = place[1:]
     return {**fault, "loc": ("body", *place)}
