@@ -360,6 +360,43 @@ async def test_the_file_changes_under_load(serving: Any, raw_server: Serve) -> N
         assert (await service.get("/health")).json()["dependencies"]["models.yaml"] == {"status": "ok"}
 
 
+@both
+async def test_a_request_on_its_way_reaches_the_next_target_of_the_file_before(
+    serving: Any, raw_server: Serve, how: str
+) -> None:
+    hold = asyncio.Event()
+
+    async def fails_late(exchange: Exchange) -> None:
+        await hold.wait()
+        await exchange.reply("{}", status="503 Service Unavailable")
+
+    async def answers(exchange: Exchange) -> None:
+        if how == "whole":
+            await plain(exchange, "two")
+            return
+        await exchange.begin_stream()
+        await exchange.event({"choices": [{"delta": {"content": "two"}, "finish_reason": "stop"}]})
+        await exchange.event("[DONE]")
+        await exchange.end_stream()
+
+    one, two, new = await raw_server(fails_late), await raw_server(answers), await raw_server(plain)
+    async with serving(models(first=one.base_url, second=two.base_url)) as service:
+        on_its_way = asyncio.create_task(service.ask(how=how))
+        while not one.exchanges:
+            await asyncio.sleep(0.005)
+        await service.rewrite(models(first=new.base_url, second=new.base_url))
+        # Longer than it takes to say goodbye to a target that nobody asks.
+        await asyncio.sleep(0.15)
+        hold.set()
+        plan = await on_its_way
+        assert plan.text == "two"
+        assert [target for target, _ in outcomes(plan)] == ["one", "two"]
+        # Nobody can ask it any more: its connection is closed.
+        async with asyncio.timeout(5):
+            while not two.exchanges[0].writer.is_closing():
+                await asyncio.sleep(0.005)
+
+
 async def test_a_wrong_file_stops_the_start(serving: Any) -> None:
     with pytest.raises(StartError, match=r"line 2: targets.one.provider: this must be 'mock'"):
         async with serving("targets:\n  one: {provider: x, model: m}\naliases: {default: one}\n"):

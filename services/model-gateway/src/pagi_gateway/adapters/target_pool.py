@@ -107,7 +107,7 @@ class TargetPool:
         return sources
 
     def retire(self, targets: Mapping[str, LiveTarget]) -> None:
-        """Stops those as soon as nobody asks them any more; new requests do not reach them."""
+        """Stops those as soon as nobody can ask them any more; new requests do not reach them."""
         for live in targets.values():
             source, _ = self._made.pop(live.target)
             if self._environment and live.name in self._environment.targets:
@@ -164,10 +164,10 @@ class TargetPool:
 async def _goodbye(source: ModelSource, live: LiveTarget) -> None:
     try:
         async with asyncio.timeout(_LONGEST_GOODBYE_S):
-            while live.in_flight:  # noqa: ASYNC110 - rare, and not worth an event in every call
+            while live.expected:  # noqa: ASYNC110 - rare, and not worth an event in every call
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
-        log.warning("target %s still has %d calls under way: they are cut", live.name, live.in_flight)
+        log.warning("target %s still has %d requests on their way: they are cut", live.name, live.expected)
     finally:
         await _stop(source)
 

@@ -12,6 +12,7 @@ from pagi_gateway.domain.rate_limits import TargetLimits
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from pagi_gateway.domain.capabilities import Capabilities
     from pagi_gateway.domain.model import Attempt
@@ -37,6 +38,26 @@ class Passage:
         self.probe = probe
 
 
+class Expected:
+    """A context in which a request is on its way that any of these targets may be asked for.
+
+    Not a generator: it is entered for every request.
+    """
+
+    __slots__ = ("_targets",)
+
+    def __init__(self, targets: Sequence[LiveTarget]) -> None:
+        self._targets = targets
+
+    def __enter__(self) -> None:
+        for target in self._targets:
+            target.expected += 1
+
+    def __exit__(self, *_: object) -> None:
+        for target in self._targets:
+            target.expected -= 1
+
+
 class LiveTarget:
     """A target that is asked. Times are seconds on a clock that only goes up.
 
@@ -49,8 +70,9 @@ class LiveTarget:
     """
 
     __slots__ = (
-        "_avoid_until", "_busy_in_a_row", "_concurrent", "_rest_until", "breaker", "in_flight", "last_error", "limits",
-        "model", "name", "provider", "source", "target", "total_s", "unguarded", "waiting", "window",
+        "_avoid_until", "_busy_in_a_row", "_concurrent", "_rest_until", "breaker", "expected", "in_flight",
+        "last_error", "limits", "model", "name", "provider", "source", "target", "total_s", "unguarded", "waiting",
+        "window",
     )  # fmt: skip
 
     def __init__(self, target: Target, source: ModelSource, breaker: BreakerRules, window_s: float, now: float) -> None:
@@ -62,6 +84,8 @@ class LiveTarget:
         self.total_s = target.timeouts.total_s
         self.unguarded = target.unguarded
         self.in_flight = 0
+        # How many requests are on their way that may still ask it, or do.
+        self.expected = 0
         self.breaker = Breaker(breaker)
         self.limits = TargetLimits(target.limits, now)
         self.window = ErrorWindow(window_s)

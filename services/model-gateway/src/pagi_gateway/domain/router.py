@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pagi_chassis.errors import PagiError
 
 from pagi_gateway.domain.errors import ProviderFaultError, outcome_of
+from pagi_gateway.domain.live_target import Expected
 from pagi_gateway.domain.model import Attempt, Plan
 from pagi_gateway.domain.model_price import PricedModel
 from pagi_gateway.domain.received import plan_of
@@ -86,50 +87,52 @@ class Router:
             PagiError: What the only target met, or what all of them did; with every attempt.
         """
         trip = Trip(request, self.board.route_of(request.model), self._clock.now() + timeout_s)
-        while (target := await self._next(trip)) is not None:
-            call = _Call(self, trip, target)
-            try:
-                plan = await target.source.plan(call.request, timeout_s=call.timeout_s)
-            except PagiError as error:
-                if not call.failed(error):
-                    if trip.fallback is not None:
-                        break
-                    raise trip.ended(error, self._clock.now()) from error
-            except BaseException:
-                call.left()
-                raise
-            else:
-                if not call.answered(plan):
-                    return replace(plan, attempts=trip.attempts)
-        assert trip.fallback is not None
-        return replace(trip.fallback, attempts=trip.attempts)
+        with Expected(trip.route.members):
+            while (target := await self._next(trip)) is not None:
+                call = _Call(self, trip, target)
+                try:
+                    plan = await target.source.plan(call.request, timeout_s=call.timeout_s)
+                except PagiError as error:
+                    if not call.failed(error):
+                        if trip.fallback is not None:
+                            break
+                        raise trip.ended(error, self._clock.now()) from error
+                except BaseException:
+                    call.left()
+                    raise
+                else:
+                    if not call.answered(plan):
+                        return replace(plan, attempts=trip.attempts)
+            assert trip.fallback is not None
+            return replace(trip.fallback, attempts=trip.attempts)
 
     async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
         """Answers in deltas of one target; raises as `plan` does, and after the first delta what that target met."""
         trip = Trip(request, self.board.route_of(request.model), self._clock.now() + timeout_s)
-        while True:
-            target = await self._next(trip)
-            assert target is not None
-            call = _Call(self, trip, target)
-            received: list[Delta] = []
-            try:
-                async with aclosing(target.source.stream(call.request, timeout_s=call.timeout_s)) as events:
-                    async for event in events:
-                        if isinstance(event, Plan):
-                            call.answered(event, last=True)
-                            event = replace(event, attempts=trip.attempts)
-                        else:
-                            received.append(event)
-                        yield event
-                return
-            except PagiError as error:
-                if received:
-                    raise call.broke(error, received) from error
-                if not call.failed(error):
-                    raise trip.ended(error, self._clock.now()) from error
-            finally:
-                # Its caller, or the caller's caller, may have left: at any place above.
-                call.left()
+        with Expected(trip.route.members):
+            while True:
+                target = await self._next(trip)
+                assert target is not None
+                call = _Call(self, trip, target)
+                received: list[Delta] = []
+                try:
+                    async with aclosing(target.source.stream(call.request, timeout_s=call.timeout_s)) as events:
+                        async for event in events:
+                            if isinstance(event, Plan):
+                                call.answered(event, last=True)
+                                event = replace(event, attempts=trip.attempts)
+                            else:
+                                received.append(event)
+                            yield event
+                    return
+                except PagiError as error:
+                    if received:
+                        raise call.broke(error, received) from error
+                    if not call.failed(error):
+                        raise trip.ended(error, self._clock.now()) from error
+                finally:
+                    # Its caller, or the caller's caller, may have left: at any place above.
+                    call.left()
 
     async def models(self, *, timeout_s: float) -> Sequence[ModelInfo]:
         """Lists the aliases and models that can be asked for, with the state of their targets."""
