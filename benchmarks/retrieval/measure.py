@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pagi_memory.domain.fusion import fuse
 from pagi_memory.domain.model import Hit
 from pagi_memory.domain.ports import Embedder, PassageStore, VectorIndex
+from pagi_memory.domain.scaling import by_evidence
 from pagi_memory.domain.words import query_words
 
 from benchmarks.retrieval.labelled import Question
@@ -58,7 +59,9 @@ def quality(found: Sequence[Candidates], lexical_weight: float) -> Quality:
         # One kind alone is that kind's list: of the other it does not even get its candidates.
         dense = candidates.dense if lexical_weight < 1 else ()
         lexical = candidates.lexical if lexical_weight > 0 else ()
-        ranked = [hit.passage_id for hit in fuse(dense, lexical, lexical_weight=lexical_weight)]
+        words = len(query_words(candidates.question.text))
+        scaled = by_evidence(dense, lexical, candidates=CANDIDATES, words=words)
+        ranked = [hit.passage_id for hit in fuse(dense, lexical, lexical_weight=lexical_weight, scaled=scaled)]
         ndcg += _ndcg(ranked, worth)
         recall += len(worth.keys() & set(ranked[:CUT])) / len(worth)
         in_five += bool(worth.keys() & set(ranked[:5]))

@@ -67,7 +67,7 @@ async def test_a_context_comes_in_one_round_trip(rpc) -> None:
     [passage] = answer.passages
     assert (passage.source, passage.index, passage.offset) == ("Domain-KB/tea.md", 0, 0)
     assert passage.knowledge_base == pb.KNOWLEDGE_BASE_DOMAIN
-    assert passage.score == pytest.approx(0.65 * passage.score_parts.dense + 0.35 * passage.score_parts.lexical)
+    assert passage.score == pytest.approx(0.5 * passage.score_parts.dense + 0.5 * passage.score_parts.lexical)
     empty = await rpc.GetContext(pb.GetContextRequest(session_id="new", persona="dog"))
     assert (empty.soul, list(empty.turns), list(empty.passages)) == ("I am Rex.", [], [])
 

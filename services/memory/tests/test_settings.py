@@ -18,7 +18,7 @@ def test_every_variable_is_optional() -> None:
     settings = load(MemorySettings)
     assert (settings.memory_port, settings.memory_grpc_port) == (8003, 50052)
     assert os.fspath(settings.heart_db_path) == "data/heart.db"
-    assert (settings.chroma_host, settings.retrieval_lexical_weight) == ("", 0.35)
+    assert (settings.chroma_host, settings.retrieval_lexical_weight) == ("", 0.5)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class MemorySettings(ServiceSettings):
         default=5, ge=1, le=100, description="Passages given when a caller does not say how many, 1 to 100."
     )
     retrieval_lexical_weight: float = Field(
-        default=0.35, ge=0, le=1, description="Share of words (BM25) against meaning (vectors) in the score, 0 to 1."
+        default=0.5, ge=0, le=1, description="Share of words (BM25) against meaning (vectors) in the score, 0 to 1."
     )
     retrieval_candidates: int = Field(
         default=50, ge=1, le=1000, description="Candidates of each kind of search that are joined, 1 to 1000."

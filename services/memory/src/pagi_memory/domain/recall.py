@@ -17,6 +17,7 @@ from pagi_memory.domain.model import SEARCHABLE, Hit, KnowledgeBase, Narrowing, 
 from pagi_memory.domain.personas import Personas
 from pagi_memory.domain.ports import EVERYTHING, PassageStore, VectorIndex
 from pagi_memory.domain.query_vectors import QueryVectors
+from pagi_memory.domain.scaling import Scaled, by_evidence
 from pagi_memory.domain.selection import Bounds, Selection
 from pagi_memory.domain.serving_model import ServingModel
 from pagi_memory.domain.words import query_words
@@ -31,12 +32,13 @@ MAX_NARROWINGS = 50
 class Weighing:
     """How candidates are chosen.
 
-    `lexical_weight`: share of the words against the meaning, 0 to 1. `candidates`: how many of each kind are
-    joined. `least_similarity`: a passage that shares no word with the query must be at least this near to it.
-    `max_tokens`, `quotas`: what is given where the caller does not say. `merge`: join neighbours.
+    `lexical_weight`: share of the words against the meaning, 0 to 1; what each of them counts, see `by_evidence`.
+    `candidates`: how many of each kind are joined. `least_similarity`: a passage that shares no word with the query
+    must be at least this near to it. `max_tokens`, `quotas`: what is given where the caller does not say. `merge`:
+    join neighbours.
     """
 
-    lexical_weight: float = 0.35
+    lexical_weight: float = 0.5
     candidates: int = 50
     least_similarity: float = 0.2
     max_tokens: int = 0
@@ -100,11 +102,13 @@ class Recall:
         if not query:
             return []
         limit = max(bounds.passages, self._weighing.candidates)
+        words = query_words(query)
         dense, lexical = await asyncio.gather(
             self._by_meaning(query, shelves, limit, only),
-            self._by_words(query, shelves, limit, only),
+            self._by_words(words, shelves, limit, only),
         )
-        return await self._chosen(dense, lexical, bounds)
+        scaled = by_evidence(dense, lexical, candidates=limit, words=len(words))
+        return await self._chosen(dense, lexical, scaled, bounds)
 
     def _bounds(self, top_k: int, max_tokens: int, quotas: Mapping[KnowledgeBase, int]) -> Bounds:
         return Bounds(
@@ -135,15 +139,17 @@ class Recall:
             log.warning("searching by words alone: %s", error)
             return []
 
-    async def _by_words(self, query: str, shelves: Sequence[Shelf], limit: int, only: Narrowing) -> list[Hit]:
-        words = query_words(query)
+    async def _by_words(self, words: Sequence[str], shelves: Sequence[Shelf], limit: int, only: Narrowing) -> list[Hit]:
         return await self._store.search_words(words, shelves, limit, only) if words else []
 
-    async def _chosen(self, dense: list[Hit], lexical: list[Hit], bounds: Bounds) -> list[ScoredPassage]:
+    async def _chosen(
+        self, dense: list[Hit], lexical: list[Hit], scaled: Scaled, bounds: Bounds
+    ) -> list[ScoredPassage]:
         worded = {hit.passage_id for hit in lexical}
         near = self._weighing.least_similarity
         unrelated = {hit.passage_id for hit in dense if hit.score < near and hit.passage_id not in worded}
-        related = fuse(dense, lexical, lexical_weight=self._weighing.lexical_weight, without=unrelated)
+        weight = self._weighing.lexical_weight
+        related = fuse(dense, lexical, lexical_weight=weight, scaled=scaled, without=unrelated)
         selection = Selection(bounds)
         # Few are loaded at first: what is left out is the exception.
         size = bounds.passages + 2
