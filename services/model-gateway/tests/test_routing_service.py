@@ -264,6 +264,27 @@ async def test_a_target_whose_headers_say_that_nothing_is_left_is_spared(serving
         assert 0 < caught.value.retry_after_s <= 1.1
 
 
+async def test_what_a_target_of_the_file_before_says_is_not_taken_for_its_namesakes_word(
+    serving: Any, raw_server: Serve
+) -> None:
+    hold = asyncio.Event()
+
+    async def late(exchange: Exchange) -> None:
+        await hold.wait()
+        headers = "x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 1m0s\r\n"
+        await plain(exchange, "old", headers)
+
+    old, new = await raw_server(late), await raw_server(lambda exchange: plain(exchange, "new"))
+    async with serving(models(first=old.base_url, second=new.base_url)) as service:
+        on_its_way = asyncio.create_task(service.ask(model="one"))
+        while not old.exchanges:
+            await asyncio.sleep(0.005)
+        await service.rewrite(models(first=new.base_url, second=new.base_url))
+        hold.set()
+        assert (await on_its_way).text == "old"
+        assert (await service.ask(model="one")).text == "new"
+
+
 async def test_what_is_known_of_targets_is_listed_shown_and_counted(serving: Any, raw_server: Serve) -> None:
     busy = await raw_server(lambda exchange: exchange.reply("{}", status="429 X", headers="Retry-After: 60\r\n"))
     good = await raw_server(plain)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pagi_gateway.domain.ports import ModelSource
     from pagi_gateway.domain.prices import Prices
     from pagi_gateway.domain.rate_limits import RateReport
-    from pagi_gateway.domain.routes import Routes
+    from pagi_gateway.domain.routes import Routes, Target
     from pagi_gateway.settings import GatewaySettings
 
 
@@ -91,6 +91,7 @@ class RoutingTargets:
     def _board(self, routes: Routes, sources: Mapping[str, ModelSource], before: Board | None = None) -> Board:
         return Board(routes, sources, random=random.random, now=self._clock.now(), before=before)
 
-    def _learn(self, target: str, report: RateReport) -> None:
-        if (live := self.router.board.targets.get(target)) is not None:
+    def _learn(self, target: Target, report: RateReport) -> None:
+        # Another file may call another target by this name now.
+        if (live := self.router.board.targets.get(target.name)) is not None and live.target == target:
             live.learn(self._clock.now(), report)

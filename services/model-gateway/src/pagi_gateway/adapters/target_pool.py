@@ -46,7 +46,7 @@ class TargetPool:
         self,
         settings: GatewaySettings,
         variable: Callable[[str], str],
-        learn: Callable[[str, RateReport], None],
+        learn: Callable[[Target, RateReport], None],
         prices: Prices | None = None,
     ) -> None:
         self._settings = settings
@@ -65,7 +65,7 @@ class TargetPool:
         """
         if self._environment is None:
             name = self._settings.llm_provider
-            source = provider_of(name, self._settings, heard=self._heard(name))
+            source = provider_of(name, self._settings, heard=self._heard(lambda: target))
             self._environment = routes_of_environment(self._settings, source.default_model)
             (target,) = self._environment.targets.values()
             self._made[target] = source, self._measured(source, target)
@@ -142,7 +142,7 @@ class TargetPool:
 
     def _of(self, target: Target) -> tuple[ModelSource, TelemetryProvider]:
         if target not in self._made:
-            source = source_of(target, self._settings, self._variable, self._heard(target.name))
+            source = source_of(target, self._settings, self._variable, self._heard(lambda: target))
             self._made[target] = source, self._measured(source, target)
         return self._made[target]
 
@@ -153,10 +153,10 @@ class TargetPool:
         contents = self._settings.otel_instrumentation_genai_capture_message_content
         return TelemetryProvider(answers, contents=contents, target=target.name)
 
-    def _heard(self, name: str) -> Heard:
+    def _heard(self, target: Callable[[], Target]) -> Heard:
         def heard(headers: Mapping[str, str]) -> None:
             if (report := rate_report(headers)) is not None:
-                self._learn(name, report)
+                self._learn(target(), report)
 
         return heard
 
