@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from pagi_chassis.errors import UnavailableError
+from pagi.agent.v1 import agent_pb2 as pb
+from pagi.agent.v1 import agent_pb2_grpc
+from pagi_chassis.errors import InvalidArgumentError, UnavailableError
+from pagi_chassis.testing import serving
 from pagi_planner import Agent, Policy, RunRequest, RunStatus
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.model import Decision, Effects, ToolCall, ToolOutcome
 from pagi_planner.domain.tools.delegate import Delegate, child_id
 from pagi_planner.domain.tools.turn import LONGEST_ID, distinct
+from pagi_planner.servicer import SERVICE, AgentServicer
 from pagi_planner.testing import RecordingTools, ScriptedModel, call, calling, saying
 
 HI = RunRequest("hi", "s")
@@ -112,3 +116,56 @@ async def test_a_tool_that_came_to_need_a_word_is_refused_to_a_helper(journal: S
     result = await (await runs.begin(child)).result()
     assert (result.result, tools.executed) == ("you have to pay", [])
     assert "needs a person's word, for which a helper cannot ask" in result.steps[0].error
+
+
+NO_ARGUMENTS = ['{"a": 1e999}', '{"a": NaN}', '{"a": "\\ud800"}', '{"a": ' * 150 + "1" + "}" * 150]
+
+
+@pytest.fixture
+async def waiting(planner) -> str:
+    """A run of the planner with the call `c` that waits."""
+    planner.tools = RecordingTools({"pay": lambda x: ToolOutcome("ok", x)}, need_approval={"pay"})
+    planner.model = ScriptedModel(calling(call("pay", {"n": 1}, "c")), saying("paid"))
+    begun = await planner.runs.begin(HI)
+    await begun.result()
+    return begun.run_id
+
+
+@pytest.mark.parametrize("arguments", NO_ARGUMENTS)
+async def test_arguments_that_no_tool_can_be_given_are_refused_over_http(planner, waiting, arguments):
+    async with planner.client() as client:
+        answer = await client.post(
+            f"/runs/{waiting}/approvals/c",
+            content=f'{{"decision": "approve", "arguments": {arguments}}}',
+            headers={"Content-Type": "application/json"},
+        )
+        assert answer.status_code == 422
+        shown = (await client.get(f"/runs/{waiting}")).json()
+    assert (shown["status"], shown["approvals"][0]["decision"]) == ("waiting_approval", None)
+
+
+@pytest.mark.parametrize("arguments", [*NO_ARGUMENTS, "[1]", "{", "[" * 100_000])
+async def test_and_over_grpc(planner, waiting, arguments):
+    servicer = AgentServicer(planner.runs, planner.bounds)
+    async with serving(agent_pb2_grpc.add_AgentServicer_to_server, servicer, SERVICE) as client:
+        decide = agent_pb2_grpc.AgentStub(client.channel).Decide
+        for approved in (True, False):
+            asked = pb.DecideRequest(run_id=waiting, call_id="c", approved=approved, arguments_json=arguments)
+            with pytest.raises(InvalidArgumentError, match="arguments_json: ") as caught:
+                await client.call(decide, asked, timeout_s=10)
+            assert caught.value.field == "arguments_json"
+    assert (await planner.runs.get(waiting)).approvals[0].decision is None
+
+
+async def test_the_same_word_is_one_whichever_way_it_comes(planner, waiting):
+    servicer = AgentServicer(planner.runs, planner.bounds)
+    async with (
+        planner.client() as client,
+        serving(agent_pb2_grpc.add_AgentServicer_to_server, servicer, SERVICE) as other,
+    ):
+        word = {"decision": "approve", "arguments": {"n": "ü"}}
+        assert (await client.post(f"/runs/{waiting}/approvals/c", json=word)).status_code == 200
+        asked = pb.DecideRequest(run_id=waiting, call_id="c", approved=True, arguments_json='{"n":"\\u00fc"}')
+        await other.call(agent_pb2_grpc.AgentStub(other.channel).Decide, asked, timeout_s=10)
+    result = await planner.runs.settled(waiting)
+    assert (result.result, result.steps[0].output) == ("paid", {"n": "ü"})

@@ -201,6 +201,14 @@ async def test_a_wrong_field_is_named(planner, request_, field):
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(("run_id", "refusal"), [("", InvalidArgumentError), ("new", NotFoundError)])
+async def test_who_goes_on_with_a_run_that_there_is_not_begins_none(planner, run_id, refusal):
+    async with agent(planner) as (client, stub):
+        with pytest.raises(refusal):
+            await run(client, stub, run_id=run_id, prompt="x", after="5")
+    assert (planner.runs.active, (await planner.runs.find(limit=1)).runs) == (0, [])
+
+
 async def test_a_whole_request_arrives_as_it_was_sent(planner):
     async with agent(planner) as (client, stub):
         await run(

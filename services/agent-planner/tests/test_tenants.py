@@ -9,7 +9,7 @@ import pytest
 from pagi.agent.v1 import agent_pb2 as pb
 from pagi.agent.v1 import agent_pb2_grpc
 from pagi_chassis import correlation
-from pagi_chassis.errors import InvalidArgumentError, UnavailableError
+from pagi_chassis.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from pagi_chassis.testing import serving
 from pagi_planner import Agent, RunRequest
 from pagi_planner.domain.after.history import HistoryKeeper
@@ -19,7 +19,7 @@ from pagi_planner.domain.model import ToolOutcome
 from pagi_planner.domain.state.events import EventType
 from pagi_planner.domain.tools.delegate import Delegate
 from pagi_planner.servicer import SERVICE, AgentServicer
-from pagi_planner.testing import InMemoryMemory, RecordingTools, ScriptedModel, call, calling, saying
+from pagi_planner.testing import InMemoryMemory, RecordingTools, ScriptedModel, WaitingModel, call, calling, saying
 
 
 class Heard:
@@ -147,6 +147,49 @@ async def test_a_task_that_is_handed_on_is_the_tenants(journal):
     child = (await journal.events(result.steps[0].output["run_id"]))[0]
     assert child.data["tenant"] == "acme"
     assert heard.tenants["model"] == ["acme"] * 3
+
+
+async def test_nobody_reaches_the_run_of_another_tenant(planner):
+    planner.model = ScriptedModel(calling(call("pay", {}, "c")), saying("paid"))
+    planner.tools = RecordingTools({"pay": lambda _: ToolOutcome("ok", 1)}, need_approval={"pay"})
+    servicer = AgentServicer(planner.runs, planner.bounds)
+    async with serving(agent_pb2_grpc.add_AgentServicer_to_server, servicer, SERVICE) as client:
+        stub = agent_pb2_grpc.AgentStub(client.channel)
+        await (await planner.runs.begin(RunRequest("pay", tenant="acme"), run_id="r")).result()
+
+        async def ask(tenant: str, method, request):
+            with correlation.bind(tenant=tenant):
+                return (await client.call(method, request, timeout_s=10)).run.status
+
+        asked = [
+            (stub.GetRun, pb.GetRunRequest(run_id="r")),
+            (stub.Decide, pb.DecideRequest(run_id="r", call_id="c", approved=True)),
+            (stub.Cancel, pb.CancelRequest(run_id="r")),
+        ]
+        for method, request in asked:
+            with pytest.raises(NotFoundError, match="there is no run 'r'"):
+                await ask("other", method, request)
+        assert [event.type for event in await planner.journal.events("r")][-1] is EventType.APPROVAL_REQUESTED
+        assert await ask("acme", *asked[0]) == "waiting_approval"
+        # Who names none is the installation, as over HTTP.
+        assert await ask("", *asked[0]) == "waiting_approval"
+        await ask("acme", *asked[1])
+        assert (await planner.runs.settled("r")).result == "paid"
+        assert await ask("acme", *asked[2]) == "completed"
+
+
+async def test_nor_one_that_is_in_progress(planner):
+    planner.model = WaitingModel(saying("hi"))
+    begun = await planner.runs.begin(RunRequest("x", tenant="acme"), run_id="r")
+    await planner.model.asked.wait()
+    servicer = AgentServicer(planner.runs, planner.bounds)
+    async with serving(agent_pb2_grpc.add_AgentServicer_to_server, servicer, SERVICE) as client:
+        cancel, request = agent_pb2_grpc.AgentStub(client.channel).Cancel, pb.CancelRequest(run_id="r")
+        with correlation.bind(tenant="other"), pytest.raises(NotFoundError):
+            await client.call(cancel, request, timeout_s=10)
+        assert not begun.task.done()
+        with correlation.bind(tenant="acme"):
+            assert (await client.call(cancel, request, timeout_s=10)).run.status == "cancelled"
 
 
 async def test_over_http_nobody_names_one(planner):

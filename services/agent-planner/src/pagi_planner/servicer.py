@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
@@ -15,12 +16,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pagi.agent.v1 import agent_pb2 as pb
 from pagi.agent.v1 import agent_pb2_grpc
 from pagi_chassis import correlation, deadline
-from pagi_chassis.errors import InvalidArgumentError, UnauthenticatedError, UnavailableError
+from pagi_chassis.errors import InvalidArgumentError, PagiError, UnauthenticatedError, UnavailableError
 from pydantic import ValidationError
 
 from pagi_planner.domain.agent import session_id_of
 from pagi_planner.domain.keeping.begun_run import BegunRun
 from pagi_planner.domain.keeping.runs import Runs
+from pagi_planner.domain.keeping.word import decision_of
 from pagi_planner.domain.model import Decision, RunResult
 from pagi_planner.domain.watching.stream import CutOff, Happened, Item, Position, TextDelta, ThoughtDelta
 from pagi_planner.schemas import Bounds, PlanRequest
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     import grpc
 
     RpcContext = grpc.aio.ServicerContext[Any, Any]
+
+log = logging.getLogger(__name__)
 
 SERVICE = "pagi.agent.v1.Agent"
 _LONGEST_ID = 200
@@ -54,10 +58,13 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         self._admit(context)
         body = _body_of(request)
         after = Position.parse(request.after) if request.after else None
+        run_id = _run_id_of(request.run_id)
+        if after:
+            await self._check_begun(run_id)
         # The caller's time is not the run's, which goes on without him.
         deadline.adopt(None)
         asked = replace(body.to_domain(self._bounds), tenant=correlation.current().tenant)
-        begun = await self._runs.begin(asked, run_id=_run_id_of(request.run_id))
+        begun = await self._runs.begin(asked, run_id=run_id)
         run_id = begun.run_id
         correlation.adopt(correlation.current()._replace(run_id=run_id))
         try:
@@ -81,11 +88,15 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
     async def GetRun(self, request: pb.GetRunRequest, context: RpcContext) -> pb.GetRunResponse:  # noqa: N802
         """A run, finished or not."""
         self._admit(context)
+        await self._runs.check_tenant(request.run_id, correlation.current().tenant)
         return pb.GetRunResponse(run=run_to_proto(await self._runs.get(request.run_id)))
 
     async def Cancel(self, request: pb.CancelRequest, context: RpcContext) -> pb.CancelResponse:  # noqa: N802
         """Stops a run."""
         self._admit(context)
+        # A stop that was asked for is seen through, whether or not the caller waits for it.
+        deadline.adopt(None)
+        await self._runs.check_tenant(request.run_id, correlation.current().tenant)
         result = await self._runs.cancel(request.run_id, request.reason or "it was cancelled")
         return pb.CancelResponse(run=run_to_proto(result))
 
@@ -93,7 +104,8 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         """A person's word on a tool call."""
         self._admit(context)
         deadline.adopt(None)
-        decision = Decision(request.approved, request.reason, _arguments_of(request.arguments_json))
+        await self._runs.check_tenant(request.run_id, correlation.current().tenant)
+        decision = _decision_of(request)
         result = await self._runs.decide(request.run_id, request.call_id, decision)
         return pb.DecideResponse(run=run_to_proto(result))
 
@@ -107,11 +119,29 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         if not hmac.compare_digest(shown.encode(), self._key):
             raise UnauthenticatedError("unauthenticated")
 
+    async def _check_begun(self, run_id: str) -> None:
+        """Who has seen something of a run does not mean to begin one.
+
+        Raises:
+            InvalidArgumentError: It is not said which run.
+            RunNotFoundError: There is none.
+        """
+        if not run_id:
+            raise InvalidArgumentError("after: give the run_id of the run that the event is of, too", field="run_id")
+        await self._runs.get(run_id)
+
     def _cancel_later(self, run_id: str) -> None:
         """Cancels a run whose caller has left, in a task of its own: this one is being ended."""
-        task = asyncio.create_task(self._runs.cancel(run_id, "its caller left"), name=f"cancel {run_id}")
+        task = asyncio.create_task(self._cancel_left(run_id), name=f"cancel {run_id}")
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
+
+    async def _cancel_left(self, run_id: str) -> None:
+        try:
+            await self._runs.cancel(run_id, "its caller left")
+        except PagiError as error:
+            # Nobody is there to be told.
+            log.warning("%s, whose caller left, is not cancelled: %s", run_id, error.message)
 
 
 def run_to_proto(run: RunResult) -> pb.Run:
@@ -215,16 +245,17 @@ def _run_id_of(run_id: str) -> str:
     return run_id
 
 
-def _arguments_of(text: str) -> str | None:
-    if not text:
-        return None
-    try:
-        is_object = isinstance(json.loads(text), dict)
-    except ValueError:
-        is_object = False
-    if not is_object:
-        raise InvalidArgumentError("arguments_json: it is no JSON object", field="arguments_json")
-    return text
+def _decision_of(request: pb.DecideRequest) -> Decision:
+    """The decision, by the rules that it has over HTTP."""
+    arguments = None
+    if request.arguments_json:
+        try:
+            arguments = json.loads(request.arguments_json)
+        except (ValueError, RecursionError) as fault:
+            raise InvalidArgumentError(
+                f"arguments_json: it is no JSON object: {fault}", field="arguments_json"
+            ) from None
+    return decision_of(request.approved, request.reason, arguments, field="arguments_json")
 
 
 def _json(value: Any) -> str:

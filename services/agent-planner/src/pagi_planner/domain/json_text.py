@@ -32,6 +32,28 @@ def parse(text: str) -> Any:
     return value
 
 
+def object_text(value: Any) -> str:
+    """A JSON object that a person wrote, as text that `parse` reads as it is.
+
+    What a model writes is mended; what a person decides is taken to the letter, or not at all.
+
+    Raises:
+        ValueError: It is no object, or holds what no JSON text can: NaN, a number without end, half of a pair.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    if _is_deep(value):
+        raise _too_deep()
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair, which is no text") from None
+    except ValueError:
+        raise ValueError("it holds a number that is none, or too large") from None
+    return text
+
+
 def _is_deep(value: Any) -> bool:
     """Level by level, since a recursion would meet its own limit."""
     level = [value]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pagi_chassis.errors import InvalidArgumentError
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from pagi_planner.domain import json_text
 from pagi_planner.domain.keeping.runs import Runs
+from pagi_planner.domain.keeping.word import decision_of
 from pagi_planner.domain.model import Decision
 from pagi_planner.routes.problem_responses import problems
 from pagi_planner.routes.strict_json import StrictJsonRoute
@@ -46,28 +45,6 @@ class DecisionBody(BaseModel):
             InvalidArgumentError: It denies a call and has arguments for it, or some that no tool can be given.
         """
         return decision_of(self.decision == "approve", self.reason or "", self.arguments, field="arguments")
-
-
-def decision_of(approved: bool, reason: str, arguments: Any, *, field: str) -> Decision:
-    """A person's word, whichever way it came.
-
-    Args:
-        approved: Whether the call may be made.
-        reason: May be empty.
-        arguments: In place of the model's; None: as they are.
-        field: What the caller calls them.
-
-    Raises:
-        InvalidArgumentError: It denies a call and has arguments for it, or some that no tool can be given.
-    """
-    if arguments is None:
-        return Decision(approved, reason)
-    if not approved:
-        raise InvalidArgumentError(f"{field}: a call that is denied needs none", field=field)
-    try:
-        return Decision(approved, reason, json_text.object_text(arguments))
-    except ValueError as fault:
-        raise InvalidArgumentError(f"{field}: {fault}", field=field) from fault
 
 
 def router(runs: Runs) -> APIRouter:
