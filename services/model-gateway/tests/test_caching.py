@@ -20,6 +20,7 @@ from pagi_gateway.domain.model import (
     ToolCallDelta,
     Usage,
 )
+from pagi_gateway.domain.model_price import PricedModel
 from pagi_gateway.testing import InMemoryAnswerLedger, RecordingFigures, RecordingProvider, asking
 
 ASKED = replace(asking("hello", model="model-a"), temperature=0.0)
@@ -31,7 +32,8 @@ class House:
     def __init__(self, *answers: Plan | Exception, **rules: object) -> None:
         self.provider = RecordingProvider(answers or (ANSWER,))
         self.figures = RecordingFigures()
-        self.caching = CachingProvider(self.provider, InMemoryAnswerLedger(), self.figures)
+        self.reached = [PricedModel("openai", "gpt-4o")]
+        self.caching = CachingProvider(self.provider, InMemoryAnswerLedger(), lambda _: self.reached, self.figures)
         self.caching.use(CacheRules(**{"models": ("model-*",), **rules}))  # type: ignore[arg-type]
 
     async def plan(self, request: PlanRequest = ASKED) -> Plan:
@@ -54,6 +56,18 @@ async def test_an_equal_request_is_answered_from_memory_and_costs_nothing() -> N
     assert again == replace(first, cached=True, attempts=(), usage=Usage(7, 3, 0.0, reported=True))
     assert await house.listen() == [TextDelta("all is well"), again]
     assert (house.asked, house.figures.cached) == (1, ["miss", "hit", "hit"])
+
+
+async def test_a_name_that_leads_elsewhere_is_asked_anew() -> None:
+    house = House()
+    await house.plan()
+    house.reached = [PricedModel("anthropic", "claude"), PricedModel("openai", "gpt-4o", target="spare")]
+    assert not (await house.plan()).cached
+    house.reached.reverse()
+    assert (await house.plan()).cached, "in whichever order they are asked"
+    house.reached = [PricedModel("openai", "gpt-4o", "http://house/v1")]
+    assert not (await house.listen())[-1].cached
+    assert house.asked == 3
 
 
 async def test_what_was_streamed_is_remembered() -> None:

@@ -88,7 +88,7 @@ class Accounting:
         """
         self._first = lambda: reach(provider.default_model)
         self._budgeted = BudgetedProvider(provider, self._spending, self.prices, reach, self._figures)
-        self._caching = CachingProvider(self._budgeted, self._cache, self._figures)
+        self._caching = CachingProvider(self._budgeted, self._cache, reach, self._figures)
         self.use(self._config)
         return self._caching
 

@@ -12,10 +12,11 @@ from pagi_gateway.domain.effects import EffectName, fingerprint_of
 from pagi_gateway.domain.model import FinishReason, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from pagi_gateway.domain.model import Delta, ModelInfo, PlanRequest
     from pagi_gateway.domain.ports import AnswerCache, CacheFigures, Provider
+    from pagi_gateway.domain.prices import PricedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,24 @@ class CacheRules:
 class CachingProvider:
     """Answers as `inner` does, and equal requests of a tenant from memory: they cost nothing and ask nobody.
 
-    Equal requests at the same time are all asked.
+    Equal requests at the same time are all asked. What a name led to before says nothing of what it leads to now.
+
+    Args:
+        inner: Who answers.
+        cache: What is remembered.
+        reach: Which models may answer where one is asked by a name; raises where none does.
+        figures: Is told of hits and misses.
     """
 
-    def __init__(self, inner: Provider, cache: AnswerCache, figures: CacheFigures) -> None:
+    def __init__(
+        self,
+        inner: Provider,
+        cache: AnswerCache,
+        reach: Callable[[str], Sequence[PricedModel]],
+        figures: CacheFigures,
+    ) -> None:
         self._inner = inner
+        self._reach = reach
         self._cache = cache
         self._figures = figures
         self._rules = CacheRules()
@@ -68,7 +82,7 @@ class CachingProvider:
         """Answers."""
         if not self._counts(request):
             return await self._inner.plan(request, timeout_s=timeout_s)
-        name = EffectName(request.caller.tenant, fingerprint_of(request))
+        name = self._name(request)
         known = await self._find(name)
         if known is not None:
             return known
@@ -80,7 +94,7 @@ class CachingProvider:
         """Answers in deltas; what is remembered comes in few."""
         name = known = None
         if self._counts(request):
-            name = EffectName(request.caller.tenant, fingerprint_of(request))
+            name = self._name(request)
             known = await self._find(name)
         if known is not None:
             for delta in deltas_of(known):
@@ -102,6 +116,10 @@ class CachingProvider:
         if not rules.models or not any(fnmatchcase(request.model, pattern) for pattern in rules.models):
             return False
         return rules.any_temperature or request.temperature == 0 or request.seed is not None
+
+    def _name(self, request: PlanRequest) -> EffectName:
+        answering = sorted({model[:3] for model in self._reach(request.model)})
+        return EffectName(request.caller.tenant, fingerprint_of(request, answering))
 
     async def _find(self, name: EffectName) -> Plan | None:
         known = await self._cache.find(name)

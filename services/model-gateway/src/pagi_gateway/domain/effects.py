@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pagi_gateway.domain.model import Plan, PlanRequest
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -27,10 +29,14 @@ class KnownAnswer(NamedTuple):
     plan: Plan
 
 
-def fingerprint_of(request: PlanRequest) -> str:
+def fingerprint_of(request: PlanRequest, answering: Sequence[tuple[str, ...]] = ()) -> str:
     """A digest (32 hexadecimal digits) of all that can change the answer.
 
     Not of who asks, what it may cost, and what the provider shall keep.
+
+    Args:
+        request: What is asked.
+        answering: The models behind the name that it asks for, where these count too.
     """
     parts = (
         request.messages,
@@ -46,5 +52,6 @@ def fingerprint_of(request: PlanRequest) -> str:
         request.effort,
         request.tool_use,
         request.tool_name,
+        *answering,
     )
     return blake2b(_encode(parts), digest_size=16).hexdigest()
