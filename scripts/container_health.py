@@ -12,6 +12,9 @@ TIMEOUT_S = 3.0
 
 def main() -> int:
     """Asks once; prints what the service said of itself, which `docker inspect` shows."""
+    if len(sys.argv) != 2 or not sys.argv[1].isdigit():
+        print("usage: container-health <port>")
+        return 2
     port = int(sys.argv[1])
     try:
         with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:

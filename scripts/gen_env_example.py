@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dev_env.interpreter import use_venv
+
+use_venv()
+
 from pagi_chassis.settings import ServiceSettings, variables_of
 from pydantic.fields import FieldInfo
 

@@ -9,6 +9,10 @@ import shutil
 import sys
 import time
 
+from dev_env.interpreter import use_venv
+
+use_venv()
+
 from pagi.memory.v1 import memory_pb2 as pb
 from pagi.memory.v1 import memory_pb2_grpc
 from pagi_chassis.errors import PagiError
@@ -28,18 +32,24 @@ _DOING = {
 class ClientSettings(ServiceSettings):
     """Where memory is."""
 
-    memory_grpc_addr: str = Field(default="127.0.0.1:50052", description="Host and port of memory.")
+    memory_grpc_addr: str = Field(default="", description="Host and port of memory.")
+    memory_grpc_port: int = Field(default=50052, description="Its port on this machine, where no address is given.")
+
+    @property
+    def address(self) -> str:
+        """Where to ask: memory on this machine unless an address says otherwise."""
+        return self.memory_grpc_addr or f"127.0.0.1:{self.memory_grpc_port}"
 
 
 def main() -> int:
     """Runs the command; 1 where it failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--address", help="host:port of memory; else MEMORY_GRPC_ADDR, else 127.0.0.1:50052")
+    parser.add_argument("--address", help="host:port of memory; else MEMORY_GRPC_ADDR, else MEMORY_GRPC_PORT here")
     parser.add_argument("--rebuild", action="store_true", help="take in every document anew, the unchanged ones too")
     options = parser.parse_args()
     try:
         settings = load(ClientSettings)
-        return asyncio.run(_ingest(settings, options.address or settings.memory_grpc_addr, options.rebuild))
+        return asyncio.run(_ingest(settings, options.address or settings.address, options.rebuild))
     except (PagiError, SettingsError) as error:
         sys.stderr.write(f"ingest: {error}\n")
         return 1

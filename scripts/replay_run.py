@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Drives a recorded run again, offline, with the answers of its journal, and shows the first difference.
 
-    .venv/bin/python scripts/replay_run.py run-0123… [--database data/pagi_audit.db]
+    python scripts/replay_run.py run-0123… [--database data/pagi_audit.db]
 
 The journal is the one that the planner writes: in PostgreSQL where PAGI_AUDIT_DATABASE_URL is set, else the file
 PAGI_AUDIT_DB_PATH.
@@ -20,6 +20,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+
+from dev_env.interpreter import use_venv
+
+use_venv()
 
 from pagi_chassis.component import StartError
 from pagi_planner.adapters.postgres_connection import PostgresServer
@@ -62,7 +66,10 @@ def read(database: Path, run_id: str) -> list[Event]:
 
     Raises:
         sqlite3.Error: The file cannot be read.
+        ValueError: There is none.
     """
+    if not database.is_file():
+        raise ValueError("there is no such file; has the planner run, and is this its folder?")
     # Read-only: a planner may be at work on it.
     with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         sql = f"SELECT {COLUMNS} FROM audit_log WHERE run_id = ? ORDER BY seq"

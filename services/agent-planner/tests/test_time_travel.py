@@ -178,6 +178,9 @@ class TestReplay:
         changed = script(run_id)
         assert changed.returncode == 1
         assert "observation, recorded" in changed.stdout
+        (tmp_path / "audit.db").unlink()
+        missing = script(run_id)
+        assert (missing.returncode, "there is no such file" in missing.stderr) == (2, True)
 
 
 class TestOverHttp:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -270,7 +271,8 @@ def test_the_command_brings_all_in_step_and_names_what_was_skipped(start: Start,
     memory.wait_for(memory.ready)
     command = [sys.executable, str(Path(__file__).parents[3] / "scripts" / "ingest.py")]
     done = subprocess.run(
-        [*command, "--rebuild", "--address", f"127.0.0.1:{memory.grpc_port}"],
+        [*command, "--rebuild"],
+        env={**os.environ, "MEMORY_GRPC_PORT": str(memory.grpc_port)},
         capture_output=True,
         text=True,
         timeout=60,
