@@ -18,6 +18,7 @@ from dev_mesh.ports import complaint, is_free
 from dev_mesh.probes import RedisProbe
 from dev_mesh.processes import end
 from dev_mesh.services import ServiceSpec, core_services, valkey_service
+from dev_mesh.slips import slips_in
 from dev_mesh.state import MeshLock, StateFile, harness_of, leftovers_of
 from dev_mesh.valkey import redis_address
 
@@ -54,6 +55,8 @@ def run(options: Options, console: Console, signals: queue.SimpleQueue[int], pla
         MeshError: It cannot start.
     """
     environment = load_environment(options.root)
+    for slip in slips_in(options.root):
+        console.warn(slip)
     lock, state = lock_and_state(options.root)
     take_lock(lock, state)
     end(leftovers_of(state.read()), grace_s=5.0)
