@@ -23,8 +23,9 @@ from pagi_sandbox.domain.errors import (
 )
 from pagi_sandbox.domain.execution import Sandbox
 from pagi_sandbox.domain.limits import LimitPolicy
-from pagi_sandbox.domain.model import Limits, ToolOutcome, ToolRequest, ToolSpec, Verdict
+from pagi_sandbox.domain.model import Limits, ToolCall, ToolOutcome, ToolRequest, ToolSpec, Verdict
 from pagi_sandbox.domain.once import OnceByEffect
+from pagi_sandbox.domain.ports import CallWatcher
 from pagi_sandbox.domain.registry import ToolRegistry
 from pagi_sandbox.domain.session import check_session_id
 from pagi_sandbox.domain.tool import Effects
@@ -65,6 +66,21 @@ def make(tmp_path: Path, *runners: ScriptedRunner | InProcessRunner, admission: 
 
 def spec(name: str, origin: str = "a package", **parameters: object) -> ToolSpec:
     return ToolSpec(name, "does it", {"type": "object", **parameters}, Effects.READ_ONLY, origin)
+
+
+async def test_a_workspace_is_at_work_as_long_as_a_call_is(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    class Looking(ScriptedRunner):
+        async def run(self, call: ToolCall, watcher: CallWatcher | None = None) -> ToolOutcome:
+            seen.append(sandbox.is_at_work(call.workspace))
+            return await super().run(call, watcher)
+
+    sandbox = make(tmp_path, Looking("echo", [ToolOutcome(Verdict.OK, "{}"), UnavailableError("gone")]))
+    await sandbox.execute(ToolRequest("echo", "{}", "s", tenant="t"))
+    with pytest.raises(UnavailableError):
+        await sandbox.execute(ToolRequest("echo", "{}", "s", tenant="t"))
+    assert (seen, sandbox.is_at_work(tmp_path / "t-s")) == ([True, True], False)
 
 
 async def test_a_call_gets_defaults_workspace_and_identity(tmp_path: Path) -> None:

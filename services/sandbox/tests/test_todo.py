@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from pagi_sandbox.adapters.jsonschema_arguments import JsonSchemaArguments
 from pagi_sandbox.adapters.sqlite_todos import SqliteTodoStore
 from pagi_sandbox.domain.errors import ArgumentsError
 from pagi_sandbox.domain.service_tools import ServiceToolRunner
+from pagi_sandbox.domain.todo_list import TodoListKey
 from pagi_sandbox.domain.tool import Effects, ToolContext, ToolFailedError
 from pagi_sandbox.domain.tools.todo import MAX_ITEMS, Todo
 from pagi_sandbox.testing import InMemoryTodos
@@ -98,3 +102,36 @@ def test_its_schema_asks_for_what_each_action_needs() -> None:
     for wrong in ("{}", '{"action": "add"}', '{"action": "done"}', '{"action": "add", "items": [" "]}'):
         with pytest.raises(ArgumentsError):
             check.parse(wrong)
+
+
+async def test_lists_that_nobody_uses_any_more_are_forgotten(tmp_path: Path) -> None:
+    now = [0.0]
+    path = tmp_path / "todos.db"
+    store = SqliteTodoStore(path, now=lambda: now[0])
+    await store.start()
+    keys = [TodoListKey("acme", f"s{i}") for i in range(250)]
+    for key in keys:
+        assert await store.add(key, ["a"], 9)
+    now[0] = 7_200.0
+    await store.items(keys[0])
+    assert await store.set_state(keys[1], 1, "done")
+    # Looked at and never made: nothing is kept of it.
+    await store.items(TodoListKey("acme", "other"))
+    assert await store.forget_unused(3_600.0) == 248
+    assert [len(await store.items(key)) for key in keys[:4]] == [1, 1, 0, 0]
+    assert await store.forget_unused(1e9) == 2
+    await store.stop()
+
+
+async def test_lists_of_a_version_that_kept_them_for_ever_are_used_from_now_on(tmp_path: Path) -> None:
+    store = SqliteTodoStore(tmp_path / "todos.db")
+    await store.start()
+    await store.add(TodoListKey("", "s"), ["a"], 9)
+    await store.stop()
+    with closing(sqlite3.connect(tmp_path / "todos.db")) as file:
+        file.execute("DROP TABLE todo_lists")
+    store = SqliteTodoStore(tmp_path / "todos.db")
+    await store.start()
+    assert await store.forget_unused(time.time() - 60) == 0
+    assert await store.forget_unused(time.time() + 60) == 1
+    await store.stop()

@@ -502,6 +502,19 @@ class TestRemoval:
         assert workspaces.take_away(workspaces.directory("", "used") / "gone", time.time() + 5) is False
         assert used.is_dir()
 
+    async def test_what_a_call_works_in_stays_however_long_it_takes(self, workspaces: DirectoryWorkspaces) -> None:
+        working, old = workspaces.directory("", "working"), workspaces.directory("", "old")
+        moments: list[float] = []
+
+        async def forget(moment: float) -> int:
+            moments.append(moment)
+            return 0
+
+        removal = self.removal(workspaces, 4000, is_used=lambda workspace: workspace == working, forget=forget)
+        assert await removal.sweep() == 1
+        assert (working.is_dir(), old.is_dir()) == (True, False)
+        assert moments == [pytest.approx(time.time() + 400, abs=60)]
+
     async def test_never_where_the_age_is_zero(self, workspaces: DirectoryWorkspaces) -> None:
         workspaces.directory("", "old")
         removal = DirectoryRemoval(workspaces, max_age_s=0, now=lambda: time.time() + 1e9)

@@ -85,7 +85,11 @@ async def build(
         health_app(health), settings.bind_host, settings.sandbox_port, port_variable="SANDBOX_PORT"
     )
     removal = DirectoryRemoval(
-        workspaces, max_age_s=settings.sandbox_workspace_max_age_hours * 3600, removed=disk.forget
+        workspaces,
+        max_age_s=settings.sandbox_workspace_max_age_hours * 3600,
+        removed=disk.forget,
+        is_used=sandbox.is_at_work,
+        forget=todos.forget_unused,
     )
     stores: list[Component] = [notes, todos, ledger, census, reader]
     return [fork_runner, *stores, removal, mcp, _Registration(sandbox, mcp), http_server, grpc_server, health]

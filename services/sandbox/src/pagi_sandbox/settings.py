@@ -84,7 +84,9 @@ class SandboxSettings(ServiceSettings):
         default=10_000, ge=1, le=1_000_000, description="Files and directories that a session's workspace may hold."
     )
     sandbox_workspace_max_age_hours: float = Field(
-        default=720.0, ge=0, description="A workspace that was not used for so long is deleted; 0: never."
+        default=720.0,
+        ge=0,
+        description="A workspace or to-do list that was not used for so long goes; 0: never.",
     )
     sandbox_ledger_path: Path = Field(
         default=Path("data/sandbox_effects.db"),

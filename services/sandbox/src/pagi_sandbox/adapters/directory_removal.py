@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from pagi_sandbox.adapters.directory_workspaces import DirectoryWorkspaces
@@ -27,12 +28,20 @@ class DirectoryRemoval:
         *,
         max_age_s: float,
         removed: Callable[[Path], None] = lambda _: None,
+        is_used: Callable[[Path], bool] = lambda _: False,
+        forget: Callable[[float], Awaitable[int]] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """A workspace goes when nothing has used it for `max_age_s`, 0: never; `removed` hears which."""
+        """A workspace goes when nothing has used it for `max_age_s`, 0: never.
+
+        `removed` hears which; `is_used` says where a call is at work, however long that takes; `forget` forgets what
+        else is kept of sessions that were not used since a moment (seconds since 1970).
+        """
         self._workspaces = workspaces
         self._max_age_s = max_age_s
         self._removed = removed
+        self._is_used = is_used
+        self._forget = forget
         self._now = now
         self._task: asyncio.Task[None] | None = None
 
@@ -57,9 +66,11 @@ class DirectoryRemoval:
             moment = self._now() - self._max_age_s
             for workspace in await asyncio.to_thread(self._workspaces.unused_since, moment):
                 # Here in the event loop, where calls get their workspace: none can get this one in between.
-                if self._workspaces.take_away(workspace, moment):
+                if not self._is_used(workspace) and self._workspaces.take_away(workspace, moment):
                     self._removed(workspace)
                     taken += 1
+            if self._forget is not None:
+                await self._forget(moment)
         await asyncio.to_thread(delete_below, self._workspaces.removed)
         return taken
 
@@ -68,7 +79,7 @@ class DirectoryRemoval:
             try:
                 if taken := await self.sweep():
                     log.info("removed %d workspaces that were not used for %g s", taken, self._max_age_s)
-            except OSError as error:
+            except (OSError, sqlite3.Error) as error:
                 log.error("workspaces cannot be removed, next try later: %s", error)
             await asyncio.sleep(min(_LONGEST_PAUSE_S, self._max_age_s / 10 or _LONGEST_PAUSE_S))
 

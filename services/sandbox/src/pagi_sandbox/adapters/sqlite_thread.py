@@ -18,10 +18,10 @@ P = ParamSpec("P")
 class SqliteThread:
     """A component: the connection, and the thread that uses it."""
 
-    def __init__(self, path: Path, table: str, *, name: str) -> None:
-        """`table` is the statement that makes it where it is missing; the file and its directory are made too."""
+    def __init__(self, path: Path, tables: str, *, name: str) -> None:
+        """`tables` are the statements that make what is missing; the file and its directory are made too."""
         self._path = path
-        self._table = table
+        self._tables = tables
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._connection: sqlite3.Connection | None = None
 
@@ -58,7 +58,7 @@ class SqliteThread:
         self._connection.execute("PRAGMA busy_timeout=5000")
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute(self._table)
+        self._connection.executescript(self._tables)
 
     def _close(self) -> None:
         if self._connection is not None:

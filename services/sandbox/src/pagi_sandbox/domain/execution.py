@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pagi_sandbox.domain.admission import Admission
@@ -35,6 +36,7 @@ class Sandbox:
     disk: DiskGuard
     isolates: Isolates
     servers: Callable[[], Sequence[ServerIsolation]] = tuple
+    _at_work: Counter[Path] = field(default_factory=Counter)
 
     def isolation(self) -> Isolation:
         """What stands between tools and the machine now, of MCP servers too."""
@@ -55,6 +57,10 @@ class Sandbox:
     def tools(self) -> Sequence[ToolSpec]:
         """Every tool, by name."""
         return self.registry.specs()
+
+    def is_at_work(self, workspace: Path) -> bool:
+        """Whether a call uses it now."""
+        return workspace in self._at_work
 
     async def execute(self, request: ToolRequest, watcher: CallWatcher | None = None) -> ToolOutcome:
         """Runs one tool, or gives the outcome of an earlier call with the same effect id.
@@ -91,8 +97,14 @@ class Sandbox:
                     trace_id=request.trace_id,
                     configuration=tool.configuration,
                 )
-                await begin()
-                return await self._metered(tool, call, watcher)
+                self._at_work[call.workspace] += 1
+                try:
+                    await begin()
+                    return await self._metered(tool, call, watcher)
+                finally:
+                    self._at_work[call.workspace] -= 1
+                    if not self._at_work[call.workspace]:
+                        del self._at_work[call.workspace]
 
         if not request.effect_id:
             return await work(_nothing)
