@@ -10,6 +10,7 @@ from pagi_chassis.errors import DeadlineExceededError, InvalidArgumentError, Una
 from pagi_planner import Agent, Limits, Policy, RunRequest, RunStatus
 from pagi_planner.domain.errors import UnknownModelError, UnknownPersonaError, UnknownToolError
 from pagi_planner.domain.model import Effects, Passage, Role, ToolOutcome
+from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.state.events import FINAL, EventType
 from pagi_planner.domain.state.run_state import RunState
@@ -44,6 +45,17 @@ async def journal_of(agent: Agent, run_id: str):
 async def test_it_runs_alone_with_nothing_but_a_model():
     result = await Agent(ScriptedModel(saying("hello"))).run("Say hello")
     assert (result.result, result.status, result.error) == ("hello", RunStatus.COMPLETED, "")
+
+
+async def test_a_run_waits_for_a_gateway_when_it_has_work_to_lose():
+    model, journal = ScriptedModel(calling(ADD), saying("It is 3.")), ListJournal()
+    result = await Agent(model, tools=adding(), journal=journal).run(request())
+    assert [asked.is_patient for asked in model.requests] == [False, True]
+    # Taken up by another planner: whoever began it may have gone.
+    begun = RunState.of(await journal.events(result.run_id, limit=1))
+    again = ScriptedModel(calling(ADD), saying("It is 3."))
+    await Agent(again, tools=adding()).reopen(begun, FIRST_EPOCH + 1).drive()
+    assert [asked.is_patient for asked in again.requests] == [True, True]
 
 
 async def test_a_tool_call_is_run_and_its_result_reaches_the_model():

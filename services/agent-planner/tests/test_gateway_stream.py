@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from pagi.gateway.v1 import gateway_pb2 as pb
@@ -11,10 +12,11 @@ from pagi.gateway.v1 import gateway_pb2_grpc
 from pagi_chassis import deadline
 from pagi_chassis import errors as chassis_errors
 from pagi_chassis.grpc_client import GrpcClient
+from pagi_chassis.grpc_server import GrpcServer
 from pagi_chassis.testing import serving
 from pagi_planner.adapters.gateway_client import GatewayModel
 from pagi_planner.domain.errors import UnknownModelError
-from pagi_planner.domain.model import Message, ModelRequest, Role
+from pagi_planner.domain.model import Message, ModelAnswer, ModelRequest, Role
 
 
 def piece(text: str) -> pb.StreamPlanResponse:
@@ -32,6 +34,10 @@ class SpeakingGateway(gateway_pb2_grpc.ModelGatewayServicer):
         self.scripts = list(scripts)
         self.asked: list[pb.GetPlanRequest] = []
         self.left = asyncio.Event()
+
+    async def GetPlan(self, request, context):
+        self.asked.append(request)
+        return self.scripts.pop(0)[-1].response
 
     async def StreamPlan(self, request, context):
         self.asked.append(request.plan)
@@ -135,6 +141,36 @@ async def test_a_gateway_that_is_away_is_unavailable_within_its_patience():
     async with asyncio.timeout(5):
         with pytest.raises(chassis_errors.UnavailableError):
             await GatewayModel(client, timeout_s=30, patience_s=0.2).stream(asking(), Heard())
+    await client.close()
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_who_would_lose_its_work_waits_longer_for_a_gateway_that_is_away(is_streamed: bool):
+    @asynccontextmanager
+    async def served(port: int):
+        server = GrpcServer("127.0.0.1", port)
+        register = gateway_pb2_grpc.add_ModelGatewayServicer_to_server
+        server.add(register, SpeakingGateway([whole("Hi")]), "pagi.gateway.v1.ModelGateway")
+        await server.start()
+        try:
+            yield server.port
+        finally:
+            await server.stop()
+
+    async with served(0) as port:
+        client = GrpcClient(f"127.0.0.1:{port}", patience_s=0.1)
+    model = GatewayModel(client, timeout_s=30, patience_s=0.1, long_patience_s=20)
+
+    async def answer(request: ModelRequest) -> ModelAnswer:
+        return await (model.stream(request, Heard()) if is_streamed else model.answer(request))
+
+    async with asyncio.timeout(20):
+        patient = asyncio.create_task(answer(replace(asking(), is_patient=True)))
+        with pytest.raises(chassis_errors.UnavailableError):
+            await answer(asking())
+        assert not patient.done()
+        async with served(port):
+            assert (await patient).text == "Hi"
     await client.close()
 
 

@@ -14,6 +14,7 @@ from pagi_chassis.grpc_client import GrpcClient
 SERVER = """
     import asyncio, sys
     from pagi.sandbox.v1 import sandbox_pb2, sandbox_pb2_grpc
+    from pagi_chassis.errors import UnavailableError
     from pagi_chassis.grpc_server import GrpcServer
 
     class Tools(sandbox_pb2_grpc.ToolServiceServicer):
@@ -21,6 +22,8 @@ SERVER = """
             if request.tool == "hang":
                 print("hangs", flush=True)
                 await asyncio.Event().wait()
+            if request.tool == "need":
+                raise UnavailableError("the one behind is away", retry_after_s=0.05)
             return sandbox_pb2.ExecuteToolResponse(stdout=sys.argv[2])
 
     async def main():
@@ -48,8 +51,8 @@ async def ask(client, tool="t", **kwargs):
 async def client_of():
     clients = []
 
-    def client_of(port):
-        clients.append(GrpcClient(f"127.0.0.1:{port}"))
+    def client_of(port, **kwargs):
+        clients.append(GrpcClient(f"127.0.0.1:{port}", **kwargs))
         return clients[-1]
 
     yield client_of
@@ -76,6 +79,34 @@ async def test_a_killed_server_is_used_again_within_two_seconds_of_its_return(st
     back = time.monotonic()
     assert await ask(client, repeatable=True) == "second"
     assert time.monotonic() - back < 2
+
+
+async def test_a_call_may_wait_longer_for_a_server_that_is_away(start, client_of):
+    first = start(SERVER, 0, "first")
+    port = port_of(first)
+    client = client_of(port, patience_s=0.2)
+    assert await ask(client) == "first"
+    first.popen.kill()
+    first.popen.wait()
+    with pytest.raises(errors.UnavailableError) as caught:
+        await ask(client, repeatable=True)
+    assert caught.value.is_away
+    waiting = asyncio.create_task(ask(client, repeatable=True, patience_s=10.0))
+    done, _ = await asyncio.wait([waiting], timeout=0.5)
+    assert not done
+    second = await asyncio.to_thread(start, SERVER, port, "second")
+    await asyncio.to_thread(second.hear, "port")
+    assert await waiting == "second"
+
+
+async def test_no_call_waits_longer_for_what_a_server_needs(start, client_of):
+    """The server is there: it has its own patience with whoever is behind it."""
+    server = start(SERVER, 0, "needy")
+    client = client_of(port_of(server), patience_s=0.2)
+    async with asyncio.timeout(5):
+        with pytest.raises(errors.UnavailableError, match="the one behind") as caught:
+            await ask(client, "need", repeatable=True, patience_s=60.0)
+    assert not caught.value.is_away
 
 
 async def test_a_call_that_was_killed_midway_is_repeated_only_where_that_is_harmless(start, client_of):

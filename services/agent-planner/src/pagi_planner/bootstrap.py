@@ -186,7 +186,11 @@ class Peers:
 
     def model(self) -> GatewayModel:
         """The model gateway, without which nothing works."""
-        return GatewayModel(self._gateway(), timeout_s=self._settings.request_timeout_seconds)
+        return GatewayModel(
+            self._gateway(),
+            timeout_s=self._settings.request_timeout_seconds,
+            long_patience_s=self._settings.agent_gateway_patience_seconds,
+        )
 
     def catalogue(self) -> GatewayCatalogue:
         """The model gateway's other half: what its models can do."""

@@ -52,6 +52,13 @@ class PlannerSettings(ServiceSettings):
     )
     request_timeout_seconds: float = Field(default=60.0, gt=0, le=86_400, description="Longest wall time of a run.")
     model_gateway_addr: str = Field(default="127.0.0.1:50051", description="gRPC address of the model-gateway.")
+    agent_gateway_patience_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        le=86_400,
+        description="How long a run that has asked a model before waits for a model-gateway that is away; one that asks "
+        "for the first time waits 2 seconds.",
+    )
     memory_grpc_addr: str = Field(default="127.0.0.1:50052", description="gRPC address of memory.")
     sandbox_grpc_addr: str = Field(
         default="127.0.0.1:50053",

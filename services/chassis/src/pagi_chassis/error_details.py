@@ -52,7 +52,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> errors.PagiError:
     if issubclass(error_type, errors.ResourceExhaustedError | errors.UnavailableError):
         if issubclass(error_type, errors.UnavailableError) and not details.details:
             # Without details it is gRPC itself that speaks, in terms of sockets.
-            message = f"{peer} cannot be reached: {message}"
+            away = error_type(f"{peer} cannot be reached: {message}")
+            away.is_away = True
+            return away
         return error_type(message, retry_after_s=_retry_after_s(details))
     if issubclass(error_type, errors.DeadlineExceededError) and message == "Deadline Exceeded":
         # That is gRPC on this side; a peer that gave up on another one says so itself.

@@ -56,7 +56,14 @@ class ResourceExhaustedError(_RetryableError):
 
 
 class UnavailableError(_RetryableError):
-    """The service, or one that it needs, cannot be reached now."""
+    """The service, or one that it needs, cannot be reached now.
+
+    Attributes:
+        is_away: Whether nothing answered at the address that was called: it may be starting. A service that answers
+            for another one that it needs is not away.
+    """
+
+    is_away = False
 
 
 class DeadlineExceededError(PagiError):

@@ -52,6 +52,7 @@ class GrpcClient:
         *,
         timeout_s: float,
         repeatable: bool = False,
+        patience_s: float | None = None,
     ) -> Response:
         """Calls a unary method.
 
@@ -59,17 +60,19 @@ class GrpcClient:
             method: Of a stub on this client's `channel`.
             request: Its message.
             timeout_s: Seconds for the whole call, repeats included; less where the work in progress has less.
-            repeatable: Whether a second execution is harmless. Then a peer that is away is tried again
-                for up to `patience_s`.
+            repeatable: Whether a second execution is harmless. Then a peer that is away, or needs somebody who is, is
+                tried again for up to `patience_s`.
+            patience_s: For this call, where the peer itself is away (seconds); None: as for every call.
 
         Raises:
             PagiError: The type that the status stands for.
         """
         loop = asyncio.get_running_loop()
-        ends = loop.time() + deadline.within(timeout_s)
-        give_up = min(ends, loop.time() + self._patience_s) if repeatable else 0.0
+        began = loop.time()
+        ends = began + deadline.within(timeout_s)
+        patience_s = self._patience_s if patience_s is None else patience_s
         if self.channel.get_state() in _AWAY:
-            await self._wait_for_peer(ends)
+            await self._wait_for_peer(ends, patience_s)
         pause = _FIRST_PAUSE_S
         while True:
             left = ends - loop.time()
@@ -81,21 +84,23 @@ class GrpcClient:
                 # Imported at the first failure: a process that starts needs no error details.
                 from pagi_chassis.error_details import asked_pause_s, from_rpc_error
 
+                told = from_rpc_error(error, self.address)
+                if not (repeatable and isinstance(told, UnavailableError)):
+                    raise told from error
                 wait_s = max(pause, asked_pause_s(error))
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or loop.time() + wait_s >= give_up:
-                    raise from_rpc_error(error, self.address) from error
+                if loop.time() + wait_s >= min(ends, began + (patience_s if told.is_away else self._patience_s)):
+                    raise told from error
             await asyncio.sleep(wait_s)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
-    async def _wait_for_peer(self, ends: float) -> None:
+    async def _wait_for_peer(self, ends: float, patience_s: float) -> None:
         """Waits for the connection to come back, so that a call that must not be sent twice need not be lost.
 
         It is the call itself that then fails, with the reason, where the peer stays away.
         """
         loop = asyncio.get_running_loop()
-        patience_s = min(self._patience_s, 0.8 * (ends - loop.time()))
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(min(patience_s, 0.8 * (ends - loop.time()))):
                 while (state := self.channel.get_state(try_to_connect=True)) in _AWAY:
                     await self.channel.wait_for_state_change(state)
 

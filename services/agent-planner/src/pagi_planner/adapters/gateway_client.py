@@ -24,7 +24,9 @@ from pagi_planner.domain.ports import Words
 
 # A stream that breaks is asked for again, first after this, then after twice as long, …
 FIRST_PAUSE_S = 0.05
-# A gateway that is away for so long, since the last word of it, is given up.
+# … up to this.
+LONGEST_PAUSE_S = 1.0
+# A gateway that is away for so long, since the last word of it, is given up; who asked first may ask again.
 PATIENCE_S = 2.0
 # How providers say that a conversation does not fit into the window; the gateway hands on their words.
 _TOO_LONG = re.compile(
@@ -42,12 +44,21 @@ class GatewayModel:
         client: Of the gateway.
         timeout_s: For one answer; less where the run has less.
         patience_s: How long a stream that broke is asked for again (seconds).
+        long_patience_s: How long a patient request waits where it is the gateway that is away (seconds).
     """
 
-    def __init__(self, client: GrpcClient, *, timeout_s: float, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        client: GrpcClient,
+        *,
+        timeout_s: float,
+        patience_s: float = PATIENCE_S,
+        long_patience_s: float = PATIENCE_S,
+    ) -> None:
         self._client = client
         self._timeout_s = timeout_s
         self._patience_s = patience_s
+        self._long_patience_s = long_patience_s
         self._stub = gateway_pb2_grpc.ModelGatewayStub(client.channel)
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
@@ -62,7 +73,11 @@ class GatewayModel:
         with _told(request):
             # A call whose connection breaks is asked again: nothing but the answer comes of it.
             answer = await self._client.call(
-                self._stub.GetPlan, model_request_to_proto(request), timeout_s=self._timeout_s, repeatable=True
+                self._stub.GetPlan,
+                model_request_to_proto(request),
+                timeout_s=self._timeout_s,
+                repeatable=True,
+                patience_s=self._long_patience_s if request.is_patient else None,
             )
         return model_answer_from_proto(answer)
 
@@ -94,10 +109,12 @@ class GatewayModel:
             except UnavailableError as error:
                 # A second is what is said where nobody has said anything.
                 wait_s = max(pause_s, error.retry_after_s if error.retry_after_s > 1.0 else 0.0)
-                if loop.time() + wait_s > heard_at + self._patience_s:
+                is_waited_for = request.is_patient and error.is_away
+                patience_s = self._long_patience_s if is_waited_for else self._patience_s
+                if loop.time() + wait_s > heard_at + patience_s:
                     raise
             await asyncio.sleep(wait_s)
-            pause_s *= 2
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             words.begin_again()
 
 

@@ -251,6 +251,7 @@ class ModelRequest:
         max_output_tokens: What the answer may have; None: the provider's own bound.
         answer_schema_json: JSON Schema of the answer's text, which then is a JSON object; empty: any text.
         temperature: None: the provider's own.
+        is_patient: Whether a gateway that is away is waited for: who asks would lose what was done before.
     """
 
     messages: tuple[Message, ...]
@@ -261,6 +262,8 @@ class ModelRequest:
     max_output_tokens: int | None = None
     answer_schema_json: str = ""
     temperature: float | None = None
+    # Nothing of what is asked.
+    is_patient: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import logging
 from pagi_planner.domain.context.tokens import Room
 from pagi_planner.domain.errors import ContextTooLongError, EffectConflictError
 from pagi_planner.domain.model import ModelAnswer, ModelRequest, RunStatus
+from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.ports import StreamingModel
 from pagi_planner.domain.run import records
 from pagi_planner.domain.run.phases.allowance import money_left, reached_limit, tokens_left
@@ -50,6 +51,7 @@ async def ask(work: Work) -> None:
         money_left(work),
         max_output_tokens=tokens_left(work),
         temperature=work.request.temperature,
+        is_patient=state.model_calls > 1 or work.epoch > FIRST_EPOCH,
     )
     try:
         answer = await _answer(work, request)
