@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError
 from pagi_memory.domain.errors import StoreUnavailableError
@@ -74,6 +74,7 @@ def test_worth_is_the_lower_bound_of_wilson(wins: int, losses: int, bound: float
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))
+@example(wins=0, losses=11)
 def test_worth_is_a_share_that_wins_raise_and_losses_lower(wins: int, losses: int):
     assert 0 <= worth(wins, losses) <= 1
     assert worth(wins + 1, losses) >= worth(wins, losses)

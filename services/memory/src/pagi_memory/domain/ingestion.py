@@ -197,8 +197,8 @@ class _Run:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(AT_ONCE, self._total)):
                     workers.create_task(self._work())
-        except* Exception as failures:
-            # One is enough, and it has a status.
+        except ExceptionGroup as failures:
+            # One is enough, and it has a status. (What `except*` raises, Python 3.11.2 puts into a group again.)
             raise failures.exceptions[0] from failures
         for source in vanished:
             await self._of._store.remove(source)

@@ -227,7 +227,7 @@ def worth(wins: int, losses: int) -> float:
     The Wilson score interval at 95 % (Wilson, 1927).
     """
     runs = wins + losses
-    if runs == 0:
+    if wins == 0:
         return 0.0
     rate, z2 = wins / runs, _Z * _Z
     middle = rate + z2 / (2 * runs)
