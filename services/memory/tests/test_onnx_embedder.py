@@ -20,6 +20,20 @@ async def test_vectors_are_of_length_one(embedder: OnnxEmbedder) -> None:
     assert await embedder.embed([]) == []
 
 
+async def test_vectors_are_those_of_the_float32_model(embedder: OnnxEmbedder) -> None:
+    """Among others of texts of a single token, which quantised weights serve worst."""
+    # Made by scripts/build_embedder.py --vectors.
+    with np.load(Path(__file__).parent / "float32_vectors.npz") as known:
+        texts, expected = [str(text) for text in known["texts"]], known["vectors"]
+    cosines = (np.array(await embedder.embed(texts)) * expected).sum(axis=1)
+    # What another backend of the same model may differ by, so that one index serves both: 0.998.
+    assert dict(zip(texts, cosines > 0.9985, strict=True)) == dict.fromkeys(texts, True)
+    assert cosines.mean() > 0.9992
+    # Together most of them are padded.
+    alone = np.array([await embedder.embed_query(text) for text in texts])
+    assert (alone * expected).sum(axis=1) == pytest.approx(cosines, abs=1e-5)
+
+
 async def test_related_texts_are_closer_than_unrelated_ones(embedder: OnnxEmbedder) -> None:
     question, answer, other = await embedder.embed(
         [

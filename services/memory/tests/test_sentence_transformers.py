@@ -31,6 +31,8 @@ NAME = "sentence-transformers/all-MiniLM-L6-v2"
 TEXTS = [
     "How often does a dog need to drink?",
     "Water",
+    "?",
+    "OK thanks",
     "Grüne Tees ziehen drei Minuten, schwarze fünf.",
     "The lock-down closes the outer shell of the house against somebody who wants to come in.",
     "Retrieval picks the passages that answer a question best. " * 40,
