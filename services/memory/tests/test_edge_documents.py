@@ -193,7 +193,9 @@ async def test_http_lists_reads_and_searches_with_the_reasons(http) -> None:
     assert [passage["index"] for passage in tea["pieces"]] == [0, 1]
     found = (await http.get("/memory/search", params={"q": "green tea", "top_k": "1"})).json()["passages"]
     assert [(p["source"], p["why"]["lexical_rank"], p["why"]["dense_rank"]) for p in found] == [(TEA, 1, 1)]
-    assert found[0]["score"] > 0.9
+    why = found[0]["why"]
+    assert found[0]["score"] == pytest.approx(0.5 * why["dense"] + 0.5 * why["lexical"])
+    assert why["dense"] == 1.0
     knowledge = (await http.get("/memory/knowledge")).json()
     assert {shelf["persona"] for shelf in knowledge["shelves"]} == {"default", "dog"}
 
