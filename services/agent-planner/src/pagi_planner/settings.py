@@ -56,8 +56,8 @@ class PlannerSettings(ServiceSettings):
         default=20.0,
         ge=0,
         le=86_400,
-        description="How long a run that has asked a model before waits for a model-gateway that is away; one that asks "
-        "for the first time waits 2 seconds.",
+        description="How long a run that has asked a model before waits for a model-gateway that is away; one that "
+        "asks for the first time waits 2 seconds.",
     )
     memory_grpc_addr: str = Field(default="127.0.0.1:50052", description="gRPC address of memory.")
     sandbox_grpc_addr: str = Field(
