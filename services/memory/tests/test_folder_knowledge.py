@@ -87,6 +87,7 @@ async def test_a_missing_folder_names_the_variable(tmp_path: Path) -> None:
 
 async def test_a_changed_file_is_another_one_and_an_unchanged_one_is_not_read_again(tmp_path: Path) -> None:
     write(tmp_path, {"Domain-KB/a.md": "one", "Domain-KB/b.md": "two"})
+    os.utime(tmp_path / "Domain-KB/b.md", (1_700_000_000, 1_700_000_000))
     folder = FolderKnowledge(tmp_path, max_bytes=100)
     first = {f.source: f.content_hash for f in (await folder.look()).files}
     write(tmp_path, {"Domain-KB/a.md": "ONE!"})
@@ -97,6 +98,29 @@ async def test_a_changed_file_is_another_one_and_an_unchanged_one_is_not_read_ag
     second = {f.source: f.content_hash for f in (await folder.look()).files}
     assert second["Domain-KB/a.md"] != first["Domain-KB/a.md"]
     assert second["Domain-KB/b.md"] == first["Domain-KB/b.md"]
+
+
+async def test_two_changes_of_one_moment_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path, {"Domain-KB/a.md": "one"})
+    path = tmp_path / "Domain-KB/a.md"
+    moment = path.stat()
+    folder = FolderKnowledge(tmp_path, max_bytes=100)
+    [first] = (await folder.look()).files
+    # As long, and by the kernel's clock, which goes in steps, at the same time.
+    path.write_bytes(b"two")
+    os.utime(path, ns=(moment.st_atime_ns, moment.st_mtime_ns))
+    [second] = (await folder.look()).files
+    assert second.content_hash != first.content_hash
+
+
+async def test_links_that_lead_nowhere_are_named_and_folders_behind_links_are_not_entered(tmp_path: Path) -> None:
+    write(tmp_path, {"Domain-KB/a.md": "one", "elsewhere/b.md": "two"})
+    os.symlink("loop.md", tmp_path / "Domain-KB/loop.md")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "Domain-KB/linked")
+    os.symlink(tmp_path / "elsewhere/b.md", tmp_path / "Domain-KB/c.md")
+    found = await FolderKnowledge(tmp_path, max_bytes=100).look()
+    assert [file.source for file in found.files] == ["Domain-KB/a.md", "Domain-KB/c.md"]
+    assert found.unreadable.keys() == {"Domain-KB/loop.md"}
 
 
 async def test_a_document_is_written_whole_and_deleted(tmp_path: Path) -> None:

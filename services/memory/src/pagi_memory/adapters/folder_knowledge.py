@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from itertools import count
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from pagi_chassis.errors import InvalidArgumentError
@@ -30,6 +32,9 @@ _FIRST_LOOK_MS = 500
 
 # Size, time of the last change, inode: what tells that a file need not be read again.
 _Stamp = tuple[int, int, int]
+# Of a file that was changed so shortly before it was read: the kernel's clock may give the next change the same time.
+_TELLS_APART_NS = 50_000_000
+_UNKNOWN: _Stamp = (-1, -1, -1)
 
 
 class FolderKnowledge:
@@ -103,30 +108,31 @@ class FolderKnowledge:
             )
         files: list[FoundFile] = []
         unreadable: dict[str, str] = {}
-        for shelf, path in self._files():
-            source = path.relative_to(self._root).as_posix()
+        hashes: dict[str, tuple[_Stamp, str]] = {}
+        for shelf, source, entry in self._files():
             try:
-                source.encode()
-                shelf_of(source)
-                files.append(FoundFile(shelf, source, self._hash(source, path)))
+                hashes[source] = kept = self._hashed(source, entry)
+                files.append(FoundFile(shelf, source, kept[1]))
             except (UnreadableDocumentError, InvalidArgumentError) as error:
                 unreadable[source] = error.message
             except UnicodeEncodeError:
                 unreadable[source.encode("utf-8", "replace").decode()] = "its name is not UTF-8"
             except OSError as error:
                 unreadable[source] = str(error)
-        self._hashes = {file.source: self._hashes[file.source] for file in files}
+        self._hashes = hashes
         return Found(files, unreadable)
 
-    def _hash(self, source: str, path: Path) -> str:
+    def _hashed(self, source: str, entry: os.DirEntry[str]) -> tuple[_Stamp, str]:
+        """What tells whether it has changed, and the hash of its content."""
         self._check_format(source)
-        status = path.stat()
+        status = entry.stat()
         stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
         if (known := self._hashes.get(source)) and known[0] == stamp:
-            return known[1]
-        content_hash = _content_hash(self._content(path))
-        self._hashes[source] = (stamp, content_hash)
-        return content_hash
+            return known
+        source.encode()
+        shelf_of(source)
+        fresh = time.time_ns() - status.st_mtime_ns < _TELLS_APART_NS
+        return (_UNKNOWN if fresh else stamp), _content_hash(self._content(Path(entry.path)))
 
     def _content(self, path: Path) -> bytes:
         size = path.stat().st_size
@@ -141,12 +147,14 @@ class FolderKnowledge:
         if suffix not in FORMATS:
             raise UnreadableDocumentError(f"{suffix or 'no suffix'} is not read; known are {', '.join(FORMATS)}")
 
-    def _files(self) -> Iterator[tuple[Shelf, Path]]:
+    def _files(self) -> Iterator[tuple[Shelf, str, os.DirEntry[str]]]:
         for persona, folder in self._personas():
             for knowledge_base in FILED:
                 shelf = Shelf(persona, knowledge_base)
-                for path in _visible_files(folder / knowledge_base.value):
-                    yield shelf, path
+                place = folder / knowledge_base.value
+                prefix = f"{place.relative_to(self._root).as_posix()}/"
+                for source, entry in _visible_files(str(place), prefix):
+                    yield shelf, source, entry
 
     def _personas(self) -> Iterator[tuple[str, Path]]:
         yield DEFAULT_PERSONA, self._root
@@ -227,12 +235,29 @@ def _content_hash(content: bytes) -> str:
     return f"{hashlib.sha256(content).hexdigest()}/{CONVERTER_VERSION}"
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
-    for path in _children(folder):
-        if path.is_dir() and not path.is_symlink():
-            yield from _visible_files(path)
-        elif not path.is_dir():
-            yield path
+def _visible_files(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """The files below, each by its source. Not by paths: of 50,000 files these take three times as long."""
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted((each for each in found if each.name[0] != "."), key=attrgetter("name"))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        log.warning("skipped %s: %s", folder, error)
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _visible_files(entry.path, f"{prefix}{entry.name}/")
+        elif not _leads_to_folder(entry):
+            yield prefix + entry.name, entry
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads to itself; whoever reads it is told.
+        return False
 
 
 def _children(folder: Path) -> list[Path]:
