@@ -115,7 +115,7 @@ class OnnxEmbedder:
         # The arena keeps the memory of the largest batch for ever.
         options.enable_cpu_mem_arena = False
         self._session = onnxruntime.InferenceSession(
-            # By its path: given as bytes, the 25 MB would stay in memory twice.
+            # By its path: given as bytes, the 24 MB would stay in memory twice.
             str(self._weights / "model.onnx"),
             options,
             providers=["CPUExecutionProvider"],
