@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pagi_memory.adapters import sqlite_word_budget
+from pagi_memory.adapters import sqlite_passages, sqlite_word_budget
 from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
 from pagi_memory.adapters.sqlite_word_budget import WordBudget
 from pagi_memory.adapters.sqlite_word_search import WordSearch
@@ -125,6 +125,16 @@ async def test_souls_are_whole_and_personas_without_one_are_known(store: Passage
     await store.replace(Document(source_text("Soul-KB/a.md", "First."), "f"))
     await store.replace(document("personas/dog/Domain-KB/b.md", "tea"))
     assert await store.souls() == {"default": "First.\n\nSecond.", "dog": ""}
+
+
+async def test_souls_are_found_without_a_look_at_other_documents(tmp_path: Path) -> None:
+    store = SqlitePassageStore(tmp_path / "memory.db")
+    await store.start()
+    statements = (sqlite_passages._PERSONAS, sqlite_passages._SOULS.replace("?", "'Soul-KB'"))
+    for statement in statements:
+        plan = await store._database.read(lambda c, s=statement: c.execute(f"EXPLAIN QUERY PLAN {s}").fetchall())
+        assert "documents_by_shelf" in plan[0][-1]
+    await store.stop()
 
 
 async def test_changes_are_told_until_the_index_has_them(store: PassageStore) -> None:

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS documents (
     metadata TEXT NOT NULL,
     updated_at_us BIGINT NOT NULL
 );
+CREATE INDEX IF NOT EXISTS documents_by_shelf ON documents (knowledge_base, persona, source);
 CREATE TABLE IF NOT EXISTS passages (
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,

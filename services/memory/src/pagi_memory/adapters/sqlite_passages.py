@@ -57,7 +57,9 @@ INSERT INTO passages
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _MOVE_PASSAGE = "UPDATE passages SET char_offset = ?, piece_index = ? WHERE id = ?"
-_SOULS = "SELECT persona, knowledge_base, CASE knowledge_base WHEN ? THEN body END FROM documents ORDER BY source"
+# From an index: after each change they are read again, and of 50,000 documents few belong to a Soul.
+_PERSONAS = "SELECT DISTINCT persona FROM documents"
+_SOULS = "SELECT persona, body FROM documents WHERE knowledge_base = ? ORDER BY persona, source"
 _MARK_SHELF = """
 INSERT OR REPLACE INTO unindexed (id, persona, knowledge_base)
 SELECT id, persona, knowledge_base FROM passages WHERE persona = ? AND knowledge_base = ?
@@ -139,10 +141,10 @@ class SqlitePassageStore:
         """See `PassageStore.souls`."""
 
         def select(connection: sqlite3.Connection) -> dict[str, str]:
-            texts: defaultdict[str, list[str]] = defaultdict(list)
-            for persona, knowledge_base, body in connection.execute(_SOULS, (KnowledgeBase.SOUL.value,)):
-                # A persona without a Soul is one too.
-                texts[persona] += [body.strip()] if knowledge_base == KnowledgeBase.SOUL else []
+            # A persona without a Soul is one too.
+            texts: dict[str, list[str]] = {persona: [] for (persona,) in connection.execute(_PERSONAS)}
+            for persona, body in connection.execute(_SOULS, (KnowledgeBase.SOUL.value,)):
+                texts.setdefault(persona, []).append(body.strip())
             return {persona: "\n\n".join(bodies) for persona, bodies in texts.items()}
 
         return await self._database.read(select)
