@@ -310,21 +310,30 @@ class Wire:
             if not answer.done():
                 answer.set_exception(Broken())
 
-    async def call(self, method: str, request: Any, *, timeout_s: float, repeatable: bool = False) -> Any:
+    async def call(
+        self, method: str, request: Any, *, timeout_s: float, repeatable: bool = False, patience_s: float | None = None
+    ) -> Any:
         """As `GrpcClient.call`."""
         rpc, caller = getattr(self._mesh, _RPCS[method]), self._caller()
-        return await self.ask(lambda: rpc(request, caller), repeatable=repeatable)
+        return await self.ask(lambda: rpc(request, caller), repeatable=repeatable, patience_s=patience_s)
 
-    async def ask(self, begin: Callable[[], Awaitable[Any]], *, repeatable: bool = False) -> Any:
+    async def ask(
+        self, begin: Callable[[], Awaitable[Any]], *, repeatable: bool = False, patience_s: float | None = None
+    ) -> Any:
         """Makes a call, again where its connection breaks and a repeat is harmless."""
-        give_up = self._loop.time() + PATIENCE_S
+        give_up = self._loop.time() + (PATIENCE_S if patience_s is None else patience_s)
         while True:
             try:
                 return await self._once(begin)
             except Broken as error:
                 if not repeatable or self._loop.time() + PAUSE_S >= give_up:
-                    raise UnavailableError(f"the connection to {self._service} broke") from error
+                    raise self._away() from error
             await asyncio.sleep(PAUSE_S)
+
+    def _away(self) -> UnavailableError:
+        error = UnavailableError(f"the connection to {self._service} broke")
+        error.is_away = True
+        return error
 
     async def stream(self, method: str, request: Any, *, timeout_s: float) -> AsyncGenerator[Any, None]:
         """As `GrpcClient.stream`."""
@@ -342,7 +351,7 @@ class Wire:
             while True:
                 if isinstance(event := await came.get(), BaseException):
                     if isinstance(event, Broken):
-                        raise UnavailableError(f"the connection to {self._service} broke")
+                        raise self._away()
                     if not isinstance(event, StopAsyncIteration):
                         raise event
                     return
