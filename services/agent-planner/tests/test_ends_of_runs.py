@@ -530,3 +530,41 @@ async def test_a_child_whose_end_is_not_known_yet_is_no_result(journal: SqliteJo
     assert "the outcome is unknown" in step.error
     assert "cannot be told yet" in step.error
     await runs.stop(0)
+
+
+async def test_a_child_does_not_outlive_the_death_of_the_planner_that_was_about_to_end_it(journal: SqliteJournal):
+    child = await cut_off(journal)
+    # What the planner came to before it died.
+    [claim] = await journal.claim(["p"])
+    at = (await journal.events("p"))[-1].timestamp
+    end = Event("p", claim.last_seq + 1, EventType.PLAN_CANCELLED, at, "", "s", {"reason": "enough", "result": ""})
+    journal.append(end, claim.epoch)
+    await journal.sync("p")
+    runs = family(journal, model := ByRun())
+    await runs.recover()
+    assert (await runs.settled(child)).status is RunStatus.CANCELLED
+    assert model.asked == []
+
+
+async def test_a_child_that_is_begun_as_the_planner_stops_is_suspended_with_its_parent(journal: SqliteJournal):
+    class Late(ByRun):
+        may_begin = asyncio.Event()
+        is_stopped = False
+
+        async def answer(self, request: ModelRequest):
+            if request.effect_id == "p/1/model":
+                await self.may_begin.wait()
+            try:
+                return await super().answer(request)
+            except asyncio.CancelledError:
+                self.is_stopped = True
+                raise
+
+    runs = family(journal, model := Late())
+    await runs.begin(HI, run_id="p")
+    stopping = asyncio.create_task(runs.stop(0.05))
+    await turns()
+    model.may_begin.set()
+    await stopping
+    assert (model.is_stopped, runs.active) == (True, 0)
+    assert (await runs.get(child_id("p/1/0"))).status is RunStatus.RUNNING, "it goes on at the next start"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from pagi_planner import Agent, RunRequest, RunStatus
+from pagi_chassis import deadline
+from pagi_planner import Agent, Limits, RunRequest, RunStatus
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.errors import JournalError
 from pagi_planner.domain.keeping.keeper import Keeper
@@ -13,7 +14,8 @@ from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.ownership import Order, OrderKind
 from pagi_planner.domain.state.events import EventType
 from pagi_planner.domain.time_travel.fork import Change
-from pagi_planner.testing import ScriptedModel, WaitingModel, saying
+from pagi_planner.domain.tools.delegate import Delegate, child_id
+from pagi_planner.testing import ScriptedModel, WaitingModel, call, calling, saying
 
 HI = RunRequest("hi", "s")
 
@@ -107,3 +109,29 @@ async def test_the_keeper_goes_on_after_a_fault(journal: SqliteJournal, fault):
     await keeper.start()
     await eventually(lambda: looks > 3)
     await keeper.stop()
+
+
+async def test_a_run_that_is_taken_up_when_another_makes_room_has_its_own_time(journal: SqliteJournal):
+    run_id = await cut_off(journal)
+    left_s: dict[str, float | None] = {}
+
+    class Timed(WaitingModel):
+        async def answer(self, request):
+            left_s[request.effect_id.partition("/")[0]] = deadline.remaining_s()
+            if request.effect_id == "p/1/model":
+                return calling(call("delegate", {"task": "x"}))
+            return await super().answer(request)
+
+    delegate = Delegate()
+    agent = Agent(model := Timed(saying("done")), journal=journal, own_tools=[delegate])
+    delegate.children = runs = Runs(agent, journal, max_concurrent=2)
+    parent = await runs.begin(RunRequest("hi", limits=Limits(timeout_s=5)), run_id="p")
+    await model.asked.wait()
+    await runs.recover()
+    assert runs.queued == 1
+    # The child, whose time is of its parent's, makes room.
+    model.go.set()
+    assert (await parent.result()).result == "done"
+    await eventually(lambda: run_id in left_s)
+    await runs.settled(run_id)
+    assert left_s[child_id("p/1/0")] < 6 < 50 < left_s[run_id]

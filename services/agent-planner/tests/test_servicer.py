@@ -175,7 +175,7 @@ async def test_a_run_is_looked_at_decided_on_and_cancelled(planner):
                     pass
                 await asyncio.sleep(0.01)
         told = await ask(stub.Cancel, pb.CancelRequest(run_id="second", reason="enough"))
-        assert (told.status, told.error) == ("cancelled", "enough")
+        assert (told.status, told.error, list(told.waiting_call_ids)) == ("cancelled", "enough", [])
         assert (await waiting)[-1].result == told
 
 

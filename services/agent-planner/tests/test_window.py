@@ -17,6 +17,7 @@ from pagi_planner.domain.errors import ContextTooLongError
 from pagi_planner.domain.model import (
     Context,
     Exchange,
+    Judging,
     Message,
     ModelTraits,
     Passage,
@@ -278,3 +279,13 @@ async def test_the_summary_of_a_session_stands_in_the_first_message():
 
     _, model, _ = await run(saying("done"), memory=Summarising(), limits=Limits())
     assert "What was said before, in short:\nThey spoke about tea." in model.requests[0].messages[0].text
+
+
+@pytest.mark.parametrize(("most", "asked"), [(None, None), (1_000_000, 100), (50, 50)])
+async def test_no_answer_may_be_longer_than_the_model_can_make_it(most, asked):
+    evaluate = Judging(judge=True)
+    _, model, _ = await run(
+        saying("done"), saying("{}"), window=50_000, limits=Limits(max_tokens=most), evaluate=evaluate
+    )
+    assert model.requests[0].max_output_tokens == asked
+    assert model.requests[1].max_output_tokens == (asked if most != 50 else 35), "what the judge says, too"

@@ -181,7 +181,8 @@ def run_to_proto(run: RunResult) -> pb.Run:
         error=run.error,
         started_at=_time(run.started_at),
         ended_at=_time(run.ended_at) if run.ended_at else None,
-        waiting_call_ids=[each.call_id for each in run.approvals if each.decision is None],
+        # What nobody has decided on when a run ends waits for nobody any more.
+        waiting_call_ids=[each.call_id for each in run.approvals if each.decision is None and run.ended_at is None],
     )
 
 

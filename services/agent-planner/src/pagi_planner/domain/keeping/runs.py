@@ -19,7 +19,7 @@ from pagi_planner.domain.keeping.custody import Custody
 from pagi_planner.domain.keeping.reach import Reach
 from pagi_planner.domain.keeping.repeats import Repeats
 from pagi_planner.domain.keeping.word import is_news
-from pagi_planner.domain.keeping.workshop import Workshop
+from pagi_planner.domain.keeping.workshop import PARENT_ENDED, Workshop
 from pagi_planner.domain.model import Decision, RunRequest, RunResult, RunStatus, RunSummary
 from pagi_planner.domain.ownership import Order, OrderKind
 from pagi_planner.domain.ports import RunStore
@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 
 # A client that is turned away may try again after about the time of a short run.
 RETRY_AFTER_S = 1.0
-PARENT_ENDED = "the run that had handed it on was ended"
 
 
 @dataclass(frozen=True, slots=True)

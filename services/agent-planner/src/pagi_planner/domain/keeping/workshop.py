@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +26,9 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 # Who asks for such a run waits so long for its end.
 CLOSING_PATIENCE_S = 1.0
+
+# Of a run whose parent was cancelled, or ended by a limit.
+PARENT_ENDED = "the run that had handed it on was ended"
 
 # Writes how a run ends.
 End = Callable[[Run], Awaitable[None]]
@@ -148,7 +152,8 @@ class Workshop:
     def _fill_on(self) -> None:
         """Sees to it that runs which wait for room are taken up when there is some."""
         if not self._is_stopping and self._custody.next() and not (self._filling and not self._filling.done()):
-            self._filling = asyncio.create_task(self._fill(), name="runs that wait for room")
+            # Nothing of the run that has just made room is theirs: neither its deadline nor whose it is.
+            self._filling = asyncio.create_task(self._fill(), name="runs that wait for room", context=Context())
 
     async def _fill(self, most: int | None = None) -> int:
         """Drives runs that were gathered, as long as there is room; at most so many."""
@@ -173,10 +178,20 @@ class Workshop:
             await self._custody.let_go(run)
         if run.state.phase in (Phase.WAIT, Phase.ENDED):
             return False
+        if was_cut_off and await self._is_orphan(run):
+            await run.cancel(PARENT_ENDED)
+            await self._give_up_children(run.state)
+            return False
         if was_cut_off:
             self._custody.resume(run)
         self.drive(self._agent.request_of(run.state), run)
         return True
+
+    async def _is_orphan(self, run: Run) -> bool:
+        """Whether a run has ended that had handed this one on: its planner died before it had ended this one, too."""
+        parent_id = run.state.request.get("parent_run_id", "")
+        parent = await self._custody.state(parent_id) if parent_id else None
+        return parent is not None and parent.is_final
 
     async def stop(self, grace_s: float) -> None:
         """Lets the runs in progress end; those that take longer go on after the next start."""
@@ -185,16 +200,16 @@ class Workshop:
             closing.cancel()
         if self._filling:
             self._filling.cancel()
-        tasks = {active.task: active.run for active in self.at_work.values()}
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=grace_s)
-        for task in late:
-            tasks[task].is_suspended = True
-            task.cancel()
+        if tasks := [active.task for active in self.at_work.values()]:
+            await asyncio.wait(tasks, timeout=grace_s)
+        # What they have handed on meanwhile is late, too.
+        late = [active for active in self.at_work.values() if not active.task.done()]
+        for active in late:
+            active.run.is_suspended = True
+            active.task.cancel()
         if late:
             log.warning("%d runs are suspended because the planner stops; they go on after its next start", len(late))
-            await asyncio.wait(late)
+            await asyncio.wait([active.task for active in late])
 
     def _left(self, run_id: str) -> None:
         """A run has ended, waits for a person, or was ended by a fault."""

@@ -23,6 +23,17 @@ def money_left(work: Work) -> float | None:
     return None if most is None else most - (work.state.usage.cost_usd or 0.0)
 
 
+async def answer_tokens(work: Work, model: str) -> int | None:
+    """What one answer of this model may have (tokens); None: as much as the model gives.
+
+    No more than the model can give: a gateway refuses to have more written than that.
+    """
+    if (left := tokens_left(work)) is None:
+        return None
+    traits = await work.parts.catalogue.traits(model)
+    return min(left, traits.max_output_tokens or left)
+
+
 def tokens_left(work: Work) -> int | None:
     """What may still be read and written (tokens); None: there is no bound."""
     most = work.request.limits.max_tokens

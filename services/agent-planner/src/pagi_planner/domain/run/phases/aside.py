@@ -10,7 +10,7 @@ from pagi_chassis.errors import PagiError
 
 from pagi_planner.domain.model import Message, ModelAnswer, ModelRequest
 from pagi_planner.domain.run import records
-from pagi_planner.domain.run.phases.allowance import money_left, reached_limit, tokens_left
+from pagi_planner.domain.run.phases.allowance import answer_tokens, money_left, reached_limit
 from pagi_planner.domain.run.work import Work
 from pagi_planner.domain.state.asides import Aside
 from pagi_planner.domain.state.events import EventType
@@ -48,7 +48,7 @@ async def ask_aside(
         model or work.request.model,
         effect_id,
         money_left(work),
-        max_output_tokens=tokens_left(work),
+        max_output_tokens=await answer_tokens(work, model or work.request.model),
         answer_schema_json=schema_json,
     )
     answer, error, error_type = ModelAnswer(""), "", ""

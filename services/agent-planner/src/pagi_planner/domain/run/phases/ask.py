@@ -10,7 +10,7 @@ from pagi_planner.domain.model import ModelAnswer, ModelRequest, RunStatus
 from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.ports import StreamingModel
 from pagi_planner.domain.run import records
-from pagi_planner.domain.run.phases.allowance import money_left, reached_limit, tokens_left
+from pagi_planner.domain.run.phases.allowance import answer_tokens, money_left, reached_limit
 from pagi_planner.domain.run.phases.understand import tools_of
 from pagi_planner.domain.run.phases.window import compact_strongly, make_room
 from pagi_planner.domain.run.work import RunLimitError, Work
@@ -49,7 +49,7 @@ async def ask(work: Work) -> None:
         work.request.model,
         state.asked,
         money_left(work),
-        max_output_tokens=tokens_left(work),
+        max_output_tokens=await answer_tokens(work, work.request.model),
         temperature=work.request.temperature,
         is_patient=state.model_calls > 1 or work.epoch > FIRST_EPOCH,
     )
