@@ -19,7 +19,7 @@ from pagi_memory.adapters.sql_script import Repeated, SqlDatabase, Statement
 from pagi_memory.adapters.sql_sessions import SqlSessionStore
 from pagi_memory.adapters.sqlite_heart import SqliteHeart
 from pagi_memory.domain.model import SessionKey, Turn, TurnRole
-from pagi_memory.domain.session import Retention, SessionRecord
+from pagi_memory.domain.session import Retention, SessionRecord, Summary
 from pagi_memory.domain.sessions import Sessions
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -102,6 +102,43 @@ async def test_an_export_has_every_session_and_turn_once_though_people_speak_mea
         if not (token := page.next_token):
             break
     assert sorted(listed) == sorted(found)
+
+
+async def test_what_is_changed_or_forgotten_is_not_found_by_what_follows(database: SqlDatabase) -> None:
+    store = SqlSessionStore(database)
+    key = SessionKey("", "s")
+    answer = replace(said("In May.", "r1", 2, 2), role=TurnRole.ASSISTANT)
+    call = replace(said("calendar {}", "r1", 1, 1), role=TurnRole.TOOL_PLAN)
+    await store.append(key, "default", [said("When do penguins breed?", "r1"), call, answer])
+    await store.append(key, "default", [said("And geese?", "r2", 5)])
+
+    async def found(word: str) -> list[str]:
+        return sorted(hit.turn.text for hit in await store.search("", [word], limit=9))
+
+    # An answer that was changed is found by its question all the same.
+    await store.edit_turn(key, "r1", 2, "In June.", NOON)
+    assert await found("penguins") == ["In June.", "When do penguins breed?", "calendar {}"]
+    assert await found("june") == ["And geese?", "In June."]
+    await store.edit_turn(key, "r1", 0, "When do owls breed?", NOON)
+    assert await found("penguins") == []
+    assert await found("owls") == ["In June.", "When do owls breed?", "calendar {}"]
+    await store.forget_turn(key, "r1", 0, NOON)
+    assert await found("owls") == []
+    await store.forget_turn(key, "r1", 2, NOON)
+    assert await found("june") == []
+    assert await found("geese") == ["And geese?"]
+
+
+async def test_a_turn_that_is_not_there_costs_no_summary(database: SqlDatabase) -> None:
+    store = SqlSessionStore(database)
+    key = SessionKey("", "s")
+    await store.append(key, "default", [said("x", "r"), said("y", "r", 1, 1)])
+    window = await store.window(key, 9)
+    await store.roll(key, Summary("x", "test"), [window.pending[0].number])
+    assert await store.edit_turn(key, "r", 7, "z", NOON) is None
+    assert not await store.forget_turn(key, "r", 7, NOON)
+    window = await store.window(key, 9)
+    assert (window.summary.text, [each.turn.text for each in window.pending]) == ("x", ["y"])
 
 
 async def test_a_part_of_an_export_does_not_change_who_answered(database: SqlDatabase) -> None:

@@ -53,6 +53,9 @@ SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} AND (created_at_us, run_id, 
 """
 _IN_ORDER = "ORDER BY created_at_us, run_id, position LIMIT ?"
 TURNS = f"SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} {_IN_ORDER}"
+TURNS_FROM = f"""
+SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} AND (created_at_us, run_id, position) >= (?, ?, ?) {_IN_ORDER}
+"""
 TURNS_AFTER = f"""
 SELECT {TURN_COLUMNS} FROM turns WHERE {OF_SESSION} AND (created_at_us, run_id, position) > (?, ?, ?) {_IN_ORDER}
 """
@@ -68,6 +71,11 @@ ORDER BY created_at_us, run_id, position LIMIT ?
 """
 SAID_BEFORE = f"""
 SELECT body FROM turns WHERE {OF_SESSION} AND created_at_us <= ? AND role IN ('user', 'assistant') AND run_id <> ?
+ORDER BY created_at_us DESC, run_id DESC, position DESC LIMIT 1
+"""
+SAID_BEFORE_PLACE = f"""
+SELECT body FROM turns
+WHERE {OF_SESSION} AND (created_at_us, run_id, position) < (?, ?, ?) AND role IN ('user', 'assistant')
 ORDER BY created_at_us DESC, run_id DESC, position DESC LIMIT 1
 """
 SUMMARY = f"SELECT summary, summary_by, summary_version FROM sessions WHERE {OF_SESSION}"
@@ -96,7 +104,7 @@ DELETE_WORDS = f"DELETE FROM turn_words WHERE rowid IN (SELECT number FROM turns
 DELETE_TURNS = f"DELETE FROM turns WHERE {OF_SESSION} RETURNING number"
 DELETE_SESSION = f"DELETE FROM sessions WHERE {OF_SESSION} RETURNING session_id"
 EDIT = f"UPDATE turns SET body = ?, edited_at_us = ? WHERE {OF_TURN} RETURNING {TURN_COLUMNS}"
-DELETE_TURN = f"DELETE FROM turns WHERE {OF_TURN} RETURNING number"
+DELETE_TURN = f"DELETE FROM turns WHERE {OF_TURN} RETURNING {TURN_COLUMNS}"
 STATISTICS = """
 SELECT count(*), coalesce(sum(length(body)), 0), coalesce(sum(summarized), 0), min(created_at_us), max(created_at_us)
 FROM turns WHERE tenant = ?

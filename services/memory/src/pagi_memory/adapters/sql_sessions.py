@@ -12,11 +12,12 @@ from pagi_memory.adapters import sql_forgetting
 from pagi_memory.adapters import sql_session_statements as sql
 from pagi_memory.adapters.sql_forgetting import delete_session
 from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement, marks
+from pagi_memory.adapters.sql_turn_rewording import SAID, place_of, reword
 from pagi_memory.adapters.sql_turn_rows import session_of, stored_turn, time_of, turn_of
 from pagi_memory.adapters.sql_turn_words import SEARCHES, match_expression, matched_words, owner_word, words_of
 from pagi_memory.adapters.vector_rows import best_rows, stacked, to_blob
 from pagi_memory.domain.clock import microseconds
-from pagi_memory.domain.model import DEFAULT_PERSONA, SessionKey, Turn, TurnRole
+from pagi_memory.domain.model import DEFAULT_PERSONA, SessionKey, Turn
 from pagi_memory.domain.session import (
     HeartStatistics,
     Retention,
@@ -65,7 +66,7 @@ class SqlSessionStore:
 
     async def newest(self, key: SessionKey, limit: int, *, before: Turn | None = None) -> list[Turn]:
         """See `SessionStore.newest`."""
-        place = _place(before) if before else ()
+        place = place_of(before) if before else ()
 
         def script() -> Script[list[Turn]]:
             rows = yield Statement(sql.NEWEST_BEFORE if before else sql.NEWEST, (*_of(key), *place, limit))
@@ -75,7 +76,7 @@ class SqlSessionStore:
 
     async def turns(self, key: SessionKey, *, after: Turn | None = None, limit: int) -> list[Turn]:
         """See `SessionStore.turns`."""
-        place = _place(after) if after else ()
+        place = place_of(after) if after else ()
 
         def script() -> Script[list[Turn]]:
             rows = yield Statement(sql.TURNS_AFTER if after else sql.TURNS, (*_of(key), *place, limit))
@@ -94,7 +95,7 @@ class SqlSessionStore:
             pending = [each for each, row in zip(newest, reversed(rows), strict=True) if not row[-1]]
             # A session that has no more turns than these has nothing before them.
             if len(rows) == limit:
-                older = yield Statement(sql.PENDING, (*_of(key), *_place(newest[0].turn), MOST_PENDING))
+                older = yield Statement(sql.PENDING, (*_of(key), *place_of(newest[0].turn), MOST_PENDING))
                 pending = [*map(stored_turn, older), *pending]
             return Window((yield from _summary(key)), newest, pending[:MOST_PENDING])
 
@@ -180,30 +181,31 @@ class SqlSessionStore:
         """See `SessionStore.edit_turn`."""
 
         def script() -> Script[Turn | None]:
-            yield from _drop_summary(key)
             rows = yield Statement(sql.EDIT, (text, microseconds(at), *_of(key), run_id, position))
             if not rows:
                 return None
             edited = stored_turn(rows[0])
-            yield Statement(sql.DELETE_WORDS_OF_TURN, (edited.number,))
+            yield from _drop_summary(key)
             yield Statement(sql.DELETE_VECTOR, (edited.number,))
-            before = yield from _said_before(key, edited.turn)
-            yield Statement(sql.NEW_WORDS, (edited.number, owner_word(key.tenant), words_of(edited.turn, before)))
+            yield from reword(key, edited.turn)
             return edited.turn
 
         return await self._database.write(script)
 
     async def forget_turn(self, key: SessionKey, run_id: str, position: int, at: datetime) -> bool:
-        """See `SessionStore.forget_turn`. The words of the turn after it may still hold some of its own."""
+        """See `SessionStore.forget_turn`."""
 
         def script() -> Script[bool]:
-            yield from _drop_summary(key)
             rows = yield Statement(sql.DELETE_TURN, (*_of(key), run_id, position))
-            for (number,) in rows:
-                yield Statement(sql.DELETE_WORDS_OF_TURN, (number,))
-                yield Statement(sql.DELETE_VECTOR, (number,))
-                yield Statement(sql.NEW_FORGOTTEN, (*_of(key), run_id, position, microseconds(at)))
-            return bool(rows)
+            if not rows:
+                return False
+            gone = stored_turn(rows[0])
+            yield from _drop_summary(key)
+            yield Statement(sql.DELETE_WORDS_OF_TURN, (gone.number,))
+            yield Statement(sql.DELETE_VECTOR, (gone.number,))
+            yield Statement(sql.NEW_FORGOTTEN, (*_of(key), run_id, position, microseconds(at)))
+            yield from reword(key, gone.turn)
+            return True
 
         return await self._database.write(script)
 
@@ -284,11 +286,6 @@ def _of(key: SessionKey) -> tuple[str, str]:
     return key.tenant, key.session_id
 
 
-def _place(turn: Turn) -> tuple[int, str, int]:
-    """Where it stands in its session."""
-    return microseconds(turn.created_at), turn.run_id, turn.position
-
-
 def _narrowed(session_id: str, persona: str) -> tuple[str, list[str]]:
     """A condition on `sessions` and its values."""
     wanted = {"sessions.session_id": session_id, "sessions.persona": persona}
@@ -316,7 +313,7 @@ def _add(
                 words.append((number, owner_word(key.tenant), words_of(turn, before)))
                 if meant := said.get((turn.run_id, turn.position)):
                     meanings.append((number, key.tenant, meant.model, to_blob(meant.vector)))
-            if turn.role in (TurnRole.USER, TurnRole.ASSISTANT):
+            if turn.role in SAID:
                 before = turn.text
         yield Repeated(sql.NEW_WORDS, words)
         yield Repeated(sql.NEW_VECTOR, meanings)
