@@ -113,6 +113,21 @@ class TestTimeline:
 
 
 class TestReplay:
+    @pytest.mark.parametrize("step", [0, 1, 2])
+    @pytest.mark.parametrize("change", [Change(), Change(model="big"), Change(prompt="What is 2?")])
+    async def test_a_fork_is_replayed_from_what_it_took_over(self, journal, step, change):
+        await run(journal, FIRST, calling(call("add", {"n": 2})), saying("two"))
+        script = [calling(call("add", {"n": 3})), saying("three")]
+        agent = Agent(ScriptedModel(*script), tools=tools(), journal=journal)
+        forked = await Runs(agent, journal, max_concurrent=1).fork("r", step, change)
+        await forked.result()
+        events = list(await journal.events(forked.run_id))
+        assert await replay(events) is None
+        answer = max(n for n, event in enumerate(events) if event.type is EventType.PLAN_MODEL_RESPONSE)
+        told = replace(events[answer], data={**events[answer].data, "text": "four"})
+        found = await replay([*events[:answer], told, *events[answer + 1 :]])
+        assert found.recorded.data["result"] == "three"
+
     async def record(self, journal, *script):
         runs = Runs(Agent(ScriptedModel(*script), tools=tools(), journal=journal), journal, max_concurrent=1)
         begun = await runs.begin(RunRequest("x"))

@@ -43,7 +43,7 @@ def fork(
     Raises:
         InvalidArgumentError: The run has no such step, or does not go on from it.
     """
-    kept = [_changed(event, change, step) for event in _until(events, step, whole=change.prompt is None)]
+    kept = [_changed(event, change, step) for event in until_step(events, step, whole=change.prompt is None)]
     since = at - kept[-1].timestamp if kept else timedelta()
     kept = [
         replace(event, seq=seq, run_id=run_id, trace_id=trace_id, timestamp=event.timestamp + since)
@@ -60,7 +60,7 @@ def fork(
 def forkable(events: Sequence[Event]) -> list[int]:
     """The steps after which the run went on, and can go on in another way."""
     calls = _model_calls(events)
-    return [step for step in range(calls + 1) if goes_on(_until(events, step, whole=True))]
+    return [step for step in range(calls + 1) if goes_on(until_step(events, step))]
 
 
 def goes_on(events: Sequence[Event]) -> bool:
@@ -74,7 +74,7 @@ def goes_on(events: Sequence[Event]) -> bool:
     return state.phase in (Phase.UNDERSTAND, Phase.ASK) and not state.asked
 
 
-def _until(events: Sequence[Event], step: int, *, whole: bool) -> list[Event]:
+def until_step(events: Sequence[Event], step: int, *, whole: bool = True) -> list[Event]:
     """The events up to the model call behind the step. Without `whole`, step 0 is only the request."""
     kept: list[Event] = []
     for event in events:

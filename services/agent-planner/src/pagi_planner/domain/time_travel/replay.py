@@ -33,6 +33,7 @@ from pagi_planner.domain.reasoning import reasoning_of
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.state.events import FINAL, Event, EventType
 from pagi_planner.domain.state.run_state import TOO_LONG, Phase, RunState
+from pagi_planner.domain.time_travel.fork import until_step
 from pagi_planner.domain.tools.read_artifact import NAME as READ_ARTIFACT
 from pagi_planner.domain.tools.toolbox import Scope
 
@@ -60,7 +61,7 @@ class Difference:
 
 
 async def replay(events: Sequence[Event]) -> Difference | None:
-    """Drives the run again from the context that it was given.
+    """Drives the run again from the context that it was given, a fork from what it took over.
 
     Args:
         events: The whole journal of the run.
@@ -75,10 +76,13 @@ async def replay(events: Sequence[Event]) -> Difference | None:
     if not begin:
         raise ValueError("the run ended before its context was loaded: there is nothing to replay")
     journal = ListJournal()
-    for event in events[:begin]:
+    # What a fork took over stands under the effect ids of the other run, and may be another model's.
+    forked_from = events[0].data.get("forked_from")
+    given = max(begin, len(until_step(events, forked_from["step"])) if forked_from else 0)
+    for event in events[:given]:
         journal.append(event)
     agent = _agent(events, journal)
-    state = RunState.of(events[:begin])
+    state = RunState.of(events[:given])
     # The record says how long it took; here nothing takes time.
     state.request = {**state.request, "limits": {**state.request["limits"], "timeout_s": 3_600.0}}
     state.paused_s = state.used_s
