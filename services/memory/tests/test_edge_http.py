@@ -16,7 +16,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class BrokenSessionStore(InMemorySessionStore):
-    async def newest(self, key: SessionKey, limit: int) -> list[Turn]:
+    async def newest(self, key: SessionKey, limit: int, *, before: object = None) -> list[Turn]:
         raise StoreUnavailableError("disk full") if key.session_id == "full" else RuntimeError("secret detail")
 
 
