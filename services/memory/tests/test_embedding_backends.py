@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -14,7 +15,7 @@ from pagi_memory.adapters.embedding_backends import EmbeddingStart, embedder_of,
 from pagi_memory.adapters.endpoint_embedder import EndpointEmbedder
 from pagi_memory.adapters.onnx_embedder import OnnxEmbedder
 from pagi_memory.adapters.torch_embedder import TorchEmbedder
-from pagi_memory.domain.errors import EmbeddingUnavailableError
+from pagi_memory.domain.errors import EmbeddingUnavailableError, StoreUnavailableError
 from pagi_memory.settings import MemorySettings
 from pagi_memory.testing import HashingEmbedder
 
@@ -151,6 +152,32 @@ async def test_an_old_model_that_can_be_opened_serves_until_the_new_one_is_there
     await models._task
     assert (mind.serving.identity, await mind.store.serving_model()) == ("new", "new")
     assert (await mind.recall.search("how long does green tea steep"))[0].passage.source == "Domain-KB/tea.md"
+    await models.stop()
+
+
+async def test_a_change_of_the_model_goes_on_whatever_failed_in_between(mind, monkeypatch, caplog) -> None:
+    old = OnnxEmbedder()
+    await old.start()
+    mind.serving.use(old)
+    await mind.store.serve_model(old.identity)
+    await mind.ingestion.run()
+    await old.stop()
+    failures: list[Exception] = [StoreUnavailableError("the disk is full"), RuntimeError("odd")]
+    add = mind.store.add_vectors
+
+    async def fails(*vectors: Any) -> None:
+        if failures:
+            raise failures.pop(0)
+        await add(*vectors)
+
+    monkeypatch.setattr(mind.store, "add_vectors", fails)
+    models = EmbeddingStart(MemorySettings(), Running("new"), mind.store, mind.serving, mind.reembedding, retry_s=0.01)
+    await models.start()
+    assert models._task
+    await models._task
+    assert mind.serving.identity == "new"
+    assert "the disk is full; the old model serves" in caplog.text
+    assert "RuntimeError: odd" in caplog.text
     await models.stop()
 
 

@@ -13,7 +13,6 @@ from pagi_chassis.errors import PagiError
 from pagi_memory.adapters.endpoint_embedder import EndpointEmbedder
 from pagi_memory.adapters.onnx_embedder import OnnxEmbedder
 from pagi_memory.adapters.torch_embedder import TorchEmbedder
-from pagi_memory.domain.errors import EmbeddingUnavailableError
 from pagi_memory.domain.ports import Embedder, PassageStore
 from pagi_memory.domain.reembedding import Reembedding
 from pagi_memory.domain.serving_model import ServingModel
@@ -67,8 +66,11 @@ class EmbeddingStart:
         store: PassageStore,
         serving: ServingModel,
         reembedding: Reembedding,
+        *,
+        retry_s: float = _RETRY_S,
     ) -> None:
         self._settings = settings
+        self._retry_s = retry_s
         self._embedder = embedder
         self._store = store
         self._serving = serving
@@ -120,6 +122,9 @@ class EmbeddingStart:
             try:
                 await self._reembedding.run(self._embedder)
                 return
-            except EmbeddingUnavailableError as error:
-                log.warning("%s; the old model serves, again in %.0f s", error, _RETRY_S)
-            await asyncio.sleep(_RETRY_S)
+            except PagiError as error:
+                log.warning("%s; the old model serves, again in %.0f s", error, self._retry_s)
+            except Exception:
+                # Nobody waits for this task: said here or nowhere.
+                log.exception("embedding anew failed; the old model serves, again in %.0f s", self._retry_s)
+            await asyncio.sleep(self._retry_s)

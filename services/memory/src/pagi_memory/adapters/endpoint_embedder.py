@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -104,9 +105,10 @@ class EndpointEmbedder:
 
 def _retry_after_s(answer: httpx.Response, default: float) -> float:
     try:
-        return min(max(float(answer.headers["retry-after"]), 0.0), _LONGEST_WAIT_S)
+        asked = float(answer.headers["retry-after"])
     except (KeyError, ValueError):
         return default
+    return default if math.isnan(asked) else min(max(asked, 0.0), _LONGEST_WAIT_S)
 
 
 def _unit_vectors(rows: list[list[float]], count: int) -> list[Vector]:
