@@ -160,3 +160,32 @@ async def test_approvals_are_given_as_they_were():
     await runs.decide(begun.run_id, "p", Decision(False, "too dear"))
     await runs.stop(5)
     assert await replay(await journal.events(begun.run_id)) is None
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_when_people_decided_on_the_calls_of_a_turn_is_chance(early):
+    go, journal = asyncio.Event(), ListJournal()
+    tools = RecordingTools({name: lambda x: ToolOutcome("ok", x) for name in ("pay", "look")}, need_approval={"pay"})
+    execute = tools.execute
+
+    async def held(made, **kwargs):
+        if made.name == "look":
+            await go.wait()
+        return await execute(made, **kwargs)
+
+    tools.execute = held
+    pays = [call("pay", {"n": n}, f"p{n}") for n in range(3)]
+    model = ScriptedModel(calling(*pays, call("look", {}, "l")), saying("done"))
+    runs = Runs(Agent(model, tools=tools, journal=journal), LoneStore(journal), max_concurrent=5)
+    begun = await runs.begin(RunRequest("pay and look", "s"))
+    while not begun.state.intents:
+        await asyncio.sleep(0)
+    if not early:
+        go.set()
+        await begun.result()
+    for number in range(3):
+        # While another call of the turn is made, or one directly after the other.
+        await runs.decide(begun.run_id, f"p{number}", Decision(number != 1))
+    go.set()
+    assert (await runs.settled(begun.run_id)).result == "done"
+    assert await replay(await journal.events(begun.run_id)) is None

@@ -86,7 +86,7 @@ async def replay(events: Sequence[Event]) -> Difference | None:
     # The record says how long it took; here nothing takes time.
     state.request = {**state.request, "limits": {**state.request["limits"], "timeout_s": 3_600.0}}
     state.paused_s = state.used_s
-    await _drive(agent, state, [event for event in events if event.type is EventType.APPROVAL_DECIDED])
+    await _drive(agent, state, _decisions(events))
     replayed = await journal.events(state.run_id)
     for one, other in zip_longest(_in_order(events), _in_order(replayed)):
         if one is not None and _came_from_outside(one):
@@ -123,14 +123,26 @@ def _rooms(events: Sequence[Event]) -> dict[int, Room]:
     return rooms
 
 
-async def _drive(agent: Agent, state: RunState, decisions: Iterable[Event]) -> None:
-    words = iter(decisions)
+def _decisions(events: Sequence[Event]) -> list[list[Event]]:
+    """What people decided, together what was decided before the run went on."""
+    groups: list[list[Event]] = [[]]
+    for event in events:
+        if event.type is EventType.APPROVAL_DECIDED:
+            groups[-1].append(event)
+        elif groups[-1] and event.type is not EventType.RUN_RESUMED:
+            groups.append([])
+    return [group for group in groups if group]
+
+
+async def _drive(agent: Agent, state: RunState, decisions: Iterable[Sequence[Event]]) -> None:
+    groups = iter(decisions)
     while state.phase is not Phase.ENDED:
         if state.phase is Phase.WAIT:
-            if (word := next(words, None)) is None:
+            if (words := next(groups, None)) is None:
                 return
-            data = word.data
-            agent.reopen(state).decide(data["call_id"], Decision(data["approved"], data["reason"], data["arguments"]))
+            for data in (word.data for word in words):
+                decision = Decision(data["approved"], data["reason"], data["arguments"])
+                agent.reopen(state).decide(data["call_id"], decision)
             continue
         try:
             await agent.reopen(state).drive()
@@ -257,8 +269,8 @@ def _in_order(events: Sequence[Event]) -> list[Event]:
     ordered: list[Event] = []
     outcomes: list[Event] = []
     for event in events:
-        # Who worked on the run is not what it did.
-        if event.type is EventType.RUN_RESUMED:
+        # Who worked on the run is not what it did, and when a person came to say a word is chance, too.
+        if event.type in (EventType.RUN_RESUMED, EventType.APPROVAL_DECIDED):
             continue
         if event.type in _OUTCOMES:
             outcomes.append(event)
