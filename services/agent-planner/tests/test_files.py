@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
 
+import pypdf
 import pytest
 from pagi_planner import Agent, Policy, RunRequest
 from pagi_planner.adapters.pypdf_documents import PypdfDocuments
@@ -40,6 +42,14 @@ def pdf(*pages: str) -> bytes:
     return body + f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}{trailer}".encode()
 
 
+def encrypted(content: bytes, password: str) -> bytes:
+    """The PDF, which opens with this password and another one."""
+    writer, file = pypdf.PdfWriter(clone_from=io.BytesIO(content)), io.BytesIO()
+    writer.encrypt(password, "another", algorithm="RC4-128")
+    writer.write(file)
+    return file.getvalue()
+
+
 class Seeing:
     """A catalogue that says whether models see."""
 
@@ -65,6 +75,7 @@ async def asked(*files: InputFile, resources=(), workspace=None, sees=None, poli
         (b"name,colour\ntea,green\n", "a.csv", "name,colour\ntea,green"),
         ("Grüner Tee".encode(), "unknown", "Grüner Tee"),
         (pdf("Tea is green.", "Ice is cold."), "a.pdf", "[page 2]\nIce is cold."),
+        (encrypted(pdf("Tea is green."), ""), "a.pdf", "Tea is green."),
     ],
 )
 async def test_text_stands_before_the_model_under_the_name_of_the_file(content, name, shown):
@@ -154,6 +165,9 @@ async def test_without_a_summary_its_beginning_and_end_are_shown():
         (sent(b" \n", "a.txt"), "files[0].content_base64", "no text"),
         (sent(b"%PDF-1.4 broken", "a.pdf"), "files[0].content_base64", "no PDF that can be read"),
         (sent(pdf(""), "a.pdf"), "files[0].content_base64", "pictures"),
+        (sent(encrypted(pdf("x"), "secret"), "a.pdf"), "files[0].content_base64", "encrypted: send it without a pass"),
+        (sent(b"no picture", "a.bin", "image/png"), "files[0].content_base64", "said to be image/png"),
+        (sent(b"no picture", "a.gif"), "files[0].content_base64", "said to be image/gif"),
         (sent(b"RIFF0000WAVE", "a.wav", "audio/wav"), "files[0].content_base64", "audio/wav cannot be read"),
         (InputFile("a.txt", path="nowhere.txt"), "files[0].path", "does not exist"),
     ],

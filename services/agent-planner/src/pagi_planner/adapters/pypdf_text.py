@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import resource
 import sys
+from typing import Any
 
 CPU_S = 20
 MEMORY_BYTES = 1_000_000_000
@@ -33,12 +34,15 @@ def text_of(content: bytes) -> str:
     """The pages one after the other.
 
     Raises:
-        ValueError: It has no text, or too many pages.
+        ValueError: It is encrypted, has no text, or too many pages.
         PyPdfError: It is no PDF.
     """
     import pypdf
 
-    pages = pypdf.PdfReader(io.BytesIO(content)).pages
+    reader = pypdf.PdfReader(io.BytesIO(content))
+    if reader.is_encrypted and not _opens(reader):
+        raise ValueError("it is encrypted: send it without a password")
+    pages = reader.pages
     if len(pages) > MOST_PAGES:
         raise ValueError(f"it has {len(pages)} pages; {MOST_PAGES} are the most")
     found: list[str] = []
@@ -52,6 +56,17 @@ def text_of(content: bytes) -> str:
     if not found:
         raise ValueError("it holds no text: its pages may be pictures")
     return "\n\n".join(found).replace("\0", " ")
+
+
+def _opens(reader: Any) -> bool:
+    """Whether it can be read without a password, as most can that are only not to be printed or changed."""
+    from pypdf.errors import DependencyError
+
+    try:
+        return bool(reader.decrypt(""))
+    except DependencyError:
+        # Encrypted in a way for which a library would be needed that is not here.
+        return False
 
 
 if __name__ == "__main__":

@@ -105,12 +105,20 @@ def decoded(content_base64: str) -> bytes:
 
 
 def media_type_of(file: InputFile, content: bytes) -> str:
-    """What the file is: by how it begins, what it is said to be, or its name; plain text where nothing tells."""
+    """What the file is: by how it begins, what it is said to be, or its name; plain text where nothing tells.
+
+    Raises:
+        ValueError: It is said to be a picture, and does not begin as one does.
+    """
     found = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), "")
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         found = "image/webp"
     said = file.media_type.partition(";")[0].strip().lower()
-    return found or said or _TYPES.get(PurePosixPath(file.name.lower()).suffix, "text/plain")
+    told = found or said or _TYPES.get(PurePosixPath(file.name.lower()).suffix, "text/plain")
+    if is_image(told) and not found:
+        # A provider would refuse it, and with it the whole request.
+        raise ValueError(f"it is said to be {told}, and does not begin as such a picture does")
+    return told
 
 
 def is_image(media_type: str) -> bool:
