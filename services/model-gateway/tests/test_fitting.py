@@ -164,12 +164,23 @@ async def test_the_tools_arguments_stream_as_text() -> None:
     assert plan.text == '{"n": 4}'
 
 
-@pytest.mark.parametrize("text", ['{"n": 4}', '```json\n{"n": 4}\n```', '\n```\n{"n": 4}```\n'])
+@pytest.mark.parametrize(
+    "text", ['{"n": 4}', '```json\n{"n": 4}\n```', '\n```\n{"n": 4}```\n', '``` json \r\n\n{"n": 4}\n\n  ```']
+)
 async def test_an_answer_of_a_schema_by_a_prompt(text: str) -> None:
     source = Source([Plan(text)], can=WORDS)
     plan = await FittingProvider(source).plan(FORM, timeout_s=5)
     assert json.loads(plan.text) == {"n": 4}
     assert '"required": ["n"]' in source.requests[0].messages[0].text
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "text", ["```json\n" + "\n" * 1_000_000 + "x", " " * 1_000_000 + "```", "```", "`````", "```x"]
+)
+async def test_a_model_that_lost_its_way_in_white_space_holds_nobody_up(text: str) -> None:
+    with pytest.raises(WrongShapeError, match="not JSON"):
+        await FittingProvider(Source([Plan(text)], can=WORDS)).plan(FORM, timeout_s=5)
 
 
 @pytest.mark.parametrize("can", [Capabilities(), TOOLS, WORDS], ids=["native", "tool", "prompt"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from pagi_gateway.domain.capabilities import Capabilities
     from pagi_gateway.domain.model import Delta, Plan, PlanRequest
 
-_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
+_FENCE = "```"
 _UNFINISHED = {FinishReason.CONTENT_FILTER}
 
 
@@ -69,8 +68,8 @@ class StructuredAnswer:
         if plan.tool_calls or plan.finish_reason in _UNFINISHED:
             return plan
         text = plan.text
-        if self.emulated and (fenced := _FENCE.fullmatch(text)):
-            text = fenced.group(1)
+        if self.emulated:
+            text = _out_of_fence(text)
         _, fault = misfit(text, self.schema_json)
         if fault:
             cut = ", cut off at its limit of tokens" if plan.finish_reason is FinishReason.LENGTH else ""
@@ -122,3 +121,15 @@ def _by_tool(request: PlanRequest, name: str, schema_json: str) -> tuple[PlanReq
         tool_name="" if request.tools else name,
     )
     return asked, StructuredAnswer(schema_json, tool=name, emulated="a tool")
+
+
+def _out_of_fence(text: str) -> str:
+    """The text without a Markdown fence around all of it, where there is one.
+
+    In one pass, for a model that has lost its way may write white space up to its limit.
+    """
+    inside = text.strip()
+    if len(inside) < 2 * len(_FENCE) or not (inside.startswith(_FENCE) and inside.endswith(_FENCE)):
+        return text
+    language, newline, body = inside[len(_FENCE) : -len(_FENCE)].partition("\n")
+    return body.strip() if newline and language.strip() in ("", "json") else text
