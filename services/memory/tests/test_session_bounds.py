@@ -17,6 +17,7 @@ from pagi_memory.adapters import sql_session_statements as statements
 from pagi_memory.adapters.postgres_heart import PostgresHeart
 from pagi_memory.adapters.sql_script import Repeated, SqlDatabase, Statement
 from pagi_memory.adapters.sql_sessions import SqlSessionStore
+from pagi_memory.adapters.sql_turn_words import owner_word
 from pagi_memory.adapters.sqlite_heart import SqliteHeart
 from pagi_memory.domain.model import SessionKey, Turn, TurnRole
 from pagi_memory.domain.session import Retention, SessionRecord, Summary
@@ -127,6 +128,36 @@ async def test_what_is_changed_or_forgotten_is_not_found_by_what_follows(databas
     await store.forget_turn(key, "r1", 2, NOON)
     assert await found("june") == []
     assert await found("geese") == ["And geese?"]
+
+
+@pytest.mark.parametrize("tenant", ["", "t", "ö — 7e5", "x" * 200, "\U0001f642" * 200])
+async def test_a_tenant_finds_its_own_whatever_it_is_called(database: SqlDatabase, tenant: str) -> None:
+    store = SqlSessionStore(database)
+    owner = owner_word(tenant)
+    for other in (tenant, "acme"):
+        # With another's word in the text one finds nothing of it.
+        await store.append(SessionKey(other, "s"), "default", [said(f"penguins of {other[:9]} {owner}", "r")])
+    [hit] = await store.search(tenant, ["penguins"], limit=9)
+    assert (hit.turn.text, hit.matched_words) == (f"penguins of {tenant[:9]} {owner}", ["penguins"])
+
+
+async def test_a_postgres_of_a_version_that_made_the_lexemes_anew_is_carried_over(postgres_url: str) -> None:
+    database = PostgresHeart(postgres_url)
+    await database.start()
+    await SqlSessionStore(database).append(SessionKey("acme", "s"), "default", [said("Do penguins breed?", "r")])
+
+    def as_before():
+        yield Statement("ALTER TABLE turn_words DROP COLUMN lexemes")
+        yield Statement("CREATE INDEX turn_words_index ON turn_words USING gin (to_tsvector('english', words))")
+
+    await database.write(as_before)
+    await database.stop()
+    for _ in range(2):
+        database = PostgresHeart(postgres_url)
+        await database.start()
+        [hit] = await SqlSessionStore(database).search("acme", ["penguin"], limit=9)
+        assert hit.matched_words == ["penguins"]
+        await database.stop()
 
 
 async def test_a_turn_that_is_not_there_costs_no_summary(database: SqlDatabase) -> None:

@@ -62,6 +62,9 @@ def records_from_jsonl(text: str) -> list[SessionRecord]:
                 turns.setdefault(session_id, []).append(_turn(data))
             else:
                 raise ValueError("type must be session or turn")
+        except json.JSONDecodeError as error:
+            message = f"line {number}: this is no JSON: {error.msg} (character {error.pos + 1})"
+            raise InvalidArgumentError(message, field="jsonl") from error
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError, InvalidArgumentError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
             raise InvalidArgumentError(f"line {number}: {what}", field="jsonl") from error

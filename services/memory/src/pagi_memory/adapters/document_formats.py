@@ -70,26 +70,42 @@ def _from_markdown(content: bytes) -> Converted:
     end = front_matter_end(text)
     if not end:
         return text, {}
-    import yaml
-
-    try:
-        facts = yaml.safe_load(text[:end].strip().strip("-"))
-    except yaml.YAMLError as error:
-        raise UnreadableDocumentError(f"its front matter is no YAML: {error}") from error
+    # A line of its own for the dashes that are left out, so that faults have the lines of the file.
+    [facts] = _parsed_yaml("\n" + text[:end].strip().strip("-").lstrip("\n"), "its front matter") or [None]
     return text, _plain(facts) if isinstance(facts, dict) else {}
 
 
 def _from_json(content: bytes) -> Converted:
     import json
 
-    return text_of_data(json.loads(_decoded(content))), {}
+    try:
+        return text_of_data(json.loads(_decoded(content))), {}
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise UnreadableDocumentError(f"it is no JSON: {place}: {error.msg}") from error
 
 
 def _from_yaml(content: bytes) -> Converted:
+    parts = _parsed_yaml(_decoded(content), "it")
+    return text_of_data(parts[0] if len(parts) == 1 else parts), {}
+
+
+def _parsed_yaml(text: str, what: str) -> list[object]:
+    """Its documents.
+
+    Raises:
+        UnreadableDocumentError: It is not YAML; the place is named, in one line.
+    """
     import yaml
 
-    parts = list(yaml.safe_load_all(_decoded(content)))
-    return text_of_data(parts[0] if len(parts) == 1 else parts), {}
+    try:
+        return list(yaml.safe_load_all(text))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UnreadableDocumentError(f"{what} is no YAML: {place}{error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise UnreadableDocumentError(f"{what} is no YAML: {' '.join(str(error).split())}") from error
 
 
 def _from_csv(content: bytes) -> Converted:
@@ -115,8 +131,11 @@ def _markdown_of_html(html: str) -> Converted:
 def _from_docx(content: bytes) -> Converted:
     import mammoth  # type: ignore[import-untyped]
 
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        unpacked = sum(item.file_size for item in archive.infolist())
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(item.file_size for item in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise UnreadableDocumentError("it is no DOCX file, or a damaged one") from error
     if unpacked > _MOST_UNPACKED_BYTES:
         raise UnreadableDocumentError(f"it unpacks to {unpacked} bytes")
     html: str = mammoth.convert_to_html(io.BytesIO(content), convert_image=_no_image).value

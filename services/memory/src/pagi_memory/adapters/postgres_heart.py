@@ -22,6 +22,8 @@ R = TypeVar("R")
 _CONNECTIONS = 8
 _CONNECT_TIMEOUT_S = 10.0
 _STATEMENT_TIMEOUT_S = 30.0
+# For the tables of an older version: about a minute for a million turns.
+_MIGRATION_TIMEOUT_S = 3_600.0
 # Another process of ours makes the same tables at the same time: the number is any one that nobody else uses.
 _SCHEMA_LOCK = 7_210_850_052
 # Two transactions that met: one of them is run again.
@@ -71,7 +73,7 @@ class PostgresHeart:
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             raise StoreUnavailableError(f"PostgreSQL at {self._place} cannot be used: {error}") from error
-        await self.write(_make_tables)
+        await self._in_transaction(_make_tables, timeout_s=_MIGRATION_TIMEOUT_S)
 
     async def stop(self) -> None:
         """Waits for what is under way and disconnects."""
@@ -90,7 +92,9 @@ class PostgresHeart:
             if after:
                 after()
 
-    async def _in_transaction(self, script: Callable[[], Script[R]], **how: Any) -> R:
+    async def _in_transaction(
+        self, script: Callable[[], Script[R]], *, timeout_s: float | None = None, **how: Any
+    ) -> R:
         import asyncpg
 
         if self._pool is None:
@@ -100,7 +104,7 @@ class PostgresHeart:
             tries += 1
             try:
                 async with self._pool.acquire() as connection, connection.transaction(**how):
-                    return await _run(connection, script())
+                    return await _run(connection, script(), timeout_s)
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
                 if tries == _MOST_TRIES:
                     raise StoreUnavailableError(f"PostgreSQL at {self._place} is contended: {error}") from error
@@ -108,15 +112,15 @@ class PostgresHeart:
                 raise StoreUnavailableError(f"PostgreSQL at {self._place} cannot be used: {error}") from error
 
 
-async def _run(connection: Any, script: Script[R]) -> R:
+async def _run(connection: Any, script: Script[R], timeout_s: float | None) -> R:
     try:
         step = next(script)
         while True:
             rows: list[Row] = []
             if isinstance(step, Repeated):
-                await connection.executemany(_numbered(step.sql), step.parameters)
+                await connection.executemany(_numbered(step.sql), step.parameters, timeout=timeout_s)
             else:
-                rows = await connection.fetch(_numbered(step.sql), *step.parameters)
+                rows = await connection.fetch(_numbered(step.sql), *step.parameters, timeout=timeout_s)
             step = script.send(rows)
     except StopIteration as end:
         result: R = end.value

@@ -117,7 +117,14 @@ _WORDS = {
     "sqlite": ("CREATE VIRTUAL TABLE IF NOT EXISTS turn_words USING fts5(owner, words, tokenize='porter unicode61')",),
     "postgresql": (
         "CREATE TABLE IF NOT EXISTS turn_words (rowid BIGINT PRIMARY KEY, owner TEXT NOT NULL, words TEXT NOT NULL)",
-        "CREATE INDEX IF NOT EXISTS turn_words_index ON turn_words USING gin (to_tsvector('english', words))",
+        # Kept and not made for each match: ranking takes a tenth of the time. With the owner's word in it the index
+        # finds a tenant's own; what others have said costs it nothing.
+        """
+        ALTER TABLE turn_words ADD COLUMN IF NOT EXISTS lexemes tsvector
+        GENERATED ALWAYS AS (to_tsvector('simple', owner) || to_tsvector('english', words)) STORED
+        """,
+        "CREATE INDEX IF NOT EXISTS turn_words_by_lexeme ON turn_words USING gin (lexemes)",
+        "DROP INDEX IF EXISTS turn_words_index",
     ),
 }
 _TYPES = {

@@ -14,7 +14,7 @@ from pagi_memory.adapters.sql_forgetting import delete_session
 from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement, marks
 from pagi_memory.adapters.sql_turn_rewording import SAID, place_of, reword
 from pagi_memory.adapters.sql_turn_rows import session_of, stored_turn, time_of, turn_of
-from pagi_memory.adapters.sql_turn_words import SEARCHES, match_expression, matched_words, owner_word, words_of
+from pagi_memory.adapters.sql_turn_words import SEARCHES, matched_words, owner_word, search_parameters, words_of
 from pagi_memory.adapters.vector_rows import best_rows, stacked, to_blob
 from pagi_memory.domain.clock import microseconds
 from pagi_memory.domain.model import DEFAULT_PERSONA, SessionKey, Turn
@@ -214,11 +214,11 @@ class SqlSessionStore:
     ) -> list[TurnHit]:
         """See `SessionStore.search`."""
         dialect = self._database.dialect
-        expression = match_expression(dialect, words, tenant)
+        asked = search_parameters(dialect, words, tenant)
         narrowing, bounds = _narrowed(session_id, persona)
 
         def script() -> Script[list[TurnHit]]:
-            rows = yield Statement(SEARCHES[dialect].format(narrowing=narrowing), (expression, tenant, *bounds, limit))
+            rows = yield Statement(SEARCHES[dialect].format(narrowing=narrowing), (*asked, *bounds, limit))
             return [
                 TurnHit(session, title, turn_of(turn), float(score), matched_words(marked))
                 for session, title, score, marked, *turn in rows

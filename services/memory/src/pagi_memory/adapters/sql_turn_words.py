@@ -20,7 +20,7 @@ _BEGIN, _END = "\x02", "\x03"
 _MARKED = re.compile(f"{_BEGIN}([^{_END}]*){_END}")
 _COLUMNS = ", ".join(f"turns.{column}" for column in TURN_COLUMNS.split(", "))
 
-# Parameters: the expression, the tenant, what narrows, the limit.
+# Parameters: those of `search_parameters`, what narrows, the limit.
 SEARCHES = {
     "sqlite": f"""
         SELECT sessions.session_id, sessions.title, -turn_words.rank,
@@ -32,13 +32,13 @@ SEARCHES = {
         ORDER BY turn_words.rank LIMIT ?
     """,
     "postgresql": f"""
-        WITH query AS (SELECT to_tsquery('english', ?) AS words), best AS (
+        WITH query AS (SELECT to_tsquery('english', ?) AS words, ?::tsquery AS owner), best AS (
             SELECT sessions.session_id, sessions.title, turn_words.words,
-                ts_rank_cd(to_tsvector('english', turn_words.words), query.words, 1) AS score, {_COLUMNS}
+                ts_rank_cd(turn_words.lexemes, query.words, 1) AS score, {_COLUMNS}
             FROM query, turn_words
             JOIN turns ON turns.number = turn_words.rowid
             JOIN sessions ON sessions.tenant = turns.tenant AND sessions.session_id = turns.session_id
-            WHERE to_tsvector('english', turn_words.words) @@ query.words AND turns.tenant = ? {{narrowing}}
+            WHERE turn_words.lexemes @@ (query.words && query.owner) AND turns.tenant = ? {{narrowing}}
             ORDER BY score DESC, turns.number DESC LIMIT ?
         )
         SELECT session_id, title, score,
@@ -60,13 +60,14 @@ def owner_word(tenant: str) -> str:
     return f"t{tenant.encode().hex()}"
 
 
-def match_expression(dialect: str, words: Sequence[str], tenant: str) -> str:
-    """A query for any of the words, which may hold any characters."""
+def search_parameters(dialect: str, words: Sequence[str], tenant: str) -> tuple[str, ...]:
+    """A query for any of the words, which may hold any characters, of one tenant."""
     if dialect == "postgresql":
         # Quoted it is a lexeme to look up, whatever it holds.
-        return " | ".join("'" + word.replace("\\", "\\\\").replace("'", "''") + "'" for word in words)
+        quoted = " | ".join("'" + word.replace("\\", "\\\\").replace("'", "''") + "'" for word in words)
+        return quoted, owner_word(tenant), tenant
     quoted = " OR ".join('"' + word.replace('"', '""') + '"' for word in words)
-    return f'owner : "{owner_word(tenant)}" AND words : ({quoted})'
+    return f'owner : "{owner_word(tenant)}" AND words : ({quoted})', tenant
 
 
 def matched_words(marked: str) -> list[str]:
