@@ -118,6 +118,11 @@ async def test_a_claim_voids_what_is_written_under_an_older_one(store):
     assert len(await store.events("other")) == 2
 
 
+async def test_what_no_row_can_be_named_is_not_there(store):
+    assert await store.events("r\0") == await store.claim(["r\0"]) == await store.runs(limit=1, before="r\0") == []
+    assert await store.runs(limit=1, session_id="s\0") == []
+
+
 async def test_what_has_ended_is_nobodys(store):
     await write(store, start("r"), event("r", 2, EventType.PLAN_END, status="completed"))
     assert await store.claim(["r"]) == []

@@ -12,7 +12,7 @@ import msgspec
 
 from pagi_planner.adapters import postgres_tables as sql
 from pagi_planner.adapters.postgres_connection import PostgresServer
-from pagi_planner.adapters.postgres_reader import PostgresReader, event_of
+from pagi_planner.adapters.postgres_reader import PostgresReader, can_be_there, event_of
 from pagi_planner.adapters.postgres_tail import PostgresTail
 from pagi_planner.adapters.postgres_writer import PostgresWriter, Row
 from pagi_planner.adapters.run_rows import is_at, owner_name, place_of
@@ -127,7 +127,8 @@ class PostgresJournal:
 
     async def claim(self, run_ids: Sequence[str]) -> Sequence[Claim]:
         """Takes over those of the runs that nobody alive works on elsewhere."""
-        rows = await self._server.fetch(sql.CLAIM, self._owner, *self._told_dead(), list(run_ids))
+        there = [run_id for run_id in run_ids if can_be_there(run_id)]
+        rows = await self._server.fetch(sql.CLAIM, self._owner, *self._told_dead(), there)
         return [Claim(*row) for row in rows]
 
     async def release(self, run_id: str, epoch: int) -> None:

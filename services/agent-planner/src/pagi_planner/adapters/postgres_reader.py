@@ -27,6 +27,8 @@ class PostgresReader:
 
     async def events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[Event]:
         """The events of a run in order."""
+        if not can_be_there(run_id):
+            return []
         return [event_of(row) for row in await self._server.fetch(sql.EVENTS, run_id, after, limit)]
 
     async def found(self, wanted: str) -> Sequence[Event]:
@@ -47,6 +49,8 @@ class PostgresReader:
             if value:
                 values.append(str(value))
                 wanted.append(condition.format(len(values)))
+        if not all(map(can_be_there, values)):
+            return []
         where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
         rows = await self._server.fetch(sql.RUNS.format(where=where, limit=f"${len(values) + 1}"), *values, limit)
         return [
@@ -62,6 +66,11 @@ class PostgresReader:
             )
             for row in rows
         ]
+
+
+def can_be_there(text: str) -> bool:
+    """Whether a column of text can hold it. To ask for what has NUL in it is an error of PostgreSQL, and no answer."""
+    return "\0" not in text
 
 
 def event_of(row: Sequence[Any]) -> Event:
