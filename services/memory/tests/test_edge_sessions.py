@@ -229,6 +229,11 @@ async def test_what_cannot_be_used_names_its_field(rpc, method: str, fields: dic
     assert caught.value.field == field
 
 
+async def test_a_line_that_is_no_json_is_named_with_the_place(rpc) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^line 2: this is no JSON: Expecting value \(character 7\)$"):
+        await rpc.ImportSessions(jsonl='{"type": "session", "session_id": "s"}\n{"a": x}\n')
+
+
 @pytest.mark.parametrize("tenant", ["x" * 201, "a\0b", "a\nb"])
 async def test_a_tenant_that_can_be_none_is_refused(rpc, tenant: str) -> None:
     with correlation.bind(tenant=tenant), pytest.raises(InvalidArgumentError) as caught:

@@ -58,14 +58,18 @@ async def test_what_cannot_be_read_is_named_and_the_rest_goes_in(tmp_path: Path)
             "Domain-KB/nul.txt": "a\0b",
             "Domain-KB/huge.md": "x" * 101,
             "Domain-KB/picture.png": b"\x89PNG",
+            "Domain-KB/README": "x",
         },
     )
     os.symlink(tmp_path / "nowhere", tmp_path / "Domain-KB" / "dangling.md")
     folder = FolderKnowledge(tmp_path, max_bytes=100)
     found = await folder.look()
     assert [f.source for f in found.files] == [f"Domain-KB/{name}" for name in ("good.md", "latin1.md", "nul.txt")]
-    assert found.unreadable.keys() == {f"Domain-KB/{name}" for name in ("huge.md", "dangling.md", "picture.png")}
+    assert found.unreadable.keys() == {
+        f"Domain-KB/{name}" for name in ("huge.md", "dangling.md", "picture.png", "README")
+    }
     assert "MAX_DOCUMENT_BYTES" in found.unreadable["Domain-KB/huge.md"]
+    assert found.unreadable["Domain-KB/README"].startswith("a file without a suffix is not read; known are .md")
     assert ".png is not read; known are .md" in found.unreadable["Domain-KB/picture.png"]
     for name, reason in {"latin1.md": "not UTF-8 text", "nul.txt": "NUL"}.items():
         with pytest.raises(UnreadableDocumentError, match=reason):

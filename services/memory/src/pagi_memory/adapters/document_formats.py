@@ -70,8 +70,7 @@ def _from_markdown(content: bytes) -> Converted:
     end = front_matter_end(text)
     if not end:
         return text, {}
-    # A line of its own for the dashes that are left out, so that faults have the lines of the file.
-    [facts] = _parsed_yaml("\n" + text[:end].strip().strip("-").lstrip("\n"), "its front matter") or [None]
+    facts = next(iter(_parsed_yaml(text[:end].strip().strip("-"), "its front matter")), None)
     return text, _plain(facts) if isinstance(facts, dict) else {}
 
 

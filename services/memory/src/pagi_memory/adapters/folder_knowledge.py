@@ -145,7 +145,8 @@ class FolderKnowledge:
     def _check_format(self, source: str) -> None:
         suffix = PurePosixPath(source).suffix.lower()
         if suffix not in FORMATS:
-            raise UnreadableDocumentError(f"{suffix or 'a file without a suffix'} is not read; known are {', '.join(FORMATS)}")
+            what = suffix or "a file without a suffix"
+            raise UnreadableDocumentError(f"{what} is not read; known are {', '.join(FORMATS)}")
 
     def _files(self) -> Iterator[tuple[Shelf, str, os.DirEntry[str]]]:
         for persona, folder in self._personas():
