@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from pagi_planner.adapters.postgres_journal import PostgresJournal
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
-from pagi_planner.domain.errors import JournalError
+from pagi_planner.domain.errors import JournalError, RunTakenOverError
 from pagi_planner.domain.model import RunStatus
 from pagi_planner.domain.standalone import ListJournal
 from pagi_planner.domain.state.events import Event, EventType
@@ -266,6 +266,16 @@ async def test_a_run_that_lost_an_event_goes_on_only_where_it_broke_off(tmp_path
     sqlite_journal.append(event("r", 3, EventType.PLAN_ERROR, error="x", error_type="y"))
     await sqlite_journal.sync("r")
     assert [each.seq for each in await sqlite_journal.events("r")] == [1, 2, 3]
+
+
+async def test_what_is_kept_of_a_lost_event_keeps_nothing_else(stored):
+    stored.append(event("r", 1, EventType.PLAN_START, **START))
+    await stored.sync("r")
+    await stored.claim(["r"])
+    stored.append(event("r", 2))
+    with pytest.raises(RunTakenOverError):
+        await stored.sync("r")
+    assert stored._writing()._broken["r"].fault.__traceback__ is None
 
 
 async def test_a_cursor_that_could_not_be_stored_is_stored_the_next_time(tmp_path, sqlite_journal):

@@ -240,7 +240,9 @@ class SqliteWriter:
 
     def _lose(self, rows: Sequence[Row], error: Exception) -> None:
         taken = isinstance(error, RunTakenOverError)
-        fault = error if isinstance(error, JournalError) else JournalError(f"the journal cannot be written: {error}")
+        # One that was not raised: what it is kept with would keep all that was in line then.
+        text = error.message if isinstance(error, JournalError) else f"the journal cannot be written: {error}"
+        fault = (type(error) if isinstance(error, JournalError) else JournalError)(text)
         log.log(logging.WARNING if taken else logging.ERROR, "%s (%d rows)", fault.message, len(rows))
         for row in rows:
             # A cursor that is not stored means a repeat, which readers bear.
