@@ -134,6 +134,20 @@ async def test_the_newest_turns_fit_the_budget():
     assert "said1" in summary
 
 
+async def test_of_a_last_turn_that_alone_does_not_fit_the_beginning_is_given():
+    heart = Heart()
+    await heart.say(0)
+    long = Turn(TurnRole.ASSISTANT, "First: ä" + "ä" * 20_000, "long", 0, NOON + timedelta(hours=1))
+    await heart.history.append("", "s", persona="", turns=[long])
+    told = await heart.history.recollect("", "s", max_tokens=500)
+    [turn] = told.turns
+    assert turn.text.startswith("First: ä")
+    assert turn.text.endswith("ä…")
+    assert 490 < estimate_tokens(turn.text) + 4 <= 500
+    assert "asked0" in told.summary
+    assert "First" not in told.summary, "it is said once"
+
+
 async def test_nothing_is_missing_while_the_summary_is_behind():
     heart = Heart(RecordingSummarizer(least_turns=100))
     await heart.say(0, 1, 2, 3)

@@ -7,13 +7,13 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pagi_chassis import correlation
 from pagi_chassis.errors import PagiError
 
-from pagi_memory.domain.condensing import condensed, estimate_tokens
+from pagi_memory.domain.condensing import BYTES_PER_TOKEN, condensed, estimate_tokens
 from pagi_memory.domain.limits import Defaults
 from pagi_memory.domain.model import SessionKey, Turn
 from pagi_memory.domain.ports import SessionStore, Summarizer
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 # Roles and separators that are added to each turn on its way to a model (tokens).
 _TURN_TOKENS = 4
+# A turn that is cut to less than this says nothing.
+_LEAST_TOKENS = 100
+_CUT = "…"
 # So many sessions are summed up at once; the others wait.
 _AT_ONCE = 2
 # Of so many sessions it is known how much they can take before something is to be summed up; of others it is looked.
@@ -79,14 +82,15 @@ class Summaries:
         """The newest turns that fit, and a summary of what was said before them."""
         window = await self._store.window(key, max_turns)
         shown = fitting(window.newest, max_tokens)
-        gap = _without(window.pending, shown)
+        given = shown or _beginning(window.newest, max_tokens)
+        gap = _without(window.pending, given)
         if (max_turns, max_tokens) == (self._defaults.max_turns, self._defaults.max_history_tokens):
-            self._note_room(key, window, shown, len(gap))
+            self._note_room(key, window, shown, len(_without(window.pending, shown)))
         summary = window.summary.text
         if gap:
             rest = condensed("", [each.turn for each in gap], max_tokens=self._defaults.summary_tokens)
             summary = f"{summary}\n{rest}" if summary else rest
-        return Recollection(summary, [each.turn for each in shown])
+        return Recollection(summary, [each.turn for each in given])
 
     def added(self, key: SessionKey, turns: Sequence[Turn]) -> None:
         """Turns were added: where others no longer fit beside them, the summary is brought in step, in the background.
@@ -179,6 +183,16 @@ def fitting(newest: Sequence[StoredTurn], max_tokens: int) -> list[StoredTurn]:
             break
         chosen.append(stored)
     return chosen[::-1]
+
+
+def _beginning(newest: Sequence[StoredTurn], max_tokens: int) -> list[StoredTurn]:
+    """How the last turn begins, where it alone is more than fits: people mostly speak of what was said last."""
+    if not newest or max_tokens < _LEAST_TOKENS:
+        return []
+    last = newest[-1]
+    room = (max_tokens - _TURN_TOKENS) * BYTES_PER_TOKEN - len(_CUT.encode())
+    text = last.turn.text.encode("utf-8", "replace")[:room].decode("utf-8", "ignore") + _CUT
+    return [replace(last, turn=replace(last.turn, text=text))]
 
 
 def _tokens_of(turn: Turn) -> int:
