@@ -17,6 +17,8 @@ from abuse.readable_python import as_user
 CAMPAIGNS = [(user, profile) for user in ("root", "user") for profile in ("auto", "L1")]
 # Landlock's ABI from which on it confines signals.
 SCOPED = 6
+# The first test waits for all programs of all campaigns; on a busy machine that takes minutes, and would fail them all.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="session")
