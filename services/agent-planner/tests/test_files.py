@@ -11,6 +11,7 @@ from pagi_planner import Agent, Policy, RunRequest
 from pagi_planner.adapters.pypdf_documents import PypdfDocuments
 from pagi_planner.domain.errors import UnreadableFileError
 from pagi_planner.domain.model import InputFile, ModelTraits, Resource
+from pagi_planner.domain.run.phases import files as files_phase
 from pagi_planner.testing import InMemoryFiles, ScriptedModel, call, calling, saying
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
@@ -177,6 +178,18 @@ async def test_a_bad_file_is_named(file, field, said):
     with pytest.raises(UnreadableFileError, match=said) as caught:
         await asked(file, workspace=InMemoryFiles())
     assert caught.value.field == field
+
+
+async def test_pictures_that_no_message_holds_together_are_refused():
+    workspace = InMemoryFiles()
+    workspace.contents["s", "a.png"] = PNG
+    files = [InputFile(f"{n}.png", path="a.png") for n in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files_phase, "MOST_IMAGE_BYTES", 2 * len(PNG) + 4)
+        assert len((await asked(*files[:2], workspace=workspace)).requests[0].messages[-1].images) == 2
+        with pytest.raises(UnreadableFileError, match="all pictures of a request together may have") as caught:
+            await asked(*files, workspace=workspace)
+    assert caught.value.field == "files[2].path"
 
 
 async def test_a_bad_file_is_a_problem_document_that_names_the_field(planner):

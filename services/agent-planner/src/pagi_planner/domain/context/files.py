@@ -13,6 +13,8 @@ from pagi_planner.domain.model import Image, InputFile, RunRequest
 
 # What is decoded of one file (bytes), and the longest text that may come of it (characters).
 MOST_BYTES = 10_000_000
+# All pictures go with each call of the model, in one message of 16 MiB at most, beside all that was said.
+MOST_IMAGE_BYTES = 12_500_000
 MOST_CHARACTERS = 2_000_000
 
 PDF = "application/pdf"

@@ -11,6 +11,7 @@ from pagi_chassis.errors import InvalidArgumentError, NotFoundError
 from pagi_planner.domain.context.compaction import head_and_tail
 from pagi_planner.domain.context.files import (
     MOST_BYTES,
+    MOST_IMAGE_BYTES,
     PDF,
     Attachment,
     ReadFile,
@@ -52,6 +53,7 @@ async def read_files(work: Work) -> None:
             continue
         try:
             read = await _read(work, attachment)
+            _check_images(work, read)
         except (ValueError, NotFoundError, InvalidArgumentError) as fault:
             message = f"{attachment.field}: {attachment.file.name!r} cannot be read: {fault}"
             raise UnreadableFileError(message, field=attachment.field) from fault
@@ -93,6 +95,14 @@ async def _read(work: Work, attachment: Attachment) -> ReadFile:
     if media_type == PDF:
         return ReadFile(file.name, media_type, checked(await work.parts.documents.text_of_pdf(content)))
     return ReadFile(file.name, media_type, text_of(content, media_type))
+
+
+def _check_images(work: Work, read: ReadFile) -> None:
+    """Whether the pictures go to a model in one message."""
+    images = [file.image for file in (*work.state.material.files, read) if file.image]
+    # Four characters of base64 are three bytes.
+    if sum(len(image.content_base64) for image in images) * 3 // 4 > MOST_IMAGE_BYTES:
+        raise ValueError(f"all pictures of a request together may have {MOST_IMAGE_BYTES:,} bytes")
 
 
 async def _from_workspace(work: Work, path: str) -> bytes:
