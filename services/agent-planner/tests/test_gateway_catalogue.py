@@ -142,3 +142,14 @@ async def test_many_runs_are_told_with_few_calls_and_each_refusal_is_its_own():
         refusals = await MemoryClient(client, top_k=1).record([*accounts, Account("r", lesson)])
     assert served.sizes == [500, 2]
     assert refusals == [""] * 501 + ["it has no prompt"]
+
+
+async def test_runs_that_no_message_holds_together_are_told_apart():
+    lessons = [
+        Lesson(f"r{n}", "", "long " * size, (), {}, None, 1.0) for n, size in enumerate([20_000] * 200 + [2_000_000])
+    ]
+    served = Memory()
+    async with serving(memory_pb2_grpc.add_MemoryServicer_to_server, served, "pagi.memory.v1.Memory") as client:
+        refusals = await MemoryClient(client, top_k=1).record([Account(each.run_id, each) for each in lessons])
+    assert sum(served.sizes) == 200
+    assert refusals == [""] * 200 + ["what there is to tell of it has more than 8,000,000 bytes"]

@@ -17,6 +17,7 @@ from pagi_planner.domain.state.lesson import Account
 QUERY_CHARACTERS = 32_768
 # What memory takes of one call, and how long it may embed and store that.
 MOST_ACCOUNTS = 500
+MOST_BYTES = 8_000_000
 RECORD_TIMEOUT_S = 30.0
 # What the caller of a run knows as something else.
 _FIELDS = {"query": "prompt"}
@@ -83,9 +84,17 @@ class MemoryClient:
         """
         refusals: list[str] = []
         for at in range(0, len(accounts), MOST_ACCOUNTS):
-            request = accounts_to_proto(accounts[at : at + MOST_ACCOUNTS])
-            answer = await self._client.call(
-                self._stub.RecordRuns, request, timeout_s=RECORD_TIMEOUT_S, repeatable=True
-            )
-            refusals += [result.message if result.code else "" for result in answer.results]
+            refusals += await self._record(accounts[at : at + MOST_ACCOUNTS])
         return refusals
+
+    async def _record(self, accounts: Sequence[Account]) -> Sequence[str]:
+        """One call; two where one message does not hold them."""
+        request = accounts_to_proto(accounts)
+        if request.ByteSize() > MOST_BYTES:
+            # It would be refused for ever, and with it all that comes later.
+            if len(accounts) == 1:
+                return [f"what there is to tell of it has more than {MOST_BYTES:,} bytes"]
+            half = len(accounts) // 2
+            return [*await self._record(accounts[:half]), *await self._record(accounts[half:])]
+        answer = await self._client.call(self._stub.RecordRuns, request, timeout_s=RECORD_TIMEOUT_S, repeatable=True)
+        return [result.message if result.code else "" for result in answer.results]
