@@ -106,6 +106,15 @@ async def test_nearly_the_same_meaning_with_the_same_tools_is_the_same_task(mind
     assert await mind.learn(near + " carefully", "r3") == first
 
 
+async def test_those_set_aside_hide_none_that_is_active(mind):
+    for i in range(70):
+        # Each has a tool of its own: they are not one task.
+        made = await mind.learn(f"sort the big red list {i}", f"r{i}", tool=f"tool{i}")
+        await mind.playbooks.change("", made, state=PlaybookState.SET_ASIDE)
+    active = await mind.learn("sort the big red list by length, quickly", "last", tool="shell")
+    assert await mind.fitting("sort the big red list") == [active]
+
+
 async def test_relevance_is_weighed_by_worth(mind_of):
     mind = mind_of(least_relevance=0.3)
     young = await mind.learn("boil green tea water", "r1")

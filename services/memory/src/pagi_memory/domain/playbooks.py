@@ -43,6 +43,11 @@ MAX_LISTED = 200
 MAX_NOTES_CHARS = 2_000
 # So many of the nearest are weighed by their worth.
 CANDIDATES = 30
+# And no more than so many where most of them are set aside.
+_MOST_CANDIDATES = 1_000
+
+# The score (negative, so that the best is the least), the id, the playbook, how near its task is.
+_Scored = tuple[float, str, Playbook, float]
 
 
 class Playbooks:
@@ -87,16 +92,14 @@ class Playbooks:
         """
         if not query or limit <= 0:
             return []
-        near = await self._near(tenant, query, persona, max(limit, CANDIDATES))
-        found = await self._store.of_entries(tenant, list(near)) if near else {}
-        scored = []
-        for entry, playbook in found.items():
-            if playbook.state is not PlaybookState.ACTIVE:
-                continue
-            if reason := playbook.outdated_by(tool_versions or {}):
-                await self._set_aside(tenant, playbook, reason)
-            else:
-                scored.append((-near[entry] * playbook.worth, playbook.id, playbook, near[entry]))
+        most = max(limit, CANDIDATES)
+        while True:
+            near = await self._near(tenant, query, persona, most)
+            scored = await self._weighed(tenant, near, tool_versions or {})
+            # Those that are set aside are near, too, and may hide the others: after a change of a tool all of them are.
+            if len(scored) >= limit or len(near) < most or most >= _MOST_CANDIDATES:
+                break
+            most *= 4
         best = heapq.nsmallest(limit, scored, key=itemgetter(0, 1))
         return [ScoredPlaybook(playbook, relevance, -score) for score, _, playbook, relevance in best]
 
@@ -200,6 +203,19 @@ class Playbooks:
     async def statistics(self, tenant: str) -> MindStatistics:
         """How much the tenant's runs have learned."""
         return await self._store.statistics(checked_tenant(tenant))
+
+    async def _weighed(self, tenant: str, near: Mapping[str, float], tool_versions: Mapping[str, str]) -> list[_Scored]:
+        """The active ones among these; outdated ones are set aside."""
+        found = await self._store.of_entries(tenant, list(near)) if near else {}
+        scored = []
+        for entry, playbook in found.items():
+            if playbook.state is not PlaybookState.ACTIVE:
+                continue
+            if reason := playbook.outdated_by(tool_versions):
+                await self._set_aside(tenant, playbook, reason)
+            else:
+                scored.append((-near[entry] * playbook.worth, playbook.id, playbook, near[entry]))
+        return scored
 
     async def _near(self, tenant: str, query: str, persona: str, limit: int) -> dict[str, float]:
         """How near the tasks are to a query, of those that are near enough, by the names of their vectors."""
