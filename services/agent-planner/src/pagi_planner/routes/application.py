@@ -25,6 +25,7 @@ from pagi_planner.routes import (
     knowledge,
     memory,
     plan,
+    reference,
     runs,
     sessions,
     stream,
@@ -67,6 +68,8 @@ def create_application(
         title="PAGI Mesh agent-planner",
         version=version("pagi-planner"),
         description="Ask an agent, and look at what it did.",
+        docs_url=None,
+        redoc_url=None,
         exception_handlers={**problems.HANDLERS, RequestValidationError: on_invalid_request},
     )
     described = api_keys.described() if api_key else []
@@ -83,6 +86,7 @@ def create_application(
     for route in health_routes(health):
         _add_health(app, route)
     description.complete(app, bounds)
+    reference.add(app)
     if api_key:
         app.add_middleware(api_keys.ApiKeyGuard, key=api_key)
     # The last one added is the outermost.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
+from pagi_chassis.errors import PagiError
 from starlette.responses import Response
 
 from pagi_planner.domain.watching.stream import Item
@@ -139,7 +140,11 @@ class EventStream(Response):
         self._has_left = True
         self._watcher.close()
         if self._left:
-            await self._left()
+            try:
+                await self._left()
+            except PagiError as error:
+                # Nobody is there to be told.
+                log.warning("what was to be done when a client leaves was not done: %s", error.message)
 
 
 class _Line:
