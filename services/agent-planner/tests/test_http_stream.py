@@ -13,12 +13,14 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pagi_planner import Policy
+from pagi_planner import Policy, RunRequest
+from pagi_planner.domain.errors import JournalError
 from pagi_planner.domain.model import ToolOutcome
 from pagi_planner.domain.state.events import EventType
 from pagi_planner.domain.watching.channel import LagBounds
 from pagi_planner.domain.watching.stream import Position, TextDelta
-from pagi_planner.routes.event_stream import Patience
+from pagi_planner.routes.event_stream import EventStream, Patience
+from pagi_planner.routes.run_view import RunView
 from pagi_planner.testing import RecordingTools, ScriptedModel, SpeakingModel, WaitingModel, call, calling, saying
 
 ADD = call("add", {"a": 1, "b": 2}, "c1")
@@ -240,6 +242,23 @@ class TestDisconnect:
         events = await read(client, "POST", "/plan", json=body, headers=SSE)
         assert events[-1].data["status"] == "completed"
         assert (await client.post("/plan", json=body)).json()["status"] == "completed"
+
+
+async def test_a_leaving_that_could_not_be_seen_to_is_told_in_the_log(planner, caplog):
+    begun = await planner.runs.begin(RunRequest("x"))
+
+    async def left() -> None:
+        raise JournalError("the disk is full")
+
+    async def receive() -> dict:
+        return {"type": "http.disconnect"}
+
+    async def send(message) -> None:
+        pass
+
+    view = RunView(Position(), lambda: planner.runs.settled(begun.run_id))
+    await EventStream(planner.runs.follow(begun), view, Patience(), left=left)({}, receive, send)
+    assert "was not done: the disk is full" in caplog.text
 
 
 async def test_a_hundred_watch_one_run(planner):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from pagi_planner.adapters import postgres_writer
+from pagi_planner.adapters import postgres_tail, postgres_writer
 from pagi_planner.adapters.postgres_journal import PostgresJournal
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
 from pagi_planner.domain.errors import JournalError, RunTakenOverError
@@ -458,6 +458,22 @@ class TestBrokenConnections:
             assert lost == 3
             assert [each.seq for each in await journal.events("r")] == [1, 2, 3]
             assert await status_of(journal, "r") is RunStatus.COMPLETED
+
+    async def test_a_fault_of_ours_does_not_end_the_following(self, postgres_url, monkeypatch):
+        monkeypatch.setattr(postgres_tail, "POLL_S", 0.01)
+        async with opened(PostgresJournal(postgres_url)) as journal:
+            look, faults = journal._tail._look, [ValueError("a fault of ours")]
+
+            async def faulty() -> None:
+                if faults:
+                    raise faults.pop()
+                await look()
+
+            monkeypatch.setattr(journal._tail, "_look", faulty)
+            position = journal.last_position
+            await write(journal, start("r"))
+            async with asyncio.timeout(5):
+                await journal.wait(position)
 
     async def test_a_server_that_is_away_for_a_moment_ends_nothing(self, postgres_url):
         async with opened(PostgresJournal(postgres_url)) as journal:

@@ -133,6 +133,10 @@ class PostgresTail:
                     log.warning("the journal is not followed: %s", error.message)
                 is_away = True
                 await asyncio.sleep(POLL_S)
+            except Exception:
+                # Of ours: who reads the journal would hear of nothing any more.
+                log.exception("the journal is not followed")
+                await asyncio.sleep(POLL_S)
 
     async def _pause(self) -> None:
         if self._gap:
