@@ -75,6 +75,7 @@ REFUSED = [
     ("ListPlaybooks", {"query": LONG}, "query"),
     *(("GetRAGContext", {"query": "tea", "top_k": top_k}, "top_k") for top_k in (-1, 101, 10_000, 2**31 - 1)),
     *(("GetContext", {"session_id": "s", "top_k": top_k}, "top_k") for top_k in (-1, 10_000)),
+    *(("GetRAGContext", {"query": "tea", "sources": [source]}, "sources") for source in ("*" * 501, LONG)),
     ("GetRAGContext", {"query": "tea", "knowledge_bases": [99]}, "knowledge_bases"),
     ("GetRAGContext", {"query": "tea", "knowledge_bases": [pb.KNOWLEDGE_BASE_SOUL]}, "knowledge_bases"),
     *(

@@ -20,6 +20,7 @@ from pagi_memory.domain.query_vectors import QueryVectors
 from pagi_memory.domain.scaling import Scaled, by_evidence
 from pagi_memory.domain.selection import Bounds, Selection
 from pagi_memory.domain.serving_model import ServingModel
+from pagi_memory.domain.sources import MAX_SOURCE_CHARS
 from pagi_memory.domain.words import query_words
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,10 @@ class Recall:
         query = checked_query(query)
         if len(only.sources) + len(only.metadata) > MAX_NARROWINGS:
             raise InvalidArgumentError(f"At most {MAX_NARROWINGS} sources and metadata are allowed.", field="sources")
+        if any(len(source) > MAX_SOURCE_CHARS for source in only.sources):
+            raise InvalidArgumentError(
+                f"A source has more than {MAX_SOURCE_CHARS} characters; none is so long.", field="sources"
+            )
         shelves = self._shelves(persona, knowledge_bases)
         if not query:
             return []
