@@ -6,12 +6,15 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from pagi_chassis.errors import InvalidArgumentError
+from pagi_chassis.health import Health
 from pagi_memory.adapters import sql_forgetting, sql_playbooks
 from pagi_memory.adapters import sql_session_statements as statements
 from pagi_memory.adapters.postgres_heart import PostgresHeart
@@ -19,9 +22,12 @@ from pagi_memory.adapters.sql_script import Repeated, SqlDatabase, Statement
 from pagi_memory.adapters.sql_sessions import SqlSessionStore
 from pagi_memory.adapters.sql_turn_words import owner_word
 from pagi_memory.adapters.sqlite_heart import SqliteHeart
+from pagi_memory.bootstrap import build
+from pagi_memory.domain.errors import StoreUnavailableError
 from pagi_memory.domain.model import SessionKey, Turn, TurnRole
 from pagi_memory.domain.session import Retention, SessionRecord, Summary
 from pagi_memory.domain.sessions import Sessions
+from pagi_memory.settings import MemorySettings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -158,6 +164,64 @@ async def test_a_postgres_of_a_version_that_made_the_lexemes_anew_is_carried_ove
         [hit] = await SqlSessionStore(database).search("acme", ["penguin"], limit=9)
         assert hit.matched_words == ["penguins"]
         await database.stop()
+
+
+class Road:
+    """The way to a server, which can be closed and opened again."""
+
+    def __init__(self, url: str) -> None:
+        self._there = urlsplit(url)
+        self._writers: list[asyncio.StreamWriter] = []
+        self.port = 0
+
+    async def open(self) -> str:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self._there._replace(netloc=f"{self._there.username}@127.0.0.1:{self.port}").geturl()
+
+    async def close(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(self._there.hostname, self._there.port)
+        self._writers += [writer, far_writer]
+        await asyncio.gather(self._pass_on(reader, far_writer), self._pass_on(far_reader, writer))
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.transport.abort()
+
+
+async def test_a_postgres_that_goes_away_is_told_and_used_again_when_it_is_back(postgres_url: str) -> None:
+    road = Road(postgres_url)
+    database = PostgresHeart(await road.open())
+    await database.start()
+    store = SqlSessionStore(database)
+    await database.check_health()
+    await road.close()
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1"):
+        await database.check_health()
+    with pytest.raises(StoreUnavailableError):
+        await store.append(SessionKey("", "s"), "default", [said("x", "r")])
+    await road.open()
+    await database.check_health()
+    assert await store.append(SessionKey("", "s"), "default", [said("x", "r")]) == 1
+    await database.stop()
+    await road.close()
+
+
+async def test_the_service_says_that_it_cannot_do_without_its_postgres(postgres_url: str) -> None:
+    *_, health = await build(MemorySettings(heart_database_url=postgres_url))
+    assert isinstance(health, Health)
+    health.mark_ready()
+    report = await health.report()
+    assert report.dependencies["postgresql"]["status"] != "ok", "it is not started"
+    assert report.status == "unavailable"
 
 
 async def test_a_turn_that_is_not_there_costs_no_summary(database: SqlDatabase) -> None:

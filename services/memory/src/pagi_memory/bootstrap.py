@@ -111,6 +111,9 @@ async def build(
     conversations = Sessions(sessions, vectors=vectors, model=serving)
     health = Health("memory")
     health.depends_on("chroma", index.check_health)
+    if isinstance(heart, PostgresHeart):
+        # Without it no run is given a context.
+        health.depends_on("postgresql", heart.check_health, required=True)
     app = application(
         health,
         history,

@@ -80,6 +80,14 @@ class PostgresHeart:
         if self._pool:
             await self._pool.close()
 
+    async def check_health(self) -> None:
+        """Does nothing where the server answers.
+
+        Raises:
+            StoreUnavailableError: It does not.
+        """
+        await self.read(_ask_nothing)
+
     async def read(self, script: Callable[[], Script[R]]) -> R:
         """See `SqlDatabase.read`. A transaction too, so that all statements see one state."""
         return await self._in_transaction(script, isolation="repeatable_read", readonly=True)
@@ -132,6 +140,10 @@ def _numbered(sql: str) -> str:
     """The statement with $1, $2, … in the place of each "?"."""
     parts = sql.split("?")
     return parts[0] + "".join(f"${place}{part}" for place, part in enumerate(parts[1:], 1))
+
+
+def _ask_nothing() -> Script[None]:
+    yield Statement("SELECT 1")
 
 
 def _make_tables() -> Script[None]:
