@@ -9,6 +9,8 @@ SETUP := $(PYTHON) scripts/setup_env.py --profile
 COMPOSE ?= docker compose
 # Test processes: one more than there are cores, since many tests wait for real processes; five at most.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(5, (os.cpu_count() or 1) + 1))')
+# How a command here shows itself to a mesh that was started with MTLS=1.
+CLIENT_TLS = TLS_CA_CERT_PATH=tls_certs/ca.crt TLS_CLIENT_CERT_PATH=tls_certs/client.crt TLS_CLIENT_KEY_PATH=tls_certs/client.key
 # What the linters read.
 CODE := scripts services tests $(wildcard benchmarks)
 
@@ -29,8 +31,8 @@ stop-dev: ## Stop the mesh that runs here
 status-dev: ## Show what runs: process, readiness, restarts, memory, ports
 	@$(PYTHON) scripts/run_all_dev.py --status || true
 
-ingest: setup ## Bring memory in step with the knowledge bases, with a bar (REBUILD=1: take in everything anew)
-	@$(BIN)/python scripts/ingest.py $(if $(REBUILD),--rebuild)
+ingest: setup ## Bring memory in step with the knowledge bases, with a bar (REBUILD=1: take in everything anew; MTLS=1: as run-dev)
+	@$(if $(MTLS),$(CLIENT_TLS)) $(BIN)/python scripts/ingest.py $(if $(REBUILD),--rebuild)
 
 test: setup-dev ## Set up what is missing, run every check and every test
 	@$(MAKE) --no-print-directory check

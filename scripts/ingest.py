@@ -15,7 +15,7 @@ use_venv()
 
 from pagi.memory.v1 import memory_pb2 as pb
 from pagi.memory.v1 import memory_pb2_grpc
-from pagi_chassis.errors import PagiError
+from pagi_chassis.errors import PagiError, UnavailableError
 from pagi_chassis.grpc_client import GrpcClient
 from pagi_chassis.settings import ServiceSettings, SettingsError, load
 from pydantic import Field
@@ -50,6 +50,10 @@ def main() -> int:
     try:
         settings = load(ClientSettings)
         return asyncio.run(_ingest(settings, options.address or settings.address, options.rebuild))
+    except UnavailableError as error:
+        hint = "Does it run (`make status-dev`)? With mutual TLS it is `make ingest MTLS=1`."
+        sys.stderr.write(f"ingest: {error}\n{hint}\n")
+        return 1
     except (PagiError, SettingsError) as error:
         sys.stderr.write(f"ingest: {error}\n")
         return 1

@@ -221,8 +221,9 @@ async def test_a_change_comes_into_force_and_a_wrong_one_does_not(path: Path, ca
     path.write_text(GOOD.replace("default: one", "default: nobody"))
     await watch.look()
     assert (in_force, wrong()) == ([], 1)
-    assert "line 4: aliases.default: there is no target 'nobody'" in caplog.text
-    assert "what it said before stays in force" in caplog.text
+    said = [record.getMessage() for record in caplog.records]
+    assert "line 4: aliases.default: there is no target 'nobody'" in said[-2]
+    assert said[-1] == f"{path.name}: what it said before stays in force"
     with pytest.raises(FailedPreconditionError, match=r"line 4.*\n.what it said before is in force"):
         await watch.check()
     await watch.look()

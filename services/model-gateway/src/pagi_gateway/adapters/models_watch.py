@@ -124,7 +124,9 @@ class ModelsWatch:
         self._fault = fault
         self._since = time.time()
         WRONG.set(1)
-        log.error("%s\nwhat it said before stays in force", fault)
+        for line in fault.splitlines():
+            log.error("%s", line)
+        log.error("%s: what it said before stays in force", self._path.name)
 
 
 def _stamp(path: Path) -> Stamp:
