@@ -233,6 +233,16 @@ async def test_a_whole_request_arrives_as_it_was_sent(planner):
     assert (asked["files"][0]["name"], asked["evaluate"]["threshold"]) == ("a.txt", 0.5)
 
 
+async def test_files_that_no_message_brings_back_are_left_out_of_the_stream(planner):
+    files = [pb.InputFile(name=f"{n}.txt", content=b"a" * 8_000_000) for n in range(2)]
+    async with agent(planner) as (client, stub):
+        told = await run(client, stub, run_id="r", prompt="x", files=files)
+    assert told[-1].result.status == "failed", "a text is read up to 2,000,000 characters"
+    begun = next(each.journal for each in told if each.journal.type == EventType.PLAN_START)
+    assert [file["content_base64"] for file in json.loads(begun.data_json)["files"]] == ["", ""]
+    assert len((await planner.journal.events("r"))[0].data["files"][0]["content_base64"]) > 10_000_000
+
+
 def test_a_run_can_be_asked_for_all_that_http_can_ask_for():
     fields = {field.name for field in pb.RunRequest.DESCRIPTOR.fields} - {"run_id", "after"}
     assert fields == set(PlanRequest.model_fields)

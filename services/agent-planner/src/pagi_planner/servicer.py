@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 SERVICE = "pagi.agent.v1.Agent"
 _LONGEST_ID = 200
+# A message has 16 MiB, and a request as much in bytes, which are a third more in base64.
+MOST_CHARACTERS = 8_000_000
 
 
 class AgentServicer(agent_pb2_grpc.AgentServicer):
@@ -203,7 +205,7 @@ def _item_to_proto(item: Item) -> pb.RunEvent:
     told = pb.RunEvent(id=str(item.position))
     if isinstance(item, Happened):
         event = item.event
-        journal = pb.JournalEvent(seq=event.seq, type=event.type, data_json=_json(event.data))
+        journal = pb.JournalEvent(seq=event.seq, type=event.type, data_json=_data_json(event.data))
         journal.timestamp.FromDatetime(event.timestamp)
         told.journal.CopyFrom(journal)
     elif isinstance(item, TextDelta):
@@ -257,6 +259,14 @@ def _decision_of(request: pb.DecideRequest) -> Decision:
                 f"arguments_json: it is no JSON object: {fault}", field="arguments_json"
             ) from None
     return decision_of(request.approved, request.reason, arguments, field="arguments_json")
+
+
+def _data_json(data: dict[str, Any]) -> str:
+    """The data of an event; without the content of the caller's own files where no message would hold it."""
+    text = _json(data)
+    if len(text) <= MOST_CHARACTERS or "files" not in data:
+        return text
+    return _json({**data, "files": [{**file, "content_base64": ""} for file in data["files"]]})
 
 
 def _json(value: Any) -> str:
