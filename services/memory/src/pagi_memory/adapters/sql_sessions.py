@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pagi_memory.adapters import sql_forgetting
 from pagi_memory.adapters import sql_session_statements as sql
@@ -278,8 +278,17 @@ class SqlSessionStore:
 
     async def _look(self, script: Callable[[], Script[R]]) -> R:
         """For who looks at lists or searches, which take as long as there is much."""
-        async with self._looking_around:
-            return await self._database.read(script)
+        await self._looking_around.acquire()
+        reading = asyncio.create_task(self._database.read(script))
+        reading.add_done_callback(self._looked)
+        # Who asked may go; a thread that reads cannot be stopped.
+        return await asyncio.shield(reading)
+
+    def _looked(self, reading: asyncio.Task[Any]) -> None:
+        self._looking_around.release()
+        if not reading.cancelled():
+            # Looked at, so that a failure is not told of again where nobody waited to the end.
+            reading.exception()
 
 
 def _of(key: SessionKey) -> tuple[str, str]:
