@@ -52,8 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a line, data in full")
     parser.add_argument("--limit", type=int, default=20, help="how many runs to list (default: 20)")
     options = parser.parse_args(arguments)
-    path = options.db or Path(os.environ.get("PAGI_AUDIT_DB_PATH") or DEFAULT_PATH)
-    url = "" if options.db else os.environ.get("PAGI_AUDIT_DATABASE_URL", "")
+    path = options.db or Path(_variable("PAGI_AUDIT_DB_PATH") or DEFAULT_PATH)
+    url = "" if options.db else _variable("PAGI_AUDIT_DATABASE_URL")
     try:
         rows = asyncio.run(_fetch(url, options.id, options.limit)) if url else _read(path, options.id, options.limit)
     except (InspectionError, sqlite3.Error) as error:
@@ -62,6 +62,15 @@ def main(arguments: list[str] | None = None) -> int:
     if options.id:
         return 0 if _print_events(rows, options.id, options.json) else 1
     return 0 if _print_runs(rows) else 1
+
+
+def _variable(name: str) -> str:
+    """As the planner sees it: from the environment, then from `.env`; alone in a container from the environment."""
+    try:
+        from dev_mesh.environment import load_environment
+    except ImportError:
+        return os.environ.get(name, "")
+    return load_environment(Path()).get(name)
 
 
 async def _fetch(url: str, wanted: str | None, limit: int) -> list[Sequence[Any]]:

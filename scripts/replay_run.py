@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from dev_env.interpreter import use_venv
 
 use_venv()
 
+from dev_mesh.environment import load_environment
 from pagi_chassis.component import StartError
 from pagi_planner.adapters.postgres_connection import PostgresServer
 from pagi_planner.adapters.postgres_reader import PostgresReader
@@ -38,10 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_id")
-    default = os.environ.get("PAGI_AUDIT_DB_PATH") or "data/pagi_audit.db"
+    environment = load_environment(Path())  # as the planner sees it
+    default = environment.get("PAGI_AUDIT_DB_PATH", default="data/pagi_audit.db")
     parser.add_argument("--database", type=Path, help=f"a journal in a file (default: {default})")
     options = parser.parse_args(arguments)
-    url = "" if options.database else os.environ.get("PAGI_AUDIT_DATABASE_URL", "")
+    url = "" if options.database else environment.get("PAGI_AUDIT_DATABASE_URL")
     try:
         run_id = options.run_id
         events = asyncio.run(fetched(url, run_id)) if url else read(options.database or Path(default), run_id)

@@ -17,6 +17,15 @@ case ${1:-} in
     ;;
 esac
 
+# What a shell does not say may stand in .env, which the mesh reads, too.
+for name in AGENT_PLANNER_PORT PAGI_API_KEY PAGI_AUDIT_DB_PATH; do
+  if [ -z "${!name:-}" ] && [ -f .env ]; then
+    value=$(sed -nE "s/^[[:space:]]*(export[[:space:]]+)?$name[[:space:]]*=[[:space:]]*//p" .env | tail -n 1)
+    value=$(printf '%s' "$value" | sed -E "s/[[:space:]]+#.*$//; s/[[:space:]]+$//; s/^([\"'])(.*)\1$/\2/")
+    printf -v "$name" %s "$value"
+  fi
+done
+
 url=${PAGI_URL:-http://127.0.0.1:${AGENT_PLANNER_PORT:-8585}}
 wait_s=${WAIT_SECONDS:-20}
 subscriber_log=data/logs/notification-subscriber.log

@@ -86,3 +86,23 @@ def test_writes_nothing(database: Path) -> None:
     before = database.read_bytes()
     inspect(database, "t1")
     assert database.read_bytes() == before
+
+
+def test_the_place_is_told_by_the_environment_else_by_dotenv(database: Path, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"PAGI_AUDIT_DB_PATH={database.name}\n")
+
+    def listed(**environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(SCRIPT)]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert "run r2" in listed().stdout
+    assert "nowhere.db" in listed(PAGI_AUDIT_DB_PATH="nowhere.db").stderr
+
+
+def test_it_works_where_it_lies_alone(database: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.py"
+    alone.write_bytes(SCRIPT.read_bytes())
+    command = [sys.executable, "-S", str(alone), "t1"]
+    environment = {"PAGI_AUDIT_DB_PATH": str(database)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "PLAN_END" in done.stdout) == (0, True), done.stderr
