@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
 from pagi_memory.adapters.sqlite_word_budget import WordBudget
 from pagi_memory.adapters.sqlite_word_search import WordSearch
 from pagi_memory.domain.errors import StoreUnavailableError
-from pagi_memory.domain.model import Document, KnowledgeBase, Narrowing, Passage, Piece, Shelf
+from pagi_memory.domain.model import Document, Hit, KnowledgeBase, Narrowing, Passage, Piece, Shelf
 from pagi_memory.domain.ports import PassageStore
 from pagi_memory.testing import InMemoryPassageStore, source_text
 
@@ -206,6 +208,31 @@ async def test_how_often_words_occur_is_not_remembered_without_end(tmp_path: Pat
         assert len(await store.search_words(words, [DOMAIN], 9)) == 1
         assert len(budget._counted.frequencies) <= 50
         assert max(map(len, budget._counted.frequencies)) < 99
+    await store.stop()
+
+
+async def test_a_run_does_not_wait_for_those_who_search_among_some_documents(tmp_path: Path) -> None:
+    store = SqlitePassageStore(tmp_path / "memory.db")
+    go_on = threading.Event()
+
+    class Slow(WordSearch):
+        def narrowed(self, *_: object) -> list[Hit]:
+            assert go_on.wait(5)
+            return []
+
+    store._words = Slow()
+    await store.start()
+    await store.replace(document("Domain-KB/a.md", "green tea"))
+    only = Narrowing(("Domain-KB/*",))
+    searches = [asyncio.create_task(store.search_words(["tea"], [DOMAIN], 9, only)) for _ in range(4)]
+    await asyncio.sleep(0.01)
+    # Its thread reads on.
+    searches.pop(0).cancel()
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(3):
+        assert len(await store.search_words(["tea"], [DOMAIN], 9)) == 1
+    go_on.set()
+    assert await asyncio.gather(*searches) == [[]] * 3
     await store.stop()
 
 

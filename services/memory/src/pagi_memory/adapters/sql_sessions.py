@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pagi_memory.adapters import sql_forgetting
 from pagi_memory.adapters import sql_session_statements as sql
+from pagi_memory.adapters.reading_places import ReadingPlaces
 from pagi_memory.adapters.sql_forgetting import delete_session
 from pagi_memory.adapters.sql_script import Repeated, Script, SqlDatabase, Statement, marks
 from pagi_memory.adapters.sql_turn_rewording import SAID, place_of, reword
@@ -47,7 +47,7 @@ class SqlSessionStore:
     def __init__(self, database: SqlDatabase) -> None:
         self._database = database
         # Of two readers one, of eight connections four: contexts of runs never wait for those who look around.
-        self._looking_around = asyncio.Semaphore(1 if database.dialect == "sqlite" else 4)
+        self._places = ReadingPlaces(1 if database.dialect == "sqlite" else 4)
 
     async def append(
         self, key: SessionKey, persona: str, turns: Sequence[Turn], vectors: Sequence[SaidVector] = ()
@@ -278,17 +278,7 @@ class SqlSessionStore:
 
     async def _look(self, script: Callable[[], Script[R]]) -> R:
         """For who looks at lists or searches, which take as long as there is much."""
-        await self._looking_around.acquire()
-        reading = asyncio.create_task(self._database.read(script))
-        reading.add_done_callback(self._looked)
-        # Who asked may go; a thread that reads cannot be stopped.
-        return await asyncio.shield(reading)
-
-    def _looked(self, reading: asyncio.Task[Any]) -> None:
-        self._looking_around.release()
-        if not reading.cancelled():
-            # Looked at, so that a failure is not told of again where nobody waited to the end.
-            reading.exception()
+        return await self._places.read(lambda: self._database.read(script))
 
 
 def _of(key: SessionKey) -> tuple[str, str]:

@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pagi_memory.adapters import sqlite_passage_schema as sql
 from pagi_memory.adapters.kept_rows import KeptRows
+from pagi_memory.adapters.reading_places import ReadingPlaces
 from pagi_memory.adapters.sqlite_database import SqliteDatabase
 from pagi_memory.adapters.sqlite_passage_rows import (
     EPOCH,
@@ -40,6 +41,8 @@ from pagi_memory.domain.ports import EVERYTHING
 
 if TYPE_CHECKING:
     from pagi_memory.domain.model import Matrix, Vector
+
+R = TypeVar("R")
 
 # About 6 MB. The same passages are found again and again.
 _MOST_KEPT = 4_096
@@ -75,6 +78,8 @@ class SqlitePassageStore:
         self._words = WordSearch(title_weight=title_weight)
         self._kept: KeptRows[str, Passage] = KeptRows(_MOST_KEPT)
         self._now = now
+        # Of two readers one: what runs search never waits for those who look around.
+        self._places = ReadingPlaces(1)
 
     async def start(self) -> None:
         """Opens the file; one that an older version wrote is emptied, to be filled again from the folders.
@@ -156,9 +161,7 @@ class SqlitePassageStore:
         if not words or not shelves:
             return []
         if only:
-            return await self._database.read(
-                lambda connection: self._words.narrowed(connection, words, shelves, limit, only)
-            )
+            return await self._look(lambda connection: self._words.narrowed(connection, words, shelves, limit, only))
         return await self._database.read(lambda connection: self._words.best(connection, words, shelves, limit))
 
     async def nearest(
@@ -177,7 +180,8 @@ class SqlitePassageStore:
                     hits += best_rows(ids, matrix, vector, limit)
             return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
-        return await self._database.read(select)
+        # Without one the index asks, which has lost a shelf: a run waits for it.
+        return await (self._look(select) if only else self._database.read(select))
 
     async def passages(self, ids: Sequence[str]) -> dict[str, Passage]:
         """See `PassageStore.passages`."""
@@ -201,7 +205,7 @@ class SqlitePassageStore:
         if bases:
             condition, values = f"{condition} AND knowledge_base IN ({_marks(bases)})", [*values, *bases]
         statement = sql.DOCUMENTS.format(condition=condition)
-        return await self._database.read(
+        return await self._look(
             lambda connection: [info_of(*row) for row in connection.execute(statement, (*values, limit))]
         )
 
@@ -220,7 +224,7 @@ class SqlitePassageStore:
                 connection.execute("COMMIT")
             return (info_of(*row), body[0], [passage_of(*found) for found in passages]) if row else None
 
-        return await self._database.read(select)
+        return await self._look(select)
 
     async def statistics(self) -> list[ShelfStatistics]:
         """See `PassageStore.statistics`."""
@@ -231,7 +235,7 @@ class SqlitePassageStore:
                 for persona, base, documents, characters, passages in connection.execute(sql.STATISTICS)
             ]
 
-        return await self._database.read(select)
+        return await self._look(select)
 
     async def counts(self) -> dict[Shelf, int]:
         """See `PassageStore.counts`."""
@@ -333,6 +337,10 @@ class SqlitePassageStore:
             return int(connection.execute("SELECT count(*) FROM vectors WHERE model = ?", (model,)).fetchone()[0])
 
         return await self._database.read(select)
+
+    async def _look(self, query: Callable[[sqlite3.Connection], R]) -> R:
+        """For what takes as long as there is much."""
+        return await self._places.read(lambda: self._database.read(query))
 
     def _empty_of_another_version(self) -> None:
         if self._path.exists() and version_of(self._path) not in (0, sql.VERSION):
