@@ -8,7 +8,7 @@ import pytest
 from pagi_chassis import deadline
 from pagi_planner import Agent, Limits, RunRequest, RunStatus
 from pagi_planner.adapters.sqlite_journal import SqliteJournal
-from pagi_planner.domain.errors import JournalError
+from pagi_planner.domain.errors import JournalError, OverloadedError
 from pagi_planner.domain.keeping.keeper import Keeper
 from pagi_planner.domain.keeping.runs import Runs
 from pagi_planner.domain.ownership import Order, OrderKind
@@ -135,3 +135,16 @@ async def test_a_run_that_is_taken_up_when_another_makes_room_has_its_own_time(j
     await eventually(lambda: run_id in left_s)
     await runs.settled(run_id)
     assert left_s[child_id("p/1/0")] < 6 < 50 < left_s[run_id]
+
+
+async def test_who_asks_again_for_a_run_that_waits_for_room_comes_later(journal: SqliteJournal):
+    first, second = [await cut_off(journal, idempotency_key=key) for key in ("1", "2")]
+    runs = Runs(Agent(model := WaitingModel(saying("done")), journal=journal), journal, max_concurrent=1)
+    await runs.recover()
+    await model.asked.wait()
+    with pytest.raises(OverloadedError, match=f"{second} was cut off and goes on when there is room"):
+        await runs.begin(HI, idempotency_key="2")
+    assert runs.active == 1
+    model.go.set()
+    assert (await runs.settled(first)).result == "done"
+    assert (await (await runs.begin(HI, idempotency_key="2")).result()).result == "done"

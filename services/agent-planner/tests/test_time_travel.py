@@ -13,7 +13,7 @@ from pagi_chassis.errors import InvalidArgumentError, UnavailableError
 from pagi_planner import Agent, RunRequest, RunStatus
 from pagi_planner.domain.errors import RunNotFoundError
 from pagi_planner.domain.keeping.runs import Runs
-from pagi_planner.domain.model import Decision, ToolOutcome, Usage
+from pagi_planner.domain.model import Decision, Judging, ToolOutcome, Usage
 from pagi_planner.domain.state.events import EventType
 from pagi_planner.domain.state.run_state import RunState
 from pagi_planner.domain.time_travel.fork import Change, forkable
@@ -34,9 +34,12 @@ def tools() -> RecordingTools:
     return RecordingTools(behaviours, need_approval={"pay"})
 
 
+ASKED = RunRequest("What is 1?", "s")
+
+
 async def run(journal, *script):
     agent = Agent(ScriptedModel(*script), tools=tools(), journal=journal, clock=SteppingClock())
-    return await agent.run(RunRequest("What is 1?", "s"), run_id="r")
+    return await agent.run(ASKED, run_id="r")
 
 
 class TestFork:
@@ -72,6 +75,19 @@ class TestFork:
         assert len(self.model.requests[0].messages) == 2 + 3 + 2
         anew = await (await runs.fork("r", 0, Change(prompt="Begin anew"))).result()
         assert (anew.result, [m.role for m in self.model.requests[1].messages]) == ("anew", ["system", "user"])
+
+    async def test_no_answer_to_the_other_prompt_is_given_however_good_it_was(self, journal):
+        def verdict(score: float):
+            return saying(f'{{"score": {score}, "reason": "so", "advice": ""}}')
+
+        judged = replace(ASKED, evaluate=Judging(judge=True, threshold=0.9, max_refinements=1))
+        script = (saying("one"), verdict(0.8), saying("1"), verdict(0.95), saying("two"), verdict(0.1), saying("one"))
+        runs = self.runs(journal, *script, verdict(0.1))
+        begun = await runs.begin(judged)
+        assert (await begun.result()).result == "1"
+        assert (await (await runs.fork(begun.run_id, 1, Change(prompt="What is 2?"))).result()).result == "two"
+        # It was one to the same prompt, and is the best still.
+        assert (await (await runs.fork(begun.run_id, 1, Change())).result()).result == "one"
 
     @pytest.mark.parametrize("step", [-1, 3, 4])
     async def test_a_step_that_leads_nowhere_is_refused_with_those_that_do(self, journal, source, step):

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from pagi_planner.domain.agent import Agent
+from pagi_planner.domain.errors import OverloadedError
 from pagi_planner.domain.keeping.begun_run import BegunRun, check_request
 from pagi_planner.domain.keeping.custody import Custody
 from pagi_planner.domain.keeping.workshop import Workshop
 from pagi_planner.domain.model import RunRequest
 from pagi_planner.domain.state.run_state import Phase, RunState
+
+# A client that is turned away may try again after about the time of a short run.
+RETRY_AFTER_S = 1.0
 
 
 class Repeats:
@@ -31,6 +35,7 @@ class Repeats:
 
         Raises:
             IdempotencyConflictError: It was begun with another request than this; None: with whichever.
+            OverloadedError: It waits for room to go on.
             UnavailableError: Its journal cannot be told yet how it has ended.
         """
         if run_id not in self._workshop.at_work:
@@ -65,6 +70,11 @@ class Repeats:
         if state.phase in (Phase.WAIT, Phase.ENDED):
             return BegunRun(state)
         run_id = state.run_id
+        # A child needs no room of its own.
+        if request is not None and self._custody.is_queued(run_id) and not self._workshop.has_room:
+            raise OverloadedError(
+                f"{run_id} was cut off and goes on when there is room for it; ask again", retry_after_s=RETRY_AFTER_S
+            )
         async with self._custody.alone(run_id):
             run = None if run_id in self._workshop.at_work else await self._custody.take(run_id)
             if run:

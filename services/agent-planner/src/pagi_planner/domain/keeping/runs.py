@@ -17,7 +17,7 @@ from pagi_planner.domain.errors import JournalError, OverloadedError, RunNotFoun
 from pagi_planner.domain.keeping.begun_run import BegunRun, run_id_of
 from pagi_planner.domain.keeping.custody import Custody
 from pagi_planner.domain.keeping.reach import Reach
-from pagi_planner.domain.keeping.repeats import Repeats
+from pagi_planner.domain.keeping.repeats import RETRY_AFTER_S, Repeats
 from pagi_planner.domain.keeping.word import is_news
 from pagi_planner.domain.keeping.workshop import PARENT_ENDED, Workshop
 from pagi_planner.domain.model import Decision, RunRequest, RunResult, RunStatus, RunSummary
@@ -33,9 +33,6 @@ from pagi_planner.domain.watching.stream import Position
 from pagi_planner.domain.watching.watcher import Watcher
 
 log = logging.getLogger(__name__)
-
-# A client that is turned away may try again after about the time of a short run.
-RETRY_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

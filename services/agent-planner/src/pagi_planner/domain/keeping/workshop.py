@@ -93,6 +93,11 @@ class Workshop:
         """Runs whose journal could not be written and that are to be ended when it can."""
         return self._closing.keys()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one run more may be in progress."""
+        return len(self.at_work) < self._room
+
     def drive(self, request: RunRequest, run: Run) -> asyncio.Task[RunResult]:
         """Drives a run that is this planner's."""
         run_id = run.state.run_id
@@ -158,7 +163,7 @@ class Workshop:
     async def _fill(self, most: int | None = None) -> int:
         """Drives runs that were gathered, as long as there is room; at most so many."""
         taken = 0
-        while len(self.at_work) < self._room and taken != most and (run_id := self._custody.next()):
+        while self.has_room and taken != most and (run_id := self._custody.next()):
             async with self._custody.alone(run_id):
                 if not self._custody.is_queued(run_id):
                     continue

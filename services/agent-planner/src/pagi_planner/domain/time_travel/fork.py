@@ -101,4 +101,7 @@ def _changed(event: Event, change: Change, step: int) -> Event:
     elif event.type is EventType.CONTEXT_LOADED and change.prompt is not None:
         *before, asked = data["messages"]
         data = {**data, "messages": [*before, {**asked, "text": change.prompt}]}
+    elif event.type is EventType.EVALUATION and change.prompt is not None:
+        # However good an answer was to the other prompt, any to this one is better.
+        data = {**data, "score": 0.0}
     return replace(event, data=data)

@@ -86,7 +86,7 @@ async def replay(events: Sequence[Event]) -> Difference | None:
     # The record says how long it took; here nothing takes time.
     state.request = {**state.request, "limits": {**state.request["limits"], "timeout_s": 3_600.0}}
     state.paused_s = state.used_s
-    await _drive(agent, state, _decisions(events))
+    await _drive(agent, state, _decisions(events[given:]))
     replayed = await journal.events(state.run_id)
     for one, other in zip_longest(_in_order(events), _in_order(replayed)):
         if one is not None and _came_from_outside(one):
