@@ -103,6 +103,8 @@ RUNS = f"SELECT DISTINCT run_id FROM turns WHERE {OF_SESSION}"
 DELETE_WORDS = f"DELETE FROM turn_words WHERE rowid IN (SELECT number FROM turns WHERE {OF_SESSION})"
 DELETE_TURNS = f"DELETE FROM turns WHERE {OF_SESSION} RETURNING number"
 DELETE_SESSION = f"DELETE FROM sessions WHERE {OF_SESSION} RETURNING session_id"
+# Looked at first: the session is locked before its turns, as where a summary is stored.
+HAS_TURN = f"SELECT number FROM turns WHERE {OF_TURN}"
 EDIT = f"UPDATE turns SET body = ?, edited_at_us = ? WHERE {OF_TURN} RETURNING {TURN_COLUMNS}"
 DELETE_TURN = f"DELETE FROM turns WHERE {OF_TURN} RETURNING {TURN_COLUMNS}"
 STATISTICS = """

@@ -181,11 +181,14 @@ class SqlSessionStore:
         """See `SessionStore.edit_turn`."""
 
         def script() -> Script[Turn | None]:
-            rows = yield Statement(sql.EDIT, (text, microseconds(at), *_of(key), run_id, position))
+            place = (*_of(key), run_id, position)
+            if not (yield Statement(sql.HAS_TURN, place)):
+                return None
+            yield from _drop_summary(key)
+            rows = yield Statement(sql.EDIT, (text, microseconds(at), *place))
             if not rows:
                 return None
             edited = stored_turn(rows[0])
-            yield from _drop_summary(key)
             yield Statement(sql.DELETE_VECTOR, (edited.number,))
             yield from reword(key, edited.turn)
             return edited.turn
@@ -196,14 +199,17 @@ class SqlSessionStore:
         """See `SessionStore.forget_turn`."""
 
         def script() -> Script[bool]:
-            rows = yield Statement(sql.DELETE_TURN, (*_of(key), run_id, position))
+            place = (*_of(key), run_id, position)
+            if not (yield Statement(sql.HAS_TURN, place)):
+                return False
+            yield from _drop_summary(key)
+            rows = yield Statement(sql.DELETE_TURN, place)
             if not rows:
                 return False
             gone = stored_turn(rows[0])
-            yield from _drop_summary(key)
             yield Statement(sql.DELETE_WORDS_OF_TURN, (gone.number,))
             yield Statement(sql.DELETE_VECTOR, (gone.number,))
-            yield Statement(sql.NEW_FORGOTTEN, (*_of(key), run_id, position, microseconds(at)))
+            yield Statement(sql.NEW_FORGOTTEN, (*place, microseconds(at)))
             yield from reword(key, gone.turn)
             return True
 
