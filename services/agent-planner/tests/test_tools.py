@@ -117,6 +117,8 @@ async def test_a_function_gets_what_its_annotations_say():
         ("ä\0", "ä\0"),
         (object, "<class 'object'>"),
         (2**80, 2**80),
+        # As `os.listdir` gives names that are not UTF-8.
+        (["a\udcff.txt"], ["a?.txt"]),
     ],
 )
 async def test_whatever_a_function_returns_becomes_json(value, output):
@@ -145,6 +147,8 @@ def circle() -> list:
         (KeyError(), "KeyError"),
         (TimeoutError("its own"), "its own"),
         (InvalidArgumentError("of its own"), "of its own"),
+        (FileNotFoundError("no file a\udcff.txt"), "no file a?.txt"),
+        (SystemExit(3), "3"),
     ],
 )
 async def test_what_a_function_raises_is_a_failed_outcome(error, said):
@@ -158,7 +162,7 @@ async def test_what_a_function_raises_is_a_failed_outcome(error, said):
         assert await run(FunctionTools(function), function.__name__, {}) == ToolOutcome("failed", error=said)
 
 
-@pytest.mark.parametrize("value", [Unprintable(), circle(), "\ud800"])
+@pytest.mark.parametrize("value", [Unprintable(), circle(), {"\ud800": 1}])
 async def test_what_cannot_become_json_is_a_failed_outcome(value):
     def give():
         return value

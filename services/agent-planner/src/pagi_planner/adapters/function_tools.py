@@ -12,6 +12,7 @@ from typing import Any
 
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError
 from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
+from pydantic_core import PydanticSerializationError
 
 from pagi_planner.domain import json_text
 from pagi_planner.domain.model import Effects, ToolCall, ToolOutcome, ToolSpec
@@ -88,8 +89,10 @@ class _FunctionTool:
             else:
                 value = await asyncio.to_thread(self._function, *args, **kwargs)
             return ToolOutcome("ok", _as_json(value))
-        except Exception as error:  # noqa: BLE001 - whatever a tool raises is its answer
-            return ToolOutcome("failed", error=str(error) or type(error).__name__)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a tool raises is its answer
+            # Names of files may be in it, and these need not be text.
+            said = str(error).encode("utf-8", "replace").decode()
+            return ToolOutcome("failed", error=said or type(error).__name__)
 
     def _checked(self, arguments_json: str) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         try:
@@ -108,4 +111,9 @@ class _FunctionTool:
 
 def _as_json(value: Any) -> Any:
     """The value as JSON has it: models and dataclasses as objects, dates as texts, anything unknown by its `str`."""
-    return json_text.parse(_ANYTHING.dump_json(value, fallback=str).decode())
+    try:
+        text = _ANYTHING.dump_json(value, fallback=str).decode()
+    except PydanticSerializationError:
+        # Half of a surrogate pair in it, as names of files have where they are not UTF-8: "?" when it is read again.
+        text = json.dumps(_ANYTHING.dump_python(value, mode="json", fallback=str))
+    return json_text.parse(text)
