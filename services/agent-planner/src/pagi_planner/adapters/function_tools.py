@@ -12,7 +12,6 @@ from typing import Any
 
 from pagi_chassis.errors import InvalidArgumentError, NotFoundError
 from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
-from pydantic_core import PydanticSerializationError
 
 from pagi_planner.domain import json_text
 from pagi_planner.domain.model import Effects, ToolCall, ToolOutcome, ToolSpec
@@ -113,7 +112,7 @@ def _as_json(value: Any) -> Any:
     """The value as JSON has it: models and dataclasses as objects, dates as texts, anything unknown by its `str`."""
     try:
         text = _ANYTHING.dump_json(value, fallback=str).decode()
-    except PydanticSerializationError:
+    except ValueError:
         # Half of a surrogate pair in it, as names of files have where they are not UTF-8: "?" when it is read again.
         text = json.dumps(_ANYTHING.dump_python(value, mode="json", fallback=str))
     return json_text.parse(text)
