@@ -50,6 +50,12 @@ def test_a_good_answer_has_no_finding(answer, kwargs):
     assert (evaluation.findings, evaluation.score, evaluation.feedback) == ((), 1.0, "")
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["word ", " ", "x", "{", ", "])
+def test_a_long_prompt_without_any_mark_holds_nobody_up(piece):
+    assert judged("Done.", prompt=piece * (100_000 // len(piece))).findings == ()
+
+
 def test_only_an_answer_that_cannot_be_used_is_sent_back():
     assert judged("").feedback
     assert not judged("I'm sorry, the tool failed.", steps=(step("math", "no"),)).feedback

@@ -58,6 +58,14 @@ def test_rules_tell_what_a_prompt_is(prompt, kind):
     assert intent_of(prompt).kind is kind
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", [" ", "\n", "\t", "\r\n", "1.\n", "- \n", "step 1 ", ", ", " and ", "word "])
+def test_the_longest_prompt_is_read_in_a_blink_whatever_it_holds(piece):
+    # What reads it in quadratic time takes minutes, and the whole planner waits.
+    for prompt in (piece * (100_000 // len(piece)), "x" + piece * (99_998 // len(piece)) + "x"):
+        assert intent_of(prompt).kind in IntentKind
+
+
 def test_the_parts_of_a_prompt_are_its_steps():
     assert parts_of("First read a.txt, then summarise it.") == ["read a.txt", "summarise it"]
     assert parts_of("1. one\n2. two") == ["one", "two"]

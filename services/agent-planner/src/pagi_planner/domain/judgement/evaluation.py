@@ -13,7 +13,8 @@ THRESHOLD = 0.5
 _REFUSAL = re.compile(
     r"^\W*(i('m| am) (sorry|afraid)|sorry|i (can(no|')t|am (not able|unable) to|won't)|as an ai\b)", re.IGNORECASE
 )
-_QUESTION = re.compile(r"[^.?!\n]*\?")
+# A match takes a sentence with what ends it, or the rest, and never fails, so that reading stays linear.
+_SENTENCE = re.compile(r"[^.?!\n]*[.?!\n]?")
 _WORD = re.compile(r"[^\W_]{4,}|\d+")
 _COMMON = frozenset(
     [
@@ -102,7 +103,7 @@ def _failed_tools(state: RunState) -> Finding | None:
 
 def _unanswered(state: RunState) -> Finding | None:
     """With several questions in a request, each should leave a trace in the answer."""
-    questions = [question.strip() for question in _QUESTION.findall(state.prompt)]
+    questions = [found.strip() for found in _SENTENCE.findall(state.prompt) if found.endswith("?")]
     if len(questions) < 2:
         return None
     said = _words(state.answer) | {word for step in state.steps for word in _words(str(step.input))}

@@ -58,10 +58,14 @@ _QUESTION_WORD = re.compile(
     r"have|am|may)\b",
     re.IGNORECASE,
 )
-_ITEM = re.compile(r"^\s*(?:\d+[.)]|[-*\u2022]|step \d+\s*[:.)])\s+(.+)$", re.IGNORECASE | re.MULTILINE)
+# White space is bounded wherever a match may begin with it, so that reading stays linear.
+_ITEM = re.compile(
+    r"^[^\S\n]{0,40}(?:\d+[.)]|[-*\u2022]|step \d{1,9}\s{0,9}[:.)])\s{1,40}(.+)$", re.IGNORECASE | re.MULTILINE
+)
 # With a comma or an "and": a bare "then" may follow an "if".
 _THEN = re.compile(
-    r"(?:[,;.]\s*(?:and\s+)?|\s+and\s+)(?:then|after that|afterwards|next|finally|lastly)\b[,:]?\s+", re.IGNORECASE
+    r"(?:[,;.]\s{0,9}(?:and\s{1,9})?|\s{1,9}and\s{1,9})(?:then|after that|afterwards|next|finally|lastly)\b[,:]?\s+",
+    re.IGNORECASE,
 )
 _FIRST = re.compile(r"^\W*first(ly)?\b[,:]?\s+", re.IGNORECASE)
 # What a sentence begins with that wants something done.
