@@ -78,3 +78,10 @@ def test_good_json_in_a_fence_keeps_its_meaning(value):
 def test_nothing_makes_it_fail(text):
     mended = repaired(text, is_whole=True)
     assert mended is None or isinstance(json.loads(mended), dict)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", [" ", "\n", "a", "{", "{'", "{/*", "```", "```{", "\\", "{'\\'"])
+def test_a_long_answer_is_read_in_a_blink_whatever_it_holds(piece):
+    for text in (piece * (200_000 // len(piece)), "```json\n" + piece * (200_000 // len(piece))):
+        assert repaired(text, is_whole=True) in (None, "{}")

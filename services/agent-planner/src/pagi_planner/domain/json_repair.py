@@ -14,7 +14,8 @@ from typing import Any
 
 from pagi_planner.domain import json_text
 
-_FENCED = re.compile(r"```[A-Za-z]*\s*\n?(.*?)```", re.DOTALL)
+# What stands in it before the object is left out anyway; said here, it would be read again and again.
+_FENCED = re.compile(r"```(.*?)```", re.DOTALL)
 _TOKEN = re.compile(
     r"""
     (?P<space>\s+|//[^\n]*|/\*.*?\*/)
