@@ -15,7 +15,8 @@ from pagi_gateway.domain.rate_limits import Left, RateReport
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+# Digits are bounded: a provider may send anything, and this is read on every answer.
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|h|m|s)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST_S = 86_400.0
 # What is left came without a time (Azure): it is heeded for a moment, in which most of it comes back anyway.
