@@ -546,6 +546,24 @@ async def test_a_child_does_not_outlive_the_death_of_the_planner_that_was_about_
     assert model.asked == []
 
 
+async def test_a_child_goes_on_whose_parent_this_version_cannot_read(journal: SqliteJournal):
+    child = await cut_off(journal)
+
+    class Newer:
+        def __getattr__(self, name):
+            return getattr(journal, name)
+
+        async def events(self, run_id, **which):
+            if run_id == "p":
+                raise ValueError("'PLAN_FUTURE' is not a valid EventType")
+            return await journal.events(run_id, **which)
+
+    runs = family(Newer(), model := ByRun())
+    model.go.set()
+    await runs.recover()
+    assert (await runs.settled(child)).result == "done"
+
+
 async def test_a_child_that_is_begun_as_the_planner_stops_is_suspended_with_its_parent(journal: SqliteJournal):
     class Late(ByRun):
         may_begin = asyncio.Event()

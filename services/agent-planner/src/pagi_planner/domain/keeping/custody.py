@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 # So many runs are claimed in one statement.
 CLAIMED_AT_ONCE = 200
+# What reading a run raises that a newer version has written, say.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
 
 
 class Custody:
@@ -66,6 +68,14 @@ class Custody:
         """Where a run stands; None where there is none."""
         events = await self._agent.journal.events(run_id)
         return RunState.of(events) if events else None
+
+    async def has_ended(self, run_id: str) -> bool:
+        """Whether a run is over; of one that cannot be read nobody can tell, so that it is not."""
+        try:
+            state = await self.state(run_id)
+        except UNREADABLE:
+            return False
+        return state is not None and state.is_final
 
     async def take(self, run_id: str) -> Run | None:
         """Claims a run that nothing works on here, to go on with it. To be called `alone`.
@@ -169,7 +179,7 @@ class Custody:
         try:
             events = await self._agent.journal.events(claim.run_id)
             return self._agent.reopen(RunState.of(events), claim.epoch)
-        except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        except UNREADABLE as error:
             await self._close(claim, error)
             raise
 

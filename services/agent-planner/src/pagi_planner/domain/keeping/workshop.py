@@ -195,8 +195,7 @@ class Workshop:
     async def _is_orphan(self, run: Run) -> bool:
         """Whether a run has ended that had handed this one on: its planner died before it had ended this one, too."""
         parent_id = run.state.request.get("parent_run_id", "")
-        parent = await self._custody.state(parent_id) if parent_id else None
-        return parent is not None and parent.is_final
+        return bool(parent_id) and await self._custody.has_ended(parent_id)
 
     async def stop(self, grace_s: float) -> None:
         """Lets the runs in progress end; those that take longer go on after the next start."""
