@@ -117,6 +117,18 @@ async def test_two_changes_of_one_moment_are_told_apart(tmp_path: Path) -> None:
     assert second.content_hash != first.content_hash
 
 
+async def test_a_file_with_a_date_to_come_is_read_once(tmp_path: Path) -> None:
+    write(tmp_path, {"Domain-KB/a.md": "one"})
+    path = tmp_path / "Domain-KB/a.md"
+    os.utime(path, (4_000_000_000, 4_000_000_000))
+    folder = FolderKnowledge(tmp_path, max_bytes=100)
+    [first] = (await folder.look()).files
+    path.write_bytes(b"two")
+    os.utime(path, (4_000_000_000, 4_000_000_000))
+    [second] = (await folder.look()).files
+    assert second.content_hash == first.content_hash
+
+
 async def test_links_that_lead_nowhere_are_named_and_folders_behind_links_are_not_entered(tmp_path: Path) -> None:
     write(tmp_path, {"Domain-KB/a.md": "one", "elsewhere/b.md": "two"})
     os.symlink("loop.md", tmp_path / "Domain-KB/loop.md")

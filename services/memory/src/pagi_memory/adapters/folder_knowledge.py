@@ -131,7 +131,7 @@ class FolderKnowledge:
             return known
         source.encode()
         shelf_of(source)
-        fresh = time.time_ns() - status.st_mtime_ns < _TELLS_APART_NS
+        fresh = abs(time.time_ns() - status.st_mtime_ns) < _TELLS_APART_NS
         return (_UNKNOWN if fresh else stamp), _content_hash(self._content(Path(entry.path)))
 
     def _content(self, path: Path) -> bytes:
