@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from pagi_gateway.adapters.anthropic_wire import WireBlock, WireUsage, decode_answer, decode_event
 from pagi_gateway.adapters.http_errors import decoded, error_in_answer, unreadable
-from pagi_gateway.adapters.json_wire import TextInPieces, encode, whole_characters
+from pagi_gateway.adapters.json_wire import TextInPieces, encode
+from pagi_gateway.adapters.told_usage import told_usage
+from pagi_gateway.domain.call_ids import OwnIds
 from pagi_gateway.domain.content import GiveBack, Reasoning
 from pagi_gateway.domain.model import FinishReason, Plan, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta, Usage
 
@@ -41,7 +43,8 @@ class MessagesAnswer:
     def __init__(self, endpoint: Endpoint, model: str, ids: Iterator[str]) -> None:
         self._endpoint = endpoint
         self._asked = self._model = model
-        self._ids = ids
+        self._ids = OwnIds(ids)
+        self._called = 0
         self._blocks: dict[int, _Block] = {}
         self._usage = WireUsage()
         self._stop_reason: str | None = None
@@ -101,11 +104,12 @@ class MessagesAnswer:
 
     def _block(self, index: int) -> _Block:
         if index not in self._blocks:
-            self._blocks[index] = _Block(len(self._calls()))
+            self._blocks[index] = _Block(self._called)
         return self._blocks[index]
 
     def _start(self, index: int, wire: WireBlock) -> list[Delta]:
-        block = self._blocks[index] = _Block(len(self._calls()))
+        block = self._blocks[index] = _Block(self._called)
+        self._called += wire.type == "tool_use"
         return block.start(wire, self._ids)
 
     def _calls(self) -> list[_Block]:
@@ -165,23 +169,24 @@ class _Block:
         self.kind = ""
         self.id = ""
         self.name = ""
-        self.signature = ""
+        self._signature: list[str] = []
 
-    def start(self, wire: WireBlock, ids: Iterator[str]) -> list[Delta]:
+    def start(self, wire: WireBlock, ids: OwnIds) -> list[Delta]:
         self.kind = wire.type
         if wire.type == "tool_use":
-            self.id, self.name = wire.id or next(ids), wire.name or ""
+            self.id, self.name = ids.of(wire.id), wire.name or ""
             # A stream begins with an empty input and sends it in pieces.
-            self._input = whole_characters(encode(wire.input).decode()) if wire.input else ""
+            self._input = encode(wire.input).decode() if wire.input else ""
             return [ToolCallDelta(self._number, self.id, self.name, self._input)]
-        self.signature = wire.signature or wire.data or ""
+        self._signature = [wire.signature or wire.data or ""]
         return self._grown(wire.thinking or wire.text or "")
 
     def grow(self, delta: WireDelta) -> list[Delta]:
         if delta.type == "input_json_delta":
             piece = self._text.add(delta.partial_json or "")
             return [ToolCallDelta(self._number, arguments_json=piece)] if piece else []
-        self.signature += delta.signature or ""
+        if delta.signature:
+            self._signature.append(delta.signature)
         if not self.kind:
             self.kind = "thinking" if delta.type == "thinking_delta" else "text"
         return self._grown(delta.thinking or delta.text or "")
@@ -192,6 +197,10 @@ class _Block:
         if self.kind == "text":
             return [TextDelta(piece)]
         return [ReasoningDelta(piece)] if self.kind == "thinking" else []
+
+    @property
+    def signature(self) -> str:
+        return "".join(self._signature)
 
     def joined(self) -> str:
         return self._text.whole()
@@ -205,10 +214,9 @@ def _usage_of(usage: WireUsage) -> Usage:
     if usage.input_tokens is None and usage.output_tokens is None:
         return Usage()
     read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
-    return Usage(
+    return told_usage(
         (usage.input_tokens or 0) + read + written,
-        usage.output_tokens or 0,
-        reported=True,
+        usage.output_tokens,
         cached_input_tokens=read,
         cache_write_tokens=written,
     )

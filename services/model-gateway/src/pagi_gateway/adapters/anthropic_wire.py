@@ -12,10 +12,10 @@ from pagi_gateway.adapters.json_wire import reader_of
 class WireUsage(msgspec.Struct):
     """What an answer used; the cached tokens are not part of `input_tokens` here."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    input_tokens: int | float | None = None
+    output_tokens: int | float | None = None
+    cache_creation_input_tokens: int | float | None = None
+    cache_read_input_tokens: int | float | None = None
 
 
 class WireBlock(msgspec.Struct):

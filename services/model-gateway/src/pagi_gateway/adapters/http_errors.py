@@ -106,7 +106,7 @@ def decoded(decode: Callable[[bytes], T], body: bytes, endpoint: Endpoint, conte
     """
     try:
         return decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise unreadable(content_type, body, endpoint, str(error)) from error
 
 
@@ -137,7 +137,7 @@ def _reason(body: bytes, endpoint: Endpoint) -> str:
     try:
         value: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return _tidy(body[: 20 * _LONGEST].decode("utf-8", "replace"), endpoint)
+        return _tidy(body.decode("utf-8", "replace"), endpoint)
     if isinstance(value, list) and value:
         value = value[0]
     for _ in range(2):
@@ -149,7 +149,8 @@ def _reason(body: bytes, endpoint: Endpoint) -> str:
 def _tidy(text: str, endpoint: Endpoint) -> str:
     if endpoint.api_key:
         text = text.replace(endpoint.api_key, "***")
-    text = " ".join(_MARKUP.sub(" ", text).split())
+    # Cut before it is searched: markup that is opened again and again and never closed takes time by its square.
+    text = " ".join(_MARKUP.sub(" ", text[: 20 * _LONGEST]).split())
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "\u2026"
 
 

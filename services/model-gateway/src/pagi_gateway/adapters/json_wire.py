@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -12,13 +12,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 encode = msgspec.json.Encoder().encode
+# What comes in pieces, of which one may end with half a character. All else is whole.
+_IN_PIECES = {
+    "arguments", "content", "delta", "partial_json", "reasoning", "reasoning_content", "refusal", "summary", "text",
+    "thinking",
+}  # fmt: skip
+# What holds anybody's words under anybody's names.
+_FOREIGN = {"arguments", "error", "input"}
 
 
 def reader_of(kind: type[T]) -> Callable[[bytes], T]:
     """What reads an answer or an event of that type.
 
     Servers written in JavaScript cut text between the two halves of a surrogate pair, which is no valid JSON
-    text (RFC 8259, 8.2) but is what comes: such an event is read the slow way, its halves are kept.
+    text (RFC 8259, 8.2) but is what comes: such an event is read the slow way. Its halves are kept in what comes in
+    pieces, and become U+FFFD elsewhere.
     """
     decode = msgspec.json.Decoder(kind).decode
 
@@ -29,11 +37,31 @@ def reader_of(kind: type[T]) -> Callable[[bytes], T]:
             if b"\\u" not in body:
                 raise
             try:
-                return msgspec.convert(json.loads(body), kind)
+                return msgspec.convert(mended(json.loads(body, parse_constant=_no_number)), kind)
             except (ValueError, msgspec.ValidationError):
                 raise error from None
 
     return read
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def mended(value: Any, *, foreign: bool = False) -> Any:
+    """Without halves of characters, but where the other half may come with the next piece; nowhere in foreign JSON."""
+    if isinstance(value, str):
+        return whole_characters(value)
+    if isinstance(value, list):
+        return [mended(each, foreign=foreign) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        whole_characters(name): each
+        if isinstance(each, str) and name in _IN_PIECES and not foreign
+        else mended(each, foreign=foreign or name in _FOREIGN)
+        for name, each in value.items()
+    }
 
 
 class TextInPieces:

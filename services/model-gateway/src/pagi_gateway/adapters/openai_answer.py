@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagi_gateway.adapters.json_wire import encode, whole_characters
+from pagi_gateway.adapters.told_usage import told_usage
 from pagi_gateway.domain.model import FinishReason, ToolCall, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from pagi_gateway.adapters.http_endpoint import Endpoint
     from pagi_gateway.adapters.openai_wire import WireMessage, WireToolCall, WireUsage
 
@@ -31,13 +30,40 @@ def text_of(message: WireMessage) -> str:
     return content or message.refusal or ""
 
 
-def calls_of(calls: Iterable[WireToolCall], ids: Iterator[str]) -> tuple[ToolCall, ...]:
-    """The tool calls; a missing id is made, missing arguments are an empty object."""
-    return tuple(
-        ToolCall(call.id or next(ids), call.function.name or "", whole_characters(arguments_of(call)) or "{}")
-        for call in calls
-        if call.function is not None
-    )
+class CallInPieces:
+    """A tool call as it comes in a stream; joined when it is whole, since there may be any number of pieces.
+
+    Args:
+        number: Counts the calls before it.
+        id_: Its id.
+    """
+
+    __slots__ = ("_arguments", "_names", "given_id", "id", "number", "signature")
+
+    def __init__(self, number: int, id_: str, given_id: str) -> None:
+        self.number = number
+        self.id = id_
+        # What the provider calls it: the same, unless that was no id of its own.
+        self.given_id = given_id
+        # Google's seal of what was thought before the call.
+        self.signature = ""
+        self._names: list[str] = []
+        self._arguments: list[str] = []
+
+    def add(self, piece: WireToolCall) -> tuple[str, str]:
+        """Takes a piece in; returns what it adds to the name and to the arguments."""
+        google = piece.extra_content and piece.extra_content.google
+        self.signature = (google and google.thought_signature) or self.signature
+        if piece.function is None:
+            return "", ""
+        name, arguments = piece.function.name or "", arguments_of(piece)
+        self._names.append(name)
+        self._arguments.append(arguments)
+        return name, whole_characters(arguments)
+
+    def whole(self) -> ToolCall:
+        """All of it; missing arguments are an empty object."""
+        return ToolCall(self.id, "".join(self._names), whole_characters("".join(self._arguments)) or "{}")
 
 
 def arguments_of(call: WireToolCall) -> str:
@@ -48,16 +74,15 @@ def arguments_of(call: WireToolCall) -> str:
 
 def usage_of(usage: WireUsage | None, endpoint: Endpoint) -> Usage:
     """What was used; not reported where the server sent nothing."""
-    if usage is None or (usage.prompt_tokens is None and usage.completion_tokens is None):
+    if usage is None:
         return Usage()
     read, written = usage.prompt_tokens_details, usage.completion_tokens_details
-    return Usage(
-        usage.prompt_tokens or 0,
-        usage.completion_tokens or 0,
-        usage.cost if endpoint.reports_cost else None,
-        reported=True,
-        cached_input_tokens=(read and read.cached_tokens) or usage.prompt_cache_hit_tokens or 0,
-        reasoning_tokens=(written and written.reasoning_tokens) or 0,
+    return told_usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        cost_usd=usage.cost if endpoint.reports_cost else None,
+        cached_input_tokens=(read and read.cached_tokens) or usage.prompt_cache_hit_tokens,
+        reasoning_tokens=written.reasoning_tokens if written else None,
     )
 
 

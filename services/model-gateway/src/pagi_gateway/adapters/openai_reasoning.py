@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pagi_gateway.adapters.json_wire import TextInPieces, encode
+from pagi_gateway.adapters.json_wire import TextInPieces, encode, mended, whole_characters
 from pagi_gateway.domain.content import GiveBack, Reasoning
 from pagi_gateway.domain.reasoning import own_reasoning
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pagi_gateway.adapters.http_endpoint import Endpoint
-    from pagi_gateway.adapters.openai_wire import WireMessage, WireToolCall
+    from pagi_gateway.adapters.openai_answer import CallInPieces
+    from pagi_gateway.adapters.openai_wire import WireMessage
     from pagi_gateway.domain.model import Message
 
 # Other servers' models that want their thoughts back as DeepSeek's do, by their makers' guides.
@@ -40,6 +41,8 @@ class ChatReasoning:
     def __init__(self) -> None:
         self._text = TextInPieces()
         self._details: list[dict[str, Any]] = []
+        # The pieces of the last detail's text: joined when it is whole.
+        self._pieces: list[str] = []
 
     def add(self, message: WireMessage) -> str:
         """Takes a message or delta in; returns what there is to be shown of it."""
@@ -51,18 +54,30 @@ class ChatReasoning:
     def _add_detail(self, detail: dict[str, Any]) -> None:
         last = self._details[-1] if self._details else {}
         kind = detail.get("type")
-        if kind not in _JOINED or kind != last.get("type") or detail.get("index") != last.get("index"):
-            self._details.append(dict(detail))
+        name = _JOINED.get(kind) if isinstance(kind, str) else None
+        if name is None:
+            self._close_detail()
+            self._details.append(mended(detail, foreign=True))
             return
-        name = _JOINED[kind]
-        text = f"{last.get(name) or ''}{detail.get(name) or ''}"
-        # A signature comes with the last piece.
-        last |= {key: value for key, value in detail.items() if value is not None}
-        last[name] = text
+        if kind != last.get("type") or detail.get("index") != last.get("index"):
+            self._close_detail()
+            self._details.append(last := dict(detail))
+        else:
+            # A signature comes with the last piece.
+            last |= {key: value for key, value in detail.items() if value is not None}
+        if isinstance(piece := detail.get(name), str):
+            self._pieces.append(piece)
 
-    def whole(self, calls: Sequence[WireToolCall], endpoint: Endpoint, model: str) -> Iterator[Reasoning]:
+    def _close_detail(self) -> None:
+        if self._pieces:
+            last = self._details[-1]
+            last[_JOINED[last["type"]]] = whole_characters("".join(self._pieces))
+            self._pieces.clear()
+
+    def whole(self, calls: Sequence[CallInPieces], endpoint: Endpoint, model: str) -> Iterator[Reasoning]:
         """What was thought, and what of it is wanted back."""
         text = self._text.whole()
+        self._close_detail()
         if text or self._details:
             details = encode(self._details).decode() if self._details else ""
             back = GiveBack.WITHOUT_TEXT if details else GiveBack.NOTHING
@@ -70,11 +85,10 @@ class ChatReasoning:
                 back = GiveBack.WHOLE
             yield Reasoning(text, details, origin=endpoint.origin(model), give_back=back)
         for place, call in enumerate(calls):
-            google = call.extra_content and call.extra_content.google
-            if google and google.thought_signature:
+            if call.signature:
                 yield Reasoning(
-                    signature=google.thought_signature,
-                    id=call.id or "",
+                    signature=call.signature,
+                    id=call.id,
                     origin=endpoint.origin(model),
                     give_back=GiveBack.WITHOUT_TEXT,
                     calls_before=place,

@@ -5,23 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagi_gateway.adapters.http_errors import decoded, error_in_answer, unreadable
-from pagi_gateway.adapters.json_wire import TextInPieces, whole_characters
-from pagi_gateway.adapters.openai_answer import (
-    arguments_of,
-    calls_of,
-    finish_reason_of,
-    text_of,
-    usage_of,
-)
+from pagi_gateway.adapters.json_wire import TextInPieces
+from pagi_gateway.adapters.openai_answer import CallInPieces, finish_reason_of, text_of, usage_of
 from pagi_gateway.adapters.openai_reasoning import ChatReasoning
-from pagi_gateway.adapters.openai_wire import WireFunction, WireToolCall, decode_answer
+from pagi_gateway.adapters.openai_wire import decode_answer
+from pagi_gateway.domain.call_ids import OwnIds
 from pagi_gateway.domain.model import Plan, ReasoningDelta, TextDelta, ToolCallDelta
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pagi_gateway.adapters.http_endpoint import Endpoint
-    from pagi_gateway.adapters.openai_wire import WireAnswer, WireMessage, WireUsage
+    from pagi_gateway.adapters.openai_wire import WireAnswer, WireMessage, WireToolCall, WireUsage
     from pagi_gateway.domain.model import Delta
 
 _EVENTS = "text/event-stream"
@@ -39,11 +34,11 @@ class ChatAnswer:
     def __init__(self, endpoint: Endpoint, model: str, ids: Iterator[str]) -> None:
         self._endpoint = endpoint
         self._asked = self._model = model
-        self._ids = ids
+        self._ids = OwnIds(ids)
         self._text = TextInPieces()
         self._reasoning = ChatReasoning()
-        self._calls: list[WireToolCall] = []
-        self._by_index: dict[int, WireToolCall] = {}
+        self._calls: list[CallInPieces] = []
+        self._by_index: dict[int, CallInPieces] = {}
         self._usage: WireUsage | None = None
         self._finish_reason: str | None = None
         self._answered = False
@@ -98,29 +93,22 @@ class ChatAnswer:
     def _add_call(self, piece: WireToolCall) -> ToolCallDelta:
         call = self._call_of(piece)
         if begins := call is None:
-            call = WireToolCall(id=piece.id or next(self._ids), function=WireFunction(name="", arguments=""))
             # Numbered by us: servers leave numbers out or repeat them.
+            call = CallInPieces(len(self._calls), self._ids.of(piece.id), piece.id or "")
             self._calls.append(call)
             if piece.index is not None:
                 self._by_index[piece.index] = call
         assert call is not None
-        assert call.function is not None
-        name, arguments = "", ""
-        if piece.function is not None:
-            name, arguments = piece.function.name or "", arguments_of(piece)
-            call.function.name = f"{call.function.name or ''}{name}"
-            call.function.arguments = f"{call.function.arguments or ''}{arguments}"
-        call.extra_content = piece.extra_content or call.extra_content
-        index = next(i for i, each in enumerate(self._calls) if each is call)
-        return ToolCallDelta(index, (call.id or "") if begins else "", name, whole_characters(arguments))
+        name, arguments = call.add(piece)
+        return ToolCallDelta(call.number, call.id if begins else "", name, arguments)
 
-    def _call_of(self, piece: WireToolCall) -> WireToolCall | None:
+    def _call_of(self, piece: WireToolCall) -> CallInPieces | None:
         """The call that a piece goes on with; None where it begins one."""
         if piece.index is None:
             return None if piece.id or not self._calls else self._calls[-1]
         call = self._by_index.get(piece.index)
         # Some servers number every whole call 0; another id is another call.
-        return None if call and piece.id and call.id and piece.id != call.id else call
+        return None if call and piece.id and call.given_id not in {"", piece.id} else call
 
     def plan(self) -> Plan:
         """The whole answer.
@@ -130,10 +118,9 @@ class ChatAnswer:
         """
         if not self._answered:
             raise unreadable(_EVENTS, b"", self._endpoint, "it has no choices")
-        calls = calls_of(self._calls, self._ids)
         return Plan(
             text=self._text.whole(),
-            tool_calls=calls,
+            tool_calls=tuple(call.whole() for call in self._calls),
             usage=usage_of(self._usage, self._endpoint),
             finish_reason=finish_reason_of(self._finish_reason, has_calls=bool(self._calls)),
             finish_reason_raw=self._finish_reason or "",

@@ -74,19 +74,19 @@ class WireChoice(msgspec.Struct):
 class WireTokenDetails(msgspec.Struct):
     """What tokens were spent on."""
 
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    cached_tokens: int | float | None = None
+    reasoning_tokens: int | float | None = None
 
 
 class WireUsage(msgspec.Struct):
     """What an answer used; `cost` is OpenRouter's, `prompt_cache_hit_tokens` DeepSeek's."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: int | float | None = None
+    completion_tokens: int | float | None = None
     cost: float | None = None
     prompt_tokens_details: WireTokenDetails | None = None
     completion_tokens_details: WireTokenDetails | None = None
-    prompt_cache_hit_tokens: int | None = None
+    prompt_cache_hit_tokens: int | float | None = None
 
 
 class WireAnswer(msgspec.Struct):

@@ -23,6 +23,7 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
+from pagi_gateway.adapters.told_usage import told_usage
 from pagi_gateway.domain.content import GiveBack, PartKind, Reasoning
 from pagi_gateway.domain.model import Effort, FinishReason, Plan, Role, ToolCall, ToolUse, Usage
 from pagi_gateway.domain.reasoning import in_order, own_reasoning, text_of
@@ -203,10 +204,9 @@ def _usage_of(response: ModelResponse) -> Usage:
     usage = response.usage
     if not usage.input_tokens and not usage.output_tokens:
         return Usage()
-    return Usage(
+    return told_usage(
         usage.input_tokens,
         usage.output_tokens,
-        reported=True,
         cached_input_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
     )

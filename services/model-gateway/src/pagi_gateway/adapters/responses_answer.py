@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from pagi_gateway.adapters.http_errors import decoded, error_in_answer, unreadable
 from pagi_gateway.adapters.json_wire import TextInPieces, whole_characters
 from pagi_gateway.adapters.responses_wire import decode_event, decode_response
+from pagi_gateway.adapters.told_usage import told_usage
+from pagi_gateway.domain.call_ids import OwnIds
 from pagi_gateway.domain.content import GiveBack, Reasoning
 from pagi_gateway.domain.errors import ProviderDownError
 from pagi_gateway.domain.model import FinishReason, Plan, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta, Usage
@@ -70,7 +72,8 @@ class ResponsesAnswer:
         if item.type != "function_call":
             return []
         number = self._calls[index] = len(self._calls)
-        return [ToolCallDelta(number, item.call_id or item.id or "", item.name or "", item.arguments or "")]
+        begun = whole_characters(item.arguments or "")
+        return [ToolCallDelta(number, item.call_id or item.id or "", item.name or "", begun)]
 
     def _delta(self, event: WireEvent, piece: str) -> list[Delta]:
         if not (piece := self._texts.setdefault((event.type, event.output_index), TextInPieces()).add(piece)):
@@ -103,10 +106,9 @@ class ResponsesAnswer:
         response = self._response
         assert response is not None, "a stream that is not whole was refused before"
         items = response.output or []
+        ids = OwnIds(self._ids)
         calls = tuple(
-            ToolCall(
-                item.call_id or item.id or next(self._ids), item.name or "", whole_characters(item.arguments or "{}")
-            )
+            ToolCall(ids.of(item.call_id or item.id), item.name or "", whole_characters(item.arguments or "{}"))
             for item in items
             if item.type == "function_call"
         )
@@ -141,7 +143,7 @@ def _reasoning(items: Sequence[WireItem], origin: str) -> Iterator[Reasoning]:
         elif item.type == "reasoning":
             sealed = bool(item.encrypted_content and item.id)
             yield Reasoning(
-                "\n\n".join(part.text for part in item.summary or () if part.text),
+                whole_characters("\n\n".join(part.text for part in item.summary or () if part.text)),
                 item.encrypted_content or "",
                 item.id or "",
                 origin=origin,
@@ -153,15 +155,14 @@ def _reasoning(items: Sequence[WireItem], origin: str) -> Iterator[Reasoning]:
 
 
 def _usage_of(usage: WireUsage | None) -> Usage:
-    if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
+    if usage is None:
         return Usage()
     read, written = usage.input_tokens_details, usage.output_tokens_details
-    return Usage(
-        usage.input_tokens or 0,
-        usage.output_tokens or 0,
-        reported=True,
-        cached_input_tokens=(read and read.cached_tokens) or 0,
-        reasoning_tokens=(written and written.reasoning_tokens) or 0,
+    return told_usage(
+        usage.input_tokens,
+        usage.output_tokens,
+        cached_input_tokens=read.cached_tokens if read else None,
+        reasoning_tokens=written.reasoning_tokens if written else None,
     )
 
 

@@ -13,8 +13,8 @@ from pagi_gateway.adapters.openai_wire import WireTokenDetails
 class WireUsage(msgspec.Struct):
     """What an answer used."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: int | float | None = None
+    output_tokens: int | float | None = None
     input_tokens_details: WireTokenDetails | None = None
     output_tokens_details: WireTokenDetails | None = None
 

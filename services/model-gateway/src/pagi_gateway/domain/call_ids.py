@@ -11,6 +11,28 @@ if TYPE_CHECKING:
     from pagi_gateway.domain.model import Message
 
 
+class OwnIds:
+    """The ids of one answer's calls: those that the provider gave, but no id for two calls, and none missing.
+
+    Results name the call that they answer, so that a caller could not go on with two calls of one id.
+
+    Args:
+        fresh: Names a call that has no id of its own.
+    """
+
+    def __init__(self, fresh: Iterator[str]) -> None:
+        self._fresh = fresh
+        self._taken: set[str] = set()
+
+    def of(self, given: str | None) -> str:
+        """The id of the next call."""
+        own = given or ""
+        while not own or own in self._taken:
+            own = next(self._fresh)
+        self._taken.add(own)
+        return own
+
+
 def fresh_ids(messages: Sequence[Message]) -> Iterator[str]:
     """Yields `call_1`, `call_2`, … without those that the conversation already uses.
 

@@ -10,29 +10,34 @@ from pagi_gateway.domain.model import FinishReason, Plan, ReasoningDelta, TextDe
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pagi_gateway.domain.model import Delta
+    from pagi_gateway.domain.model import Delta, ToolCallDelta
 
 
 def plan_of(deltas: Iterable[Delta], *, model: str, provider: str) -> Plan:
     """Joins the deltas. The plan says `OTHER` as the reason to finish: there was none."""
     texts: list[str] = []
     thoughts: list[str] = []
-    calls: dict[int, ToolCall] = {}
+    calls: dict[int, list[ToolCallDelta]] = {}
     for delta in deltas:
         if isinstance(delta, TextDelta):
             texts.append(delta.text)
         elif isinstance(delta, ReasoningDelta):
             thoughts.append(delta.text)
         else:
-            begun = calls.get(delta.index, ToolCall("", "", ""))
-            calls[delta.index] = ToolCall(
-                begun.id or delta.id, begun.name + delta.name, begun.arguments_json + delta.arguments_json
-            )
+            calls.setdefault(delta.index, []).append(delta)
     return Plan(
         text="".join(texts),
-        tool_calls=tuple(calls.values()),
+        tool_calls=tuple(map(_joined, calls.values())),
         finish_reason=FinishReason.OTHER,
         model=model,
         provider=provider,
         reasoning=(Reasoning("".join(thoughts)),) if thoughts else (),
+    )
+
+
+def _joined(deltas: list[ToolCallDelta]) -> ToolCall:
+    return ToolCall(
+        next((delta.id for delta in deltas if delta.id), ""),
+        "".join(delta.name for delta in deltas),
+        "".join(delta.arguments_json for delta in deltas),
     )
