@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,11 +18,24 @@ from pagi_gateway.domain.errors import (
     BudgetTooSmallError,
     CostLimitError,
     ProviderDownError,
+    ProviderFaultError,
     ProviderTimeoutError,
     UnknownPriceError,
 )
 from pagi_gateway.domain.estimates import input_tokens_of
-from pagi_gateway.domain.model import Attempt, Caller, Message, NoteKind, Plan, PlanRequest, Role, ToolSpec, Usage
+from pagi_gateway.domain.model import (
+    Attempt,
+    Caller,
+    Delta,
+    Message,
+    NoteKind,
+    Plan,
+    PlanRequest,
+    Role,
+    TextDelta,
+    ToolSpec,
+    Usage,
+)
 from pagi_gateway.domain.prices import ModelPrice, PricedModel, Prices, Rate
 from pagi_gateway.testing import FixedPrices, InMemorySpending, RecordingFigures, RecordingProvider, asking
 
@@ -261,6 +274,45 @@ async def test_the_attempts_of_a_failure_count() -> None:
     with pytest.raises(ProviderDownError):
         await house.plan()
     assert house.counted[0] == Amounts(500_000_000, 11, 1)
+
+
+class BrokenStream(RecordingProvider):
+    """Sends some text, then breaks as a router tells it."""
+
+    def __init__(self, error: ProviderFaultError) -> None:
+        super().__init__([error])
+        self._error = error
+
+    async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
+        yield TextDelta("x" * 60)
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("attempts", "used"),
+    [
+        # Nobody said what it used: what it read and wrote, once.
+        ([Attempt("one", "p", "m", "ProviderTimeout")], Amounts(108 * 1000 + 20 * 10_000, 128, 1)),
+        ([Attempt("one", "p", "m", "ProviderDown")], Amounts(108 * 1000 + 20 * 10_000, 128, 1)),
+        # It said so itself, before its answer was found to be of the wrong form.
+        (
+            [Attempt("one", "p", "m", "WrongShape", usage=Usage(10, 20, 0.5, reported=True))],
+            Amounts(500_000_000, 30, 1),
+        ),
+        # What was before it counts besides.
+        (
+            [Attempt("one", "p", "m", "ProviderTimeout"), Attempt("two", "p", "m", "ProviderDown")],
+            Amounts(2 * 108 * 1000 + 20 * 10_000, 236, 1),
+        ),
+    ],
+)
+async def test_a_stream_that_breaks_is_paid_for_once(attempts: list[Attempt], used: Amounts) -> None:
+    error = ProviderFaultError("broke")
+    error.attempts = tuple(attempts)
+    house = House(Limits(USD), provider=BrokenStream(error))
+    with pytest.raises(ProviderFaultError):
+        await house.listen()
+    assert house.counted == (used, Amounts())
 
 
 async def test_a_caller_that_leaves_pays_for_what_was_read_and_written_so_far() -> None:

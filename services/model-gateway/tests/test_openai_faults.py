@@ -397,3 +397,32 @@ async def test_models_without_a_list_are_the_default(raw_server: Serve, openai_a
     provider = await openai_at(server.base_url)
     assert [(each.name, each.is_default) for each in await provider.models(timeout_s=5)] == [("gpt-4o-mini", True)]
     await provider.check()
+
+
+@pytest.mark.parametrize("end", ["closed", "reset", "rubbish"])
+async def test_what_happens_after_the_last_event_takes_nothing_from_the_answer(
+    raw_server: Serve, openai_at: Start, end: str
+) -> None:
+    """It was given already: an error after it would have it asked again, or counted as a failure beside the answer."""
+
+    given = asyncio.Event()
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.event(delta("hi", "stop"))
+        await exchange.event("[DONE]")
+        await given.wait()
+        if end == "rubbish":
+            await exchange.send(b"no chunk\r\n")
+        elif end == "reset":
+            exchange.reset()
+        else:
+            exchange.writer.close()
+
+    provider = await openai_at((await raw_server(answer)).base_url)
+    texts = []
+    async for event in provider.stream(REQUEST, timeout_s=5):
+        texts.append(event.text)
+        if isinstance(event, Plan):
+            given.set()
+    assert texts == ["hi", "hi"]

@@ -656,3 +656,34 @@ async def test_an_alias_can_do_what_any_of_its_targets_can_in_the_smallest_room(
     assert (told.images, told.seed, told.stop) == (Support.YES, Support.UNKNOWN, Support.EMULATED)
     assert (told.context_tokens, told.max_output_tokens) == (8_000, 500)
     assert a.capabilities == can["a"]
+
+
+async def test_a_request_asks_for_its_own_model_though_a_file_comes_while_it_waits() -> None:
+    target = Target("env", "p-a", "model-a")
+    provider = RecordingProvider([DOWN, GOOD], name="p-a")
+    clock, watch, chance = ManualClock(), RecordingWatch(), random.Random(7).random
+    board = Board(Routes({"env": target}, {}, "env"), {"env": provider}, random=chance, now=clock.now())
+    router = Router(board, clock=clock, random=chance, watch=watch)
+    asked = asyncio.create_task(router.plan(asking("hello", model="model-b"), timeout_s=60))
+    while not provider.requests:
+        await asyncio.sleep(0)
+    router.use(house(a=[GOOD]).router.board)
+    await asked
+    assert [request.model for request in provider.requests] == ["model-b", "model-b"]
+
+
+class FailsAfterwards(RecordingProvider):
+    """Gives its answer, then fails."""
+
+    async def stream(self, request: PlanRequest, *, timeout_s: float) -> Any:
+        async for event in super().stream(request, timeout_s=timeout_s):
+            yield event
+        raise DOWN
+
+
+async def test_a_failure_after_the_answer_is_none() -> None:
+    it = house(a=[GOOD])
+    it.live("a").source = FailsAfterwards([GOOD], name="p-a")
+    assert (await it.ask("stream")).text == GOOD.text
+    assert it.quiet()
+    assert [attempt.outcome for _, attempt, _ in it.watch.attempts] == ["ok"]

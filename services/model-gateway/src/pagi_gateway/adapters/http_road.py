@@ -216,12 +216,17 @@ class HttpRoad:
         writer.close()
 
     async def _drain(self, response: aiohttp.ClientResponse) -> None:
-        """Reads the few bytes after the end of a stream, so that the connection can be used again."""
+        """Reads the few bytes after the end of a stream, so that the connection can be used again.
+
+        The answer is given: where they do not come, or the connection breaks, it is closed and that is all.
+        """
+        import aiohttp
+
         try:
             async with asyncio.timeout(_LONGEST_DRAIN_S):
                 while not response.content.at_eof():
                     await response.content.readany()
-        except TimeoutError:
+        except (aiohttp.ClientError, OSError):
             return
 
     def _late(

@@ -60,11 +60,16 @@ class Quote:
         A provider that refused, or was not reached, bills nothing. One that was left in the middle bills what it read
         and wrote so far, and does not say how much: that is estimated.
         """
-        used = [usage for attempt in _attempts(error) if (usage := self._of_attempt(attempt, None)) is not None]
-        late = isinstance(error, DeadlineExceededError) and not _attempts(error)
-        if streamed_tokens or late or not isinstance(error, Exception):
-            used.append(self._estimated(streamed_tokens))
-        return self._used(used)
+        attempts = _attempts(error)
+        late = isinstance(error, DeadlineExceededError) and not attempts
+        estimated = bool(streamed_tokens) or late or not isinstance(error, Exception)
+        if streamed_tokens and attempts:
+            # The last one wrote it: it is not counted besides, and where it said itself what it used, that counts.
+            last = attempts[-1].usage
+            estimated = last is None or not last.reported
+            attempts = attempts[:-1] if estimated else attempts
+        used = [usage for attempt in attempts if (usage := self._of_attempt(attempt, None)) is not None]
+        return self._used([*used, self._estimated(streamed_tokens)] if estimated else used)
 
     def _of_attempt(self, attempt: Attempt, plan: Plan | None) -> Usage | None:
         if attempt.usage is not None:

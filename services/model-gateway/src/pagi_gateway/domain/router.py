@@ -86,7 +86,7 @@ class Router:
             ModelNotFoundError: The name leads nowhere.
             PagiError: What the only target met, or what all of them did; with every attempt.
         """
-        trip = Trip(request, self.board.route_of(request.model), self._clock.now() + timeout_s)
+        trip = self._trip(request, timeout_s)
         with Expected(trip.route.members):
             while (target := await self._next(trip)) is not None:
                 call = _Call(self, trip, target)
@@ -108,7 +108,7 @@ class Router:
 
     async def stream(self, request: PlanRequest, *, timeout_s: float) -> AsyncGenerator[Delta | Plan, None]:
         """Answers in deltas of one target; raises as `plan` does, and after the first delta what that target met."""
-        trip = Trip(request, self.board.route_of(request.model), self._clock.now() + timeout_s)
+        trip = self._trip(request, timeout_s)
         with Expected(trip.route.members):
             while True:
                 target = await self._next(trip)
@@ -126,6 +126,9 @@ class Router:
                             yield event
                     return
                 except PagiError as error:
+                    if call.ended:
+                        # The answer was given: what a connection does after it takes nothing from it.
+                        return
                     if received:
                         raise call.broke(error, received) from error
                     if not call.failed(error):
@@ -156,6 +159,13 @@ class Router:
             return replace(info, targets=states, price=states[0].price)
 
         return [priced(info) for info in infos]
+
+    def _trip(self, request: PlanRequest, timeout_s: float) -> Trip:
+        """A request that sets out by the board of this moment, whichever is in force when it ends."""
+        board = self.board
+        route = board.route_of(request.model)
+        # Where any model may be named, the request names it; else the target does.
+        return Trip(request, route, self._clock.now() + timeout_s, any_model=route is board.anything)
 
     async def _next(self, trip: Trip) -> LiveTarget | None:
         """Who is asked next; None where nobody is and an answer was set aside.
@@ -211,7 +221,7 @@ def _priced(target: Target, model: str) -> PricedModel:
 class _Call:
     """One call of a target: entered when it is made, and ended once, in one of four ways."""
 
-    __slots__ = ("_began", "_ended", "_passage", "_router", "_target", "_trip", "_wall", "request", "timeout_s")
+    __slots__ = ("_began", "_passage", "_router", "_target", "_trip", "_wall", "ended", "request", "timeout_s")
 
     def __init__(self, router: Router, trip: Trip, target: LiveTarget) -> None:
         clock = router._clock
@@ -221,17 +231,15 @@ class _Call:
         self._began = now = clock.now()
         self._wall = clock.wall()
         self._passage: Passage = target.enter(now, trip.tokens)
-        self._ended = False
+        self.ended = False
         asked = trip.request
-        # Where any model may be named, the request names it; else the target does.
-        anything = router.board.anything is trip.route
-        self.request = asked if anything or asked.model == target.model else replace(asked, model=target.model)
+        self.request = asked if trip.any_model or asked.model == target.model else replace(asked, model=target.model)
         left = trip.deadline - now
         self.timeout_s = left if target.total_s is None else min(left, target.total_s)
 
     def answered(self, plan: Plan, *, last: bool = False) -> bool:
         """Ends it with an answer; returns whether another target is to be asked nevertheless."""
-        self._ended = True
+        self.ended = True
         usage = plan.usage
         used = float(usage.input_tokens + usage.output_tokens) if usage.reported else None
         self._target.answered(self._router._clock.now(), self._passage, used)
@@ -247,7 +255,7 @@ class _Call:
 
     def failed(self, error: PagiError, *, final: bool = False) -> bool:
         """Ends it with a failure; returns whether another call may be made."""
-        self._ended = True
+        self.ended = True
         clock, target = self._router._clock, self._target
         now = clock.now()
         verdict = verdict_of(error, in_time=now < self._trip.deadline)
@@ -274,8 +282,8 @@ class _Call:
 
     def left(self) -> None:
         """Ends it without a word on the target, where it has not ended yet."""
-        if not self._ended:
-            self._ended = True
+        if not self.ended:
+            self.ended = True
             self._target.left(self._passage)
 
     def _judge(self, now: float) -> None:

@@ -41,17 +41,19 @@ class Trip:
         request: What is asked.
         route: Whom it may be asked of.
         deadline: On the clock that only goes up.
+        any_model: Whether the request names the model itself, not the target that is asked.
     """
 
     __slots__ = (
-        "_errors", "_final", "_hopeless", "_turns", "attempts", "deadline", "fallback", "out", "patience_s", "request",
-        "route", "tokens",
+        "_errors", "_final", "_hopeless", "_turns", "any_model", "attempts", "deadline", "fallback", "out",
+        "patience_s", "request", "route", "tokens",
     )  # fmt: skip
 
-    def __init__(self, request: PlanRequest, route: LiveRoute, deadline: float) -> None:
+    def __init__(self, request: PlanRequest, route: LiveRoute, deadline: float, *, any_model: bool = False) -> None:
         self.request = request
         self.route = route
         self.deadline = deadline
+        self.any_model = any_model
         self.tokens = tokens_of(request) if any(each.limits.limited for each in route.members) else 0.0
         self.patience_s = route.route.habits.longest_wait_s
         self.attempts: tuple[Attempt, ...] = ()
