@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pagi_chassis.errors import UnavailableError
@@ -248,6 +250,39 @@ def test_wrong_arguments_name_the_path(arguments: str, field: str, complaint: st
 def test_a_schema_cannot_make_the_service_fetch() -> None:
     with pytest.raises(SchemaError):
         JsonSchemaArguments().compile(spec("t", properties={"x": {"$ref": "http://127.0.0.1:9/schema.json"}}))
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """A schema of which each part refers twice to the next."""
+    twice = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(levels)}
+    return {"type": "object", "$ref": "#/$defs/a0", "$defs": {**twice, f"a{levels}": {}}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        doubling(60),
+        doubling(5_000),
+        {"allOf": [{"$ref": f"#name{n}"} for n in range(17)]},
+        {"$defs": {"moved": {"$id": "elsewhere", **doubling(60)}}, "$ref": "#/$defs/moved"},
+    ],
+)
+def test_a_schema_cannot_keep_the_service_busy(schema: dict[str, Any]) -> None:
+    began = time.perf_counter()
+    with pytest.raises(SchemaError):
+        JsonSchemaArguments().compile(replace(spec("t"), parameters=schema))
+    assert time.perf_counter() - began < 0.5
+
+
+def test_a_schema_may_refer_to_itself_and_to_much() -> None:
+    node = {"$ref": "#/$defs/~0%20x"}
+    branch = {"type": "object", "properties": {"left": node, "right": node}}
+    tree = {"type": "object", "properties": {"$ref": branch, "tree": node}, "$defs": {"~ x": branch}}
+    for schema in (tree, doubling(8), {"type": "object", "properties": {"again": {"$ref": "#"}}}):
+        check = JsonSchemaArguments().compile(replace(spec("t"), parameters=schema))
+        assert check.parse('{"tree": {"left": {"right": {}}}, "again": {"again": {}}}')
+    with pytest.raises(ArgumentsError):
+        JsonSchemaArguments().compile(replace(spec("t"), parameters=tree)).parse('{"tree": {"left": 1}}')
 
 
 async def test_more_calls_than_places_wait_and_more_than_that_are_refused() -> None:

@@ -30,7 +30,7 @@ from pagi_sandbox.zygote.server_jail import profile_of
 
 HERE = Path(__file__).parent
 USERS = (2_100_000_000, 2_139_999_999)
-QUICK = Patience(start=30.0, first_pause=0.05, longest_pause=0.2, absent=25.0)
+QUICK = Patience(start=30.0, first_pause=0.05, longest_pause=0.2, absent=25.0, hung=0.02)
 
 
 def program(name: str = "test", **options: Any) -> McpServer:
@@ -351,6 +351,14 @@ class TestMisbehaviour:
             await until(lambda: "did not answer 3 calls" in caplog.text)
             assert (await servers.call("test.add", a=1, b=1)).verdict is Verdict.OK
 
+    async def test_callers_without_patience_do_not_end_the_calls_of_others(self, tmp_path: Path) -> None:
+        async with running(tmp_path, program(), patience=replace(QUICK, hung=1.0)) as servers:
+            other = asyncio.create_task(servers.call("test.hang", timeout_ms=1000))
+            await asyncio.sleep(0)
+            for _ in range(6):
+                assert (await servers.call("test.hang", timeout_ms=1)).verdict is Verdict.TIMEOUT
+            assert (await other).verdict is Verdict.TIMEOUT
+
     async def test_a_crash_leaves_the_outcome_open_and_the_server_comes_back(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -385,6 +393,33 @@ class TestMisbehaviour:
                 worst = max(worst, time.monotonic() - before)
                 assert (await servers.call("other.add", a=1, b=1)).verdict is Verdict.OK
         assert worst < 1.0
+
+    async def test_large_messages_without_pause_keep_nobody_either(self, tmp_path: Path) -> None:
+        async with running(tmp_path, by_hand("large_messages")):
+            began, late = time.thread_time(), 0.0
+            for _ in range(150):
+                await asyncio.sleep(0.01)
+            late = time.thread_time() - began
+        # Without pauses it takes all of the time.
+        assert late < 0.75
+
+    async def test_half_a_character_costs_that_character_only(self, tmp_path: Path) -> None:
+        async with running(tmp_path, by_hand("half_a_character")) as servers:
+            assert await servers.text("hand.good") == "cut here: ?"
+
+    async def test_an_answer_that_is_not_finite_is_no_json(self, tmp_path: Path) -> None:
+        async with running(tmp_path, by_hand("not_finite")) as servers:
+            outcome = await servers.call("hand.good")
+            assert (outcome.verdict, "NaN" in outcome.error) == (Verdict.FAILED, True)
+
+    async def test_what_takes_too_much_to_list_is_left_out(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with running(tmp_path, by_hand("large_schemas"), by_hand("many", "many")) as servers:
+            assert servers.names() == {"hand.t0", "hand.t1"}
+        assert "would take more than 1048576 bytes to list" in caplog.text
+        assert "'many' has more than 500 tools" in caplog.text
+        assert caplog.text.count("of MCP server 'many' is left out") <= 500
 
     @pytest.mark.parametrize(
         ("mode", "reason"),
@@ -421,6 +456,7 @@ class TestMisbehaviour:
             ("twice", "another of its tools is named 'hand.good' too"),
             ("long_name", "more than 64 characters"),
             ("endless_pages", ""),
+            ("no_number", "tool 'bad' of MCP server 'hand' is left out"),
         ],
     )
     async def test_what_cannot_be_shown_is_left_out(

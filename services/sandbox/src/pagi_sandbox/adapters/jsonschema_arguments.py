@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import jsonschema_rs
 
+from pagi_sandbox.adapters.jsonschema_expansion import check_expansion
 from pagi_sandbox.domain.errors import ArgumentsError, SchemaError
 from pagi_sandbox.domain.model import ToolSpec
 
@@ -22,8 +23,11 @@ class JsonSchemaArguments:
     def compile(self, spec: ToolSpec) -> JsonSchemaCheck:
         """The check of one tool; see ArgumentSchemas."""
         try:
+            check_expansion(spec.parameters)
             # offline: a schema must not make the service fetch what a package names.
             return JsonSchemaCheck(spec.name, jsonschema_rs.validator_for(dict(spec.parameters), offline=True))
+        except RecursionError as error:
+            raise SchemaError("its parameters are no JSON Schema: nested too deeply") from error
         except (ValueError, jsonschema_rs.ReferencingError) as error:
             raise SchemaError(f"its parameters are no JSON Schema: {str(error).splitlines()[0]}") from error
 

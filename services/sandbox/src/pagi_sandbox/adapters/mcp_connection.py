@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from pagi_sandbox.adapters.mcp_http import bounded_http
-from pagi_sandbox.adapters.mcp_results import RemoteTool, remote_tool
+from pagi_sandbox.adapters.mcp_results import RemoteTool, remote_tool, shown_size
 from pagi_sandbox.adapters.mcp_stdio import Failing, jailed_stdio
 from pagi_sandbox.domain.mcp import McpServer, ServerPlace
 from pagi_sandbox.domain.model import Layer
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_PAGES, _MOST_TOOLS = 20, 500
+# ListTools answers with the tools of all servers in one message.
+_MOST_BYTES = 2**20
 # A server that lived so long begins anew with the shortest pause.
 _STEADY_S = 30.0
 _HUNG_CALLS = 3
@@ -38,12 +40,15 @@ class Patience:
         first_pause: before a server that failed is started again; each pause is twice the one before.
         longest_pause: the most of that.
         absent: for a server that is being started again, before a call is answered without it.
+        hung: by a call at least, for the server to count as one that did not answer it. Who asks for less, or leaves
+            sooner, says nothing about the server, which others use too.
     """
 
     start: float = 20.0
     first_pause: float = 0.5
     longest_pause: float = 60.0
     absent: float = 5.0
+    hung: float = 1.0
 
 
 class ServerAwayError(Exception):
@@ -122,6 +127,7 @@ class McpConnection:
         from mcp_types import CONNECTION_CLOSED
 
         client, failing = await self._present(), self._failing
+        began = time.monotonic()
         try:
             result = await client.call_tool(name, dict(arguments))
         except MCPError as error:
@@ -130,7 +136,8 @@ class McpConnection:
                 raise ServerLostError(str(failing)) from error
             raise RemoteError(str(error)) from error
         except asyncio.CancelledError:
-            self._hang(failing)
+            if time.monotonic() - began >= self._patience.hung:
+                self._hang(failing)
             raise
         except Exception as error:
             # The SDK lets through what the transport and its own checks of the answer raise.
@@ -234,23 +241,29 @@ class McpConnection:
     async def _learn(self, client: Client) -> None:
         """Asks for its tools; one that cannot be shown is logged and left out."""
         tools: dict[str, RemoteTool] = {}
+        told = size = 0
         info, cursor = client.server_info, None
         version = (info.version if info else "")[:64] or "1"
         network = bool(self.server.url) or self.server.jail.network
         for _ in range(_MOST_PAGES):
             page = await client.list_tools(cursor=cursor)
-            for tool in page.tools:
+            for tool in page.tools[: _MOST_TOOLS - told]:
                 try:
                     known = remote_tool(self.server, tool, network=network, version=version)
                     if known.spec.name in tools:
                         raise ValueError(f"another of its tools is named {known.spec.name!r} too")
-                    if len(tools) >= _MOST_TOOLS:
-                        raise ValueError(f"the server has more than {_MOST_TOOLS} tools")
+                    needs = shown_size(known.spec)
+                    if size + needs > _MOST_BYTES:
+                        raise ValueError(f"the server's tools would take more than {_MOST_BYTES} bytes to list")
+                    size += needs
                     tools[known.spec.name] = known
                 except ValueError as error:
                     log.error("tool %r of MCP server %r is left out: %s", tool.name[:64], self.server.name, error)
+            told += len(page.tools)
+            if told > _MOST_TOOLS:
+                log.error("MCP server %r has more than %d tools; the rest is left out", self.server.name, _MOST_TOOLS)
             cursor = page.next_cursor
-            if not cursor:
+            if not cursor or told >= _MOST_TOOLS:
                 break
         self.tools = tools
         self._on_tools()

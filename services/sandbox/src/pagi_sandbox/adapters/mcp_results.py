@@ -73,6 +73,15 @@ def remote_tool(server: McpServer, tool: Tool, *, network: bool, version: str) -
     return RemoteTool(spec, tool.name)
 
 
+def shown_size(spec: ToolSpec) -> int:
+    """How many bytes it takes to list it, about.
+
+    Raises:
+        ValueError: its schema holds NaN or Infinity, and nobody could read the list.
+    """
+    return len(spec.description.encode("utf-8", "replace")) + len(json.dumps(dict(spec.parameters), allow_nan=False))
+
+
 def _effects(tool: Tool) -> Effects:
     hints = tool.annotations
     if hints is not None and hints.read_only_hint:

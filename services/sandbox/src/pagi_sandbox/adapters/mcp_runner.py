@@ -132,7 +132,10 @@ class McpRunner:
         answer, attachments = answer_of(result)
         if result.is_error:
             return Verdict.FAILED, "", _complaint(answer), ()
-        output = _output(answer)
+        try:
+            output = _output(answer)
+        except ValueError:
+            return Verdict.FAILED, "", "the MCP server's answer holds NaN or Infinity, which JSON does not have", ()
         if len(output) > MAX_ANSWER_BYTES:
             return Verdict.OUTPUT, "", f"the tool's answer is larger than {MAX_ANSWER_BYTES} bytes", ()
         artifacts: tuple[Artifact, ...] = ()
@@ -173,7 +176,7 @@ class McpRunner:
 
 
 def _output(answer: Mapping[str, Any]) -> str:
-    return json.dumps(answer)
+    return json.dumps(answer, allow_nan=False)
 
 
 def _complaint(answer: Mapping[str, Any]) -> str:

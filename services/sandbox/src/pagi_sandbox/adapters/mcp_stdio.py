@@ -24,6 +24,8 @@ from pagi_sandbox.domain.model import Layer
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
     from mcp.shared.message import SessionMessage
+    from mcp_types import JSONRPCMessage
+    from pydantic import TypeAdapter
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,10 @@ log = logging.getLogger(__name__)
 MAX_LINE = 8 * 2**20
 # A server that talks faster waits in its own pipe, instead of keeping the service from its calls.
 _MESSAGES_A_SECOND = 500
+_BYTES_A_SECOND = 4 * 2**20
+# So much longer than a large message took is waited for the next one: a list of millions takes a second.
+_LARGE = 65_536
+_REST = 9.0
 _END_S = 7.0
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -156,15 +162,19 @@ async def _read(
     from mcp_types import jsonrpc_message_adapter
 
     loop = asyncio.get_running_loop()
-    window, messages = loop.time(), 0
+    window, messages, size = loop.time(), 0, 0
     try:
         while line := await process.stdout.readline():
-            messages += 1
-            if messages >= _MESSAGES_A_SECOND:
+            messages, size = messages + 1, size + len(line)
+            if messages >= _MESSAGES_A_SECOND or size >= _BYTES_A_SECOND:
                 await asyncio.sleep(max(0.0, window + 1 - loop.time()))
-                window, messages = loop.time(), 0
-            with suppress(ValueError):  # no message: servers print what they should not
-                await into_session.send(SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False)))
+                window, messages, size = loop.time(), 0, 0
+            began = loop.time()
+            with suppress(ValueError, RecursionError):  # no message: servers print what they should not
+                await into_session.send(SessionMessage(_message(line, jsonrpc_message_adapter)))
+            if len(line) > _LARGE:
+                await asyncio.sleep(0)  # the session takes it apart
+                await asyncio.sleep(_REST * (loop.time() - began))
         code = await process.wait()
         failing.lose(f"it ended with status {code}")
     except ValueError:
@@ -174,6 +184,23 @@ async def _read(
     finally:
         # Whoever waits for an answer hears that none comes.
         into_session.close()
+
+
+def _message(line: bytes, adapter: TypeAdapter[JSONRPCMessage]) -> JSONRPCMessage:
+    """A message.
+
+    Raises:
+        ValueError: it is none.
+        RecursionError: it is nested too deeply.
+    """
+    try:
+        return adapter.validate_json(line, by_name=False)
+    except ValueError:
+        if b"\\ud" not in line.lower():
+            raise
+        # Half a surrogate pair: a text that was cut in the middle of a character. It costs that character only.
+        text = json.dumps(json.loads(line), ensure_ascii=False)
+        return adapter.validate_json(text.encode("utf-8", "replace"), by_name=False)
 
 
 async def _write(process: PipedProcess, from_session: MemoryObjectReceiveStream[SessionMessage]) -> None:
