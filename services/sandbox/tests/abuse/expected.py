@@ -305,6 +305,7 @@ WORKSPACE = (
 ANSWER = (
     _case("answer/forged", verdicts="OK CRASH"),
     _case("answer/two_answers", verdicts="OK CRASH"),
+    _case("answer/not_a_number", verdicts="CRASH"),
     _case("answer/garbage", verdicts="CRASH FAILED"),
     _case("answer/flood", verdicts="OUTPUT"),
     _case("answer/huge_value", verdicts="OK MEMORY"),

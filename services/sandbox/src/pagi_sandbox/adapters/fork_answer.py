@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from dataclasses import dataclass
+from typing import NoReturn
 
 from pagi_sandbox.domain.model import Limits, Verdict
 from pagi_sandbox.zygote import wire
@@ -126,9 +127,17 @@ def _reason(verdict: Verdict, memory_mb: int) -> str:
     }[verdict]
 
 
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not in JSON")
+
+
+# Made once: json.loads() would make one for each answer.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
 def _is_object(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
+        return isinstance(_DECODER.decode(text), dict)
     except (ValueError, RecursionError):
         return False
 
