@@ -43,6 +43,13 @@ def _binary(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Number
     return lambda left, right: _bounded(operation(left, right))
 
 
+def _round(number: Number, ndigits: int | None = None) -> Number:
+    # round(1, -10**9) would compute 10**10**9 first.
+    if isinstance(ndigits, int) and abs(ndigits) > MAX_BITS:
+        raise ToolFailedError(f"round takes up to {MAX_BITS} digits")
+    return _bounded(round(number, ndigits))
+
+
 def _small(function: Callable[..., int], highest: int) -> Callable[..., Number]:
     def checked(*arguments: int) -> Number:
         if any(argument > highest for argument in arguments):
@@ -81,7 +88,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max": lambda *numbers: max(numbers),
     "min": lambda *numbers: min(numbers),
     "sum": lambda *numbers: _bounded(sum(numbers)),
-    "round": round,
+    "round": _round,
     "int": int,
     "float": float,
     "pow": _power,
