@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import random
 import ssl
 import subprocess
 import tracemalloc
@@ -155,6 +156,14 @@ class TestFetch:
             assert outcome.verdict is Verdict.FAILED
             assert "no address of the public Internet" in outcome.error
         assert web.heads == []
+
+    async def test_a_body_packed_in_members_is_read_whole(self, tools: Web, web: LocalWeb) -> None:
+        noise = random.Random(1).randbytes(100_000).hex().encode()
+        for first in (b"one ", noise):
+            packed = gzip.compress(first) + gzip.compress(b"two") + b"what is no member is nothing"
+            web.answers["/members"] = page(packed, "text/plain", "Content-Encoding: gzip")
+            answer = await tools.read("/members", max_characters=100)
+            assert (answer["characters"], answer["cut"]) == (len(first + b"two"), False)
 
     @pytest.mark.parametrize("packed", [gzip.compress(b"0" * 2**28, 9), zlib.compress(b"0" * 2**28, 9)])
     async def test_a_bomb_is_cut(self, tools: Web, web: LocalWeb, packed: bytes) -> None:

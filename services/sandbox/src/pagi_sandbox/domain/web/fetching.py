@@ -21,6 +21,8 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _AGENT = "Mozilla/5.0 (compatible; pagi-sandbox)"
 # What may stand in a path and a query as it is; "%" because the address may be quoted already.
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
+# How one begins, also where a chunk ends after its first byte.
+_GZIP = {b"\x1f\x8b", b"\x1f"}
 # Ports below 1024 besides these belong to other protocols.
 _LOW_PORTS = {80, 443}
 
@@ -124,16 +126,21 @@ def _read(response: http.client.HTTPResponse, limit: int) -> tuple[bytes, bool]:
     if encoding not in {"gzip", "x-gzip", "deflate"}:
         raise ToolFailedError(f"the server packs with {encoding[:40]!r}, which was not asked for")
     body, unpack = b"", zlib.decompressobj(wbits=47)
-    while len(body) <= limit and not unpack.eof:
+    while len(body) <= limit:
         packed = response.read(_CHUNK)
         if not packed:
             break
         while packed and len(body) <= limit:
+            if unpack.eof:
+                if packed[:2] not in _GZIP:
+                    return body, False
+                # One more member (RFC 1952, 2.2).
+                unpack = zlib.decompressobj(wbits=47)
             try:
                 body += unpack.decompress(packed, limit + 1 - len(body))
             except zlib.error as error:
                 raise ToolFailedError(f"what the server packed cannot be unpacked: {error}") from error
-            packed = unpack.unconsumed_tail
+            packed = unpack.unconsumed_tail or unpack.unused_data
     return body[:limit], len(body) > limit
 
 
