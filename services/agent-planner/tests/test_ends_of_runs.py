@@ -27,12 +27,21 @@ from pagi_planner.domain.errors import EffectConflictError, JournalError
 from pagi_planner.domain.keeping import workshop
 from pagi_planner.domain.keeping.begun_run import BegunRun
 from pagi_planner.domain.keeping.runs import Runs
-from pagi_planner.domain.model import Decision, Effects, ModelRequest, RunResult, ToolOutcome
+from pagi_planner.domain.model import (
+    Decision,
+    Effects,
+    Limits,
+    ModelRequest,
+    ModelTraits,
+    RunResult,
+    ToolOutcome,
+)
 from pagi_planner.domain.ownership import FIRST_EPOCH
 from pagi_planner.domain.standalone import ListJournal, SystemClock
 from pagi_planner.domain.state.events import Event, EventType
 from pagi_planner.domain.state.run_state import RunState
 from pagi_planner.domain.time_travel.fork import Change
+from pagi_planner.domain.time_travel.replay import replay
 from pagi_planner.domain.tools.delegate import Delegate, child_id
 from pagi_planner.domain.tools.turn import execute
 from pagi_planner.testing import LoneStore, RecordingTools, ScriptedModel, WaitingModel, call, calling, saying
@@ -452,6 +461,29 @@ async def test_a_run_that_names_its_tools_asks_the_same_question_after_a_restart
     model.known["warm"] = model.known["r/1/model"]
     await Agent(model, tools=tools, journal=again).reopen(RunState.of(events)).drive()
     assert "r/1/model/2" not in model.known, "the answer would be paid for twice"
+
+
+class Knowing:
+    """A catalogue of models that can write 100 tokens."""
+
+    async def traits(self, model: str) -> ModelTraits:
+        return ModelTraits(max_output_tokens=100)
+
+
+async def test_a_run_asks_the_same_question_after_a_restart_though_nothing_is_known_of_the_model():
+    journal, model, request = ListJournal(), StrictModel(), RunRequest("hi", "s", limits=Limits(max_tokens=10_000))
+    asking = asyncio.create_task(Agent(model, catalogue=Knowing(), journal=journal).run(request, run_id="r"))
+    await model.asked.wait()
+    events = [*await journal.events("r")]
+    asking.cancel()
+    await asyncio.wait([asking])
+    again = ListJournal()
+    for event in events:
+        again.append(event, FIRST_EPOCH)
+    model.known["warm"] = model.known["r/1/model"]
+    await Agent(model, journal=again).reopen(RunState.of(events)).drive()
+    assert "r/1/model/2" not in model.known, "the answer would be paid for twice"
+    assert await replay(await again.events("r")) is None
 
 
 @pytest.mark.parametrize("refusal", [ResourceExhaustedError("too many calls"), NotFoundError("there is no such tool")])

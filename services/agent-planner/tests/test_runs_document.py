@@ -68,7 +68,7 @@ async def recorded_in(journal: SqliteJournal) -> dict[str, set[str]]:
         saying("done"),
     )
     file = InputFile("a.txt", content_base64=b64encode(b"words " * 4_000).decode())
-    request = RunRequest("x", mode=Mode.PLAN, files=(file,))
+    request = RunRequest("x", mode=Mode.PLAN, files=(file,), limits=Limits(max_tokens=1_000_000))
     await Agent(planned, tools=tools, journal=journal).run(request, run_id="planned")
     with pytest.raises(UnavailableError):
         await Agent(ScriptedModel(UnavailableError("away")), journal=journal).run("x", run_id="bad")

@@ -114,10 +114,12 @@ class Room:
     Attributes:
         messages: What the messages may have (tokens).
         tools: What the descriptions of the tools take (tokens).
+        answer: What the answer may have (tokens, as the provider counts); None: as much as the model gives.
     """
 
     messages: int
     tools: int
+    answer: int | None = None
 
 
 @dataclass(slots=True)

@@ -111,7 +111,7 @@ def context(
 
 def model_request(step: int, effect_id: str, messages: int, tokens: int, room: Room) -> dict[str, Any]:
     """PLAN_MODEL_REQUEST: the intent to ask; the messages themselves are in the events before it."""
-    return {
+    data = {
         "step": step,
         "effect_id": effect_id,
         "messages": messages,
@@ -119,6 +119,9 @@ def model_request(step: int, effect_id: str, messages: int, tokens: int, room: R
         "tools_tokens": room.tools,
         "room": room.messages,
     }
+    if room.answer is not None:
+        data["answer_tokens"] = room.answer
+    return data
 
 
 def model_response(step: int, effect_id: str, answer: ModelAnswer, repaired: Mapping[str, str]) -> dict[str, Any]:

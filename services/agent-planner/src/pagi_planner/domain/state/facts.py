@@ -21,6 +21,7 @@ class RunFacts:
 
     Attributes:
         asked: The effect id of a model call without an answer; empty where there is none.
+        answer_tokens: What the answer to it may have; None: there is no bound, or it was not noted.
         intents: The calls of the turn that were begun, by id of the call.
         waiting: The calls of the turn that a person has to decide on.
         decisions: A person's word, by id of the call.
@@ -62,6 +63,7 @@ class RunFacts:
     open_calls: dict[str, ToolCall] = field(default_factory=dict)
     observations: dict[str, str] = field(default_factory=dict)
     asked: str = ""
+    answer_tokens: int | None = None
     intents: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, ToolCall] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)

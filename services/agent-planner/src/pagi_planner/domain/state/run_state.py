@@ -201,6 +201,7 @@ class RunState(RunFacts):
     def _model_request(self, event: Event) -> None:
         self._close_turn()
         self.asked = event.data["effect_id"]
+        self.answer_tokens = event.data.get("answer_tokens")
         # A question that was asked anew, under another effect id, is no further step.
         self.model_calls = max(self.model_calls, event.data["step"])
         self.scale.note_request(event.data)

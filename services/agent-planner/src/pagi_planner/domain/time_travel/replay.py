@@ -40,7 +40,7 @@ from pagi_planner.domain.tools.toolbox import Scope
 # What no two runs have in common.
 _VOLATILE = frozenset({"traceparent", "tracestate", "latency_ms", "duration_ms"})
 # Follows from the room that the tools leave, of which journals of earlier versions do not tell.
-_OF_THE_ROOM = frozenset({"tokens", "tools_tokens", "room"})
+_OF_THE_ROOM = frozenset({"tokens", "tools_tokens", "room", "answer_tokens"})
 _ANSWERS = (EventType.PLAN_MODEL_RESPONSE, EventType.MODEL_RESULT)
 _OUTCOMES = (EventType.TOOL_RESULT, EventType.TOOL_ERROR)
 
@@ -116,7 +116,8 @@ def _rooms(events: Sequence[Event]) -> dict[int, Room]:
     rooms: dict[int, Room] = {}
     for event in events:
         if event.type is EventType.PLAN_MODEL_REQUEST and "room" in event.data:
-            rooms.setdefault(event.data["step"], Room(event.data["room"], event.data["tools_tokens"]))
+            data = event.data
+            rooms.setdefault(data["step"], Room(data["room"], data["tools_tokens"], data.get("answer_tokens")))
     if rooms:
         # Of a run that ended on the way to its next call.
         rooms[max(rooms) + 1] = rooms[max(rooms)]

@@ -49,7 +49,8 @@ async def ask(work: Work) -> None:
         work.request.model,
         state.asked,
         money_left(work),
-        max_output_tokens=await answer_tokens(work, work.request.model),
+        # As it was said first: of the model something else may be known now, and it would be another question.
+        max_output_tokens=state.answer_tokens or await answer_tokens(work, work.request.model),
         temperature=work.request.temperature,
         is_patient=state.model_calls > 1 or work.epoch > FIRST_EPOCH,
     )
@@ -78,7 +79,9 @@ async def _ask_anew(work: Work, error: EffectConflictError) -> None:
         raise error
     log.info("%s is asked anew: %s", state.asked, error.message)
     # Of the size nothing is said: the tools may be others now.
-    data = records.model_request(state.model_calls, f"{named}/{count}", len(state.conversation()), 0, Room(0, 0))
+    data = records.model_request(
+        state.model_calls, f"{named}/{count}", len(state.conversation()), 0, Room(0, 0, state.answer_tokens)
+    )
     work.note(EventType.PLAN_MODEL_REQUEST, data)
     await work.sync()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pagi_planner.domain.context.compaction import FILLED_AFTER, SUMMARY_SHARE, Shortening, compacted, extract, shorten
 from pagi_planner.domain.context.conversation import Conversation
 from pagi_planner.domain.context.tokens import Family, Room, family_of, tools_tokens
 from pagi_planner.domain.model import Message, ModelTraits, Role, ToolSpec
 from pagi_planner.domain.run import records
+from pagi_planner.domain.run.phases.allowance import answer_tokens
 from pagi_planner.domain.run.phases.aside import ask_aside
 from pagi_planner.domain.run.work import Work
 from pagi_planner.domain.state.events import EventType
@@ -63,18 +65,21 @@ async def make_room(work: Work, specs: Mapping[str, ToolSpec]) -> tuple[int, Roo
         The estimated size of all that is sent (tokens), and the room that there was.
     """
     family = family_for(work)
-    room = await _room(work, specs, family)
+    # What was noted of it, where a recorded run is driven again.
+    noted = work.parts.rooms.get(work.state.model_calls + 1)
+    room = noted or await _room(work, specs, family)
     most = room.messages
     size = _size(work, work.state.closed_talk(), family)
     if size > most:
         size = await _compact(work, family, size, int(most * FILLED_AFTER), because="window", must_fit=most)
+    if noted is None:
+        # Now: a summary has used some of the run's tokens.
+        room = replace(room, answer=await answer_tokens(work, work.request.model))
     return size + room.tools, room
 
 
 async def _room(work: Work, specs: Mapping[str, ToolSpec], family: Family) -> Room:
-    """The room for the next call: what was noted of it, where a recorded run is driven again."""
-    if noted := work.parts.rooms.get(work.state.model_calls + 1):
-        return noted
+    """The room for what is sent with the next call."""
     tools = tools_size(work, specs, family)
     traits = await work.parts.catalogue.traits(work.request.model)
     return Room(room_within(traits, work.parts.policy.max_context_tokens, tools, work.state.scale.factor), tools)
