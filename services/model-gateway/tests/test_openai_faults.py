@@ -426,3 +426,25 @@ async def test_what_happens_after_the_last_event_takes_nothing_from_the_answer(
         if isinstance(event, Plan):
             given.set()
     assert texts == ["hi", "hi"]
+
+
+@pytest.mark.parametrize("end", ["reset", "silence"])
+async def test_an_answer_with_its_last_piece_is_whole_though_the_stream_never_ends(
+    raw_server: Serve, openai_at: Start, end: str
+) -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.event(delta("hi", "stop"))
+        if end == "reset":
+            await began.wait()
+            exchange.reset()
+        else:
+            await exchange.hung_up()
+
+    began = asyncio.Event()
+    provider = await openai_at((await raw_server(answer)).base_url)
+    texts = []
+    async for event in provider.stream(REQUEST, timeout_s=0.3):
+        texts.append(event.text)
+        began.set()
+    assert texts == ["hi", "hi"]

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from pagi_gateway.domain.errors import (
     UnsupportedError,
     WrongShapeError,
 )
+from pagi_gateway.domain.live_target import Expected
 from pagi_gateway.domain.model import Circuit, FinishReason, Plan, PlanRequest, TextDelta, ToolCall, Usage
 from pagi_gateway.domain.rate_limits import Left, RateReport
 from pagi_gateway.domain.router import Router
@@ -687,3 +688,29 @@ async def test_a_failure_after_the_answer_is_none() -> None:
     assert (await it.ask("stream")).text == GOOD.text
     assert it.quiet()
     assert [attempt.outcome for _, attempt, _ in it.watch.attempts] == ["ok"]
+
+
+@both
+@pytest.mark.parametrize(
+    "error",
+    [ProviderRejectedError("no: 'my secret'"), WrongShapeError("'my secret'"), ProviderAnswerError("my secret")],
+)
+async def test_what_one_caller_asked_or_was_answered_is_told_to_no_other(how: str, error: PagiError) -> None:
+    it = house(a=[error], habits=Habits(attempts=1), targets={"a": {"limits": RateLimits(concurrent=1)}})
+    with pytest.raises(PagiError, match="my secret"):
+        await it.ask(how)
+    ((state,),) = [info.targets for info in it.router.board.infos(0.0) if info.name == "default"]
+    assert state.last_error is not None
+    assert state.last_error.message
+    assert "secret" not in state.last_error.message
+
+
+def test_requests_of_the_board_before_are_awaited_though_the_breakers_rules_are_others() -> None:
+    before = house(a=[GOOD]).router.board
+    source = before.targets["a"].source
+    with Expected(before.targets.values()):
+        routes = replace(before.routes, breaker=BreakerRules(failures=9))
+        board = Board(routes, {"a": source}, random=random.random, now=0.0, before=before)
+        board = Board(before.routes, {"a": source}, random=random.random, now=0.0, before=board)
+        assert board.targets["a"].awaited == 1
+    assert board.targets["a"].awaited == 0

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Deltas are sent on in chunks of at most this long: a message costs about the same whatever it holds.
 GATHER_S = 0.020
+# For the usage, which follows the last piece at once, where a server says neither that all was sent nor hangs up.
+_AFTERWARDS_S = 2.0
 
 
 class Parser(Protocol):
@@ -108,6 +110,7 @@ class _Reading:
         self._send_at = 0.0
         self._piece_by = self._now() + patience.first_s - waited_s
         self._answering = False
+        self._over_at = math.inf
         self.ended = False
 
     async def gathered(self) -> list[Delta]:
@@ -126,6 +129,8 @@ class _Reading:
 
     async def _bytes(self, wait_s: float | None) -> bytes | None:
         """The next bytes; None where what is held has waited long enough."""
+        if self._parser.whole:
+            return await self._afterwards(wait_s)
         if wait_s is None:
             wait_s, late = self._longest()
         else:
@@ -139,6 +144,20 @@ class _Reading:
             if late:
                 raise late() from error
             return None
+
+    async def _afterwards(self, wait_s: float | None) -> bytes | None:
+        """What follows a whole answer; nothing where no more comes. Whatever goes wrong now, the answer is there."""
+        import aiohttp
+
+        self._over_at = min(self._over_at, self._now() + _AFTERWARDS_S)
+        left = min(self._over_at - self._now(), self._deadline.left_s())
+        try:
+            async with asyncio.timeout(left if wait_s is None else min(wait_s, left)):
+                return await self._content.readany()
+        except TimeoutError:
+            return None if wait_s is not None and wait_s < left else b""
+        except (aiohttp.ClientError, OSError):
+            return b""
 
     def _longest(self) -> tuple[float, Callable[[], ProviderTimeoutError]]:
         """How long the next bytes may take, and what it means when they do not come."""

@@ -164,10 +164,10 @@ class TargetPool:
 async def _goodbye(source: ModelSource, live: LiveTarget) -> None:
     try:
         async with asyncio.timeout(_LONGEST_GOODBYE_S):
-            while live.expected:  # noqa: ASYNC110 - rare, and not worth an event in every call
+            while live.awaited:  # noqa: ASYNC110 - rare, and not worth an event in every call
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
-        log.warning("target %s still has %d requests on their way: they are cut", live.name, live.expected)
+        log.warning("target %s still has %d requests on their way: they are cut", live.name, live.awaited)
     finally:
         await _stop(source)
 

@@ -40,12 +40,15 @@ class Board:
         before: Board | None = None,
     ) -> None:
         self.routes = routes
-        known = before.targets if before and before.routes.breaker == routes.breaker else {}
+        known = before.targets if before else {}
+        ruled = before is not None and before.routes.breaker == routes.breaker
         self.targets: dict[str, LiveTarget] = {}
         for name, target in routes.targets.items():
             live = known.get(name)
-            if live is None or live.target != target or live.source is not sources[name]:
-                live = LiveTarget(target, sources[name], routes.breaker, routes.ejection.window_s, now)
+            same = live is not None and live.target == target and live.source is sources[name]
+            if live is None or not same or not ruled:
+                window_s = routes.ejection.window_s
+                live = LiveTarget(target, sources[name], routes.breaker, window_s, now, live if same else None)
             self.targets[name] = live
         self._by_name = {route.name: self._live(route, random) for route in _all_routes(routes)}
         self.aliases: Sequence[LiveRoute] = [self._by_name[name] for name in routes.aliases]

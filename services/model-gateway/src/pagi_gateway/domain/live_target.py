@@ -67,15 +67,24 @@ class LiveTarget:
         breaker: When it is left alone.
         window_s: How far back its errors count.
         now: The time.
+        before: The same target on the board before, whose requests may still be on their way.
     """
 
     __slots__ = (
-        "_avoid_until", "_busy_in_a_row", "_concurrent", "_rest_until", "breaker", "expected", "in_flight",
+        "_avoid_until", "_before", "_busy_in_a_row", "_concurrent", "_rest_until", "breaker", "expected", "in_flight",
         "last_error", "limits", "model", "name", "provider", "source", "target", "total_s", "unguarded", "waiting",
         "window",
     )  # fmt: skip
 
-    def __init__(self, target: Target, source: ModelSource, breaker: BreakerRules, window_s: float, now: float) -> None:
+    def __init__(
+        self,
+        target: Target,
+        source: ModelSource,
+        breaker: BreakerRules,
+        window_s: float,
+        now: float,
+        before: LiveTarget | None = None,
+    ) -> None:
         self.target = target
         self.source = source
         self.name = target.name
@@ -86,6 +95,7 @@ class LiveTarget:
         self.in_flight = 0
         # How many requests are on their way that may still ask it, or do.
         self.expected = 0
+        self._before = before if before is not None and before.awaited else None
         self.breaker = Breaker(breaker)
         self.limits = TargetLimits(target.limits, now)
         self.window = ErrorWindow(window_s)
@@ -103,6 +113,13 @@ class LiveTarget:
         wait = self._rest_until - now if self._rest_until > now else 0.0
         wait = max(wait, self.breaker.wait_s(now), self.limits.wait_s(now, tokens))
         return max(wait, FULL_WAIT_S) if self.is_full else wait
+
+    @property
+    def awaited(self) -> int:
+        """How many requests are on their way that may still ask its source, also those of boards before."""
+        if self._before is not None and not self._before.awaited:
+            self._before = None
+        return self.expected + (self._before.awaited if self._before is not None else 0)
 
     @property
     def is_full(self) -> bool:

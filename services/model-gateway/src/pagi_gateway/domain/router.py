@@ -14,6 +14,7 @@ from pagi_gateway.domain.live_target import Expected
 from pagi_gateway.domain.model import Attempt, Plan
 from pagi_gateway.domain.model_price import PricedModel
 from pagi_gateway.domain.received import plan_of
+from pagi_gateway.domain.routes import Fault
 from pagi_gateway.domain.trip import Trip
 from pagi_gateway.domain.verdicts import verdict_of
 
@@ -27,9 +28,15 @@ if TYPE_CHECKING:
     from pagi_gateway.domain.ports import Clock, RoutingWatch
     from pagi_gateway.domain.prices import Prices
     from pagi_gateway.domain.routes import Target
+    from pagi_gateway.domain.verdicts import Verdict
 
 # What rounding may leave of a wait would make a loop of it.
 _SHORTEST_PAUSE_S = 0.001
+# What is told to others than the caller of a failure whose message may quote what was asked or answered.
+_UNQUOTED = {
+    None: "it refused a request",
+    Fault.WRONG_SHAPE: "it gave an answer that is none, or not of the form that was asked for",
+}
 
 
 class Router:
@@ -218,6 +225,12 @@ def _priced(target: Target, model: str) -> PricedModel:
     return PricedModel(target.provider, model, target.base_url, target.name)
 
 
+def _for_everybody(attempt: Attempt, verdict: Verdict) -> Attempt:
+    """An attempt as whoever asks for the state of its target may see it: messages quote prompts and answers."""
+    told = _UNQUOTED.get(verdict.fault)
+    return attempt if told is None else replace(attempt, message=told)
+
+
 class _Call:
     """One call of a target: entered when it is made, and ended once, in one of four ways."""
 
@@ -264,7 +277,7 @@ class _Call:
         if not verdict.sent:
             return self._trip.failed(target, error, verdict)
         attempt = self._attempt(outcome_of(error), error.message, usage)
-        target.last_error = attempt
+        target.last_error = _for_everybody(attempt, verdict)
         self._trip.attempts = (*self._trip.attempts, attempt)
         next_one = self._trip.failed(target, error, verdict) and not final
         self._router._watch.attempted(self._trip.route.route.name, attempt, next_one=next_one)
