@@ -402,6 +402,39 @@ time.sleep(60)
         outcomes = await asyncio.gather(*(real("math", expression=f"{n} + 1") for n in range(5)))
         assert [answer(one)["result"] for one in outcomes] == list(range(1, 6))
 
+    async def test_what_a_pure_child_that_died_was_asked_is_answered_by_nobody_else_in_its_place(
+        self, real: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pagi_sandbox.adapters.fork_pure_child._PATIENCE_S", 10.0)
+        runner = real.runner
+        assert isinstance(runner, ForkRunner)
+        pure = runner._pure
+        assert pure is not None
+        await eventually(lambda: pure._child is not None, "a child waits")
+        child = pure._child
+        assert child is not None
+        slow = "+".join(["comb(9000,4000)*3%7"] * 99)
+        first = asyncio.create_task(real("math", expression=slow))
+        await eventually(lambda: len(child._line) == 1, "the first is sent")
+        # Still computing, it has not read what is sent now.
+        await asyncio.sleep(0.01)
+        second = asyncio.create_task(real("math", expression="40+2"))
+        await eventually(lambda: len(child._line) == 2, "the second is sent")
+        told = Path(f"/proc/self/fdinfo/{child._slot._jailer}").read_text()
+        os.kill(last_of(int(told.partition("\nPid:")[2].split()[0])), signal.SIGKILL)
+        # The service stalls, and looks at the answers before it hears of the end.
+        time.sleep(0.3)
+        child._look()
+        outcomes = await asyncio.gather(first, second)
+        assert [json.loads(one.output_json)["expression"] for one in outcomes] == [slow, "40+2"]
+
+
+def last_of(pid: int) -> int:
+    """Down a line of processes to the one that started none."""
+    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        pid = int(children[0])
+    return pid
+
 
 class TestTheForkServerDies:
     @pytest_asyncio.fixture(loop_scope="module")

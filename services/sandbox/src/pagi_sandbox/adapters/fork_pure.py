@@ -71,10 +71,6 @@ class ForkPure:
             self._slots.open_pure(self._orders, self._ready, self._gone)
 
     def _ready(self, slot: ForkSlot) -> None:
-        if slot in self._children:
-            # Its child ended and there is a new one. What the old one was asked is not for the new one to read.
-            slot.lose()
-            return
         before, self._child = self._child, ForkPureChild(slot)
         self._children[slot] = self._child
         self._coming = False

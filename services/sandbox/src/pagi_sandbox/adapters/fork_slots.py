@@ -68,7 +68,7 @@ class ForkSlots:
             return await waiting
         except asyncio.CancelledError:
             if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
-                self._ready(waiting.result())
+                self.give_back(waiting.result())
             raise
 
     def give_back(self, slot: ForkSlot) -> None:
