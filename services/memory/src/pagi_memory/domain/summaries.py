@@ -82,10 +82,11 @@ class Summaries:
         """The newest turns that fit, and a summary of what was said before them."""
         window = await self._store.window(key, max_turns)
         shown = fitting(window.newest, max_tokens)
-        given = shown or _beginning(window.newest, max_tokens)
-        gap = _without(window.pending, given)
+        older = _without(window.pending, shown)
         if (max_turns, max_tokens) == (self._defaults.max_turns, self._defaults.max_history_tokens):
-            self._note_room(key, window, shown, len(_without(window.pending, shown)))
+            self._note_room(key, window, shown, len(older))
+        given = shown or _beginning(window.newest, max_tokens)
+        gap = older if shown else _without(older, given)
         summary = window.summary.text
         if gap:
             rest = condensed("", [each.turn for each in gap], max_tokens=self._defaults.summary_tokens)
