@@ -18,7 +18,10 @@ from typing import Any
 
 import pytest
 from pagi_gateway.adapters.bedrock_provider import BedrockProvider
+from pagi_gateway.adapters.http_endpoint import Endpoint
 from pagi_gateway.adapters.http_stream import Patience
+from pagi_gateway.convert import plan_to_proto
+from pagi_gateway.domain.call_ids import fresh_ids
 from pagi_gateway.domain.errors import ProviderFaultError, outcome_of
 from pagi_gateway.domain.model import Message, Plan, PlanRequest, Role, TextDelta
 from pagi_gateway.testing import asking
@@ -359,3 +362,17 @@ async def test_what_is_sent_is_what_was_signed(bedrock: tuple[BedrockProvider, A
     auth = SigV4Auth(Credentials("AKIAEXAMPLE", "sk-very-secret"), "bedrock", "eu-north-1")
     expected = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
     assert told.endswith(f"Signature={expected}")
+
+
+def test_half_a_character_and_two_calls_of_one_id_can_be_handed_on() -> None:
+    # Imported here: a second that only this road costs.
+    from pagi_gateway.adapters.pydantic_ai_messages import plan_of
+    from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
+
+    half = "\ud83d"
+    calls = [ToolCallPart(half, {"text": half, half: [half]}, "x"), ToolCallPart(half, half, "x")]
+    parts = [TextPart(half), ThinkingPart(half, signature=half), *calls]
+    endpoint = Endpoint("bedrock", "https://house", "m")
+    plan = plan_of(ModelResponse(parts), asking("hello"), endpoint, fresh_ids(()), takes_thoughts=True)
+    plan_to_proto(plan).SerializeToString()
+    assert [call.id for call in plan.tool_calls] == ["x", "call_1"]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 from pagi_gateway.adapters.anthropic_answer import MessagesAnswer
 from pagi_gateway.adapters.http_endpoint import Endpoint
-from pagi_gateway.adapters.http_errors import error_for
+from pagi_gateway.adapters.http_errors import error_for, retry_after_s
 from pagi_gateway.adapters.http_provider import Answer
 from pagi_gateway.adapters.openai_stream import ChatAnswer
 from pagi_gateway.adapters.responses_answer import ResponsesAnswer
@@ -76,6 +76,18 @@ def test_half_a_character_in_a_streamed_call_can_be_handed_on() -> None:
     ):
         for delta in answer_of(kind).take(json.dumps(event).encode()):
             event_to_proto(delta).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "told", ["1 Jan 99999999999999999999 00:00:00 GMT", "Mon, 1 Jan 2020 99999999999999999999:00:00 GMT", "nan", "-1e9"]
+)
+def test_a_wait_that_is_none_is_not_told(told: str) -> None:
+    assert retry_after_s({"Retry-After": told, "retry-after-ms": told}) is None
+
+
+def test_an_error_with_an_endless_code_is_an_error() -> None:
+    with pytest.raises(ProviderDownError, match="out of order"):
+        whole(ChatAnswer, {"error": {"message": "out of order", "code": "4" * 5000}})
 
 
 def test_half_a_character_in_an_error_leaves_its_reason() -> None:

@@ -82,7 +82,7 @@ def error_in_answer(error: Any, endpoint: Endpoint, model: str) -> PagiError:
     for name in ("code", "type", "status") if isinstance(error, dict) else ():
         code = error.get(name)
         if isinstance(code, str):
-            code = int(code) if code.isdecimal() else _STATUSES.get(code)
+            code = int(code) if len(code) == 3 and code.isdecimal() else _STATUSES.get(code)
         if isinstance(code, int) and 400 <= code < 600:
             status = code
             break
@@ -127,7 +127,7 @@ def _seconds(text: str) -> float | None:
 def _until(text: str) -> float | None:
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
 

@@ -23,7 +23,9 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
+from pagi_gateway.adapters.json_wire import encode, mended, whole_characters
 from pagi_gateway.adapters.told_usage import told_usage
+from pagi_gateway.domain.call_ids import OwnIds
 from pagi_gateway.domain.content import GiveBack, PartKind, Reasoning
 from pagi_gateway.domain.model import Effort, FinishReason, Plan, Role, ToolCall, ToolUse, Usage
 from pagi_gateway.domain.reasoning import in_order, own_reasoning, text_of
@@ -141,8 +143,9 @@ def plan_of(
     response: ModelResponse, request: PlanRequest, endpoint: Endpoint, ids: Iterator[str], *, takes_thoughts: bool
 ) -> Plan:
     """The whole answer."""
+    own = OwnIds(ids)
     calls = tuple(
-        ToolCall(part.tool_call_id or next(ids), part.tool_name, _arguments(part))
+        ToolCall(own.of(whole_characters(part.tool_call_id)), whole_characters(part.tool_name), arguments_of(part))
         for part in response.parts
         if isinstance(part, ToolCallPart)
     )
@@ -169,8 +172,8 @@ def _reasoning(parts: Sequence[ModelResponsePart], origin: str, *, takes_thought
             called += 1
         elif isinstance(part, ThinkingPart):
             yield Reasoning(
-                part.content,
-                part.signature or "",
+                whole_characters(part.content),
+                whole_characters(part.signature or ""),
                 part.id or "",
                 redacted=not part.content,
                 origin=origin,
@@ -185,13 +188,15 @@ def raw_reason(response: ModelResponse) -> str:
     return str((response.provider_details or {}).get("finish_reason") or response.finish_reason or "")
 
 
-def _arguments(part: ToolCallPart) -> str:
+def arguments_of(part: ToolCallPart) -> str:
     """As the model wrote them: the library would wrap what is not JSON."""
-    return part.args if isinstance(part.args, str) else part.args_as_json_str()
+    if isinstance(part.args, str):
+        return whole_characters(part.args)
+    return encode(mended(part.args, foreign=True)).decode() if part.args else "{}"
 
 
 def _joined(parts: Sequence[ModelResponsePart]) -> str:
-    return "".join(part.content for part in parts if isinstance(part, TextPart))
+    return whole_characters("".join(part.content for part in parts if isinstance(part, TextPart)))
 
 
 def _finish_reason(reason: str | None, *, has_calls: bool) -> FinishReason:

@@ -25,9 +25,10 @@ from pydantic_ai.messages import (
 
 from pagi_gateway.adapters.http_errors import error_for
 from pagi_gateway.adapters.http_stream import Patience
-from pagi_gateway.adapters.json_wire import encode
+from pagi_gateway.adapters.json_wire import encode, whole_characters
 from pagi_gateway.adapters.model_capabilities import capabilities_of
 from pagi_gateway.adapters.pydantic_ai_messages import (
+    arguments_of,
     messages_of,
     parameters_of,
     plan_of,
@@ -192,18 +193,23 @@ def _delta(event: ModelResponseStreamEvent, numbers: dict[int, int]) -> Delta | 
         part = event.part
         if isinstance(part, ToolCallPart):
             number = numbers[event.index] = len(numbers)
-            arguments = part.args if isinstance(part.args, str) else encode(part.args).decode() if part.args else ""
-            return ToolCallDelta(number, part.tool_call_id, part.tool_name, arguments)
+            arguments = arguments_of(part) if part.args else ""
+            return ToolCallDelta(
+                number, whole_characters(part.tool_call_id), whole_characters(part.tool_name), arguments
+            )
         if isinstance(part, TextPart):
-            return TextDelta(part.content) if part.content else None
-        return ReasoningDelta(part.content) if isinstance(part, ThinkingPart) and part.content else None
+            return TextDelta(whole_characters(part.content)) if part.content else None
+        return (
+            ReasoningDelta(whole_characters(part.content)) if isinstance(part, ThinkingPart) and part.content else None
+        )
     if not isinstance(event, PartDeltaEvent):
         return None
     delta = event.delta
     if isinstance(delta, TextPartDelta):
-        return TextDelta(delta.content_delta) if delta.content_delta else None
+        return TextDelta(whole_characters(delta.content_delta)) if delta.content_delta else None
     if isinstance(delta, ThinkingPartDelta):
-        return ReasoningDelta(delta.content_delta) if delta.content_delta else None
+        return ReasoningDelta(whole_characters(delta.content_delta)) if delta.content_delta else None
     if isinstance(delta, ToolCallPartDelta) and isinstance(delta.args_delta, str):
-        return ToolCallDelta(numbers.setdefault(event.index, len(numbers)), arguments_json=delta.args_delta)
+        number = numbers.setdefault(event.index, len(numbers))
+        return ToolCallDelta(number, arguments_json=whole_characters(delta.args_delta))
     return None
