@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,44 @@ def secret(tmp_path: Path) -> Path:
 
 async def python(sandbox: Sandbox, code: str, **limits: int) -> ToolOutcome:
     return await sandbox.execute(ToolRequest("python", json.dumps({"code": code}), "s", Limits(**limits)))
+
+
+async def test_a_download_that_is_given_up_while_its_file_is_opened_leaves_nothing_open(
+    files: SessionFiles, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / "a").write_text("x")
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> tuple[int, os.stat_result]:
+        found = open_regular(*arguments)
+        begun.set()
+        go.wait(5)
+        return found
+
+    monkeypatch.setattr("pagi_sandbox.adapters.directory_files.open_regular", slow)
+
+    async def download() -> None:
+        async with files.open("", "s", "a"):
+            pytest.fail("it was given up")
+
+    task = asyncio.create_task(download())
+    await asyncio.to_thread(begun.wait, 5)
+    task.cancel()
+    await asyncio.wait({task})
+    go.set()
+    assert task.cancelled()
+    until = time.monotonic() + 2
+    while str(workspace / "a") in open_files():
+        assert time.monotonic() < until, "what was opened for nobody stays open"
+        await asyncio.sleep(0.01)
+
+
+def open_files() -> list[str]:
+    found = []
+    for one in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{one}"))
+    return found
 
 
 class TestMediaTypes:

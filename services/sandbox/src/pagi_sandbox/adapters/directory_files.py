@@ -47,7 +47,13 @@ class DirectoryFiles:
     @asynccontextmanager
     async def open(self, workspace: Path, parts: Sequence[str]) -> AsyncIterator[tuple[Artifact, AsyncIterator[bytes]]]:
         """A file and its pieces; see WorkspaceReader."""
-        descriptor, artifact = await self._in_thread(self._open, workspace, parts)
+        opening = asyncio.get_running_loop().run_in_executor(self._threads, self._open, workspace, parts)
+        try:
+            descriptor, artifact = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped: what it opens then is nobody's.
+            opening.add_done_callback(_close_opened)
+            raise
         try:
             yield artifact, self._pieces(descriptor, artifact.size_bytes)
         finally:
@@ -83,6 +89,11 @@ class DirectoryFiles:
                 os.close(descriptor)
                 raise
             return descriptor, Artifact("/".join(parts), media_type(parts[-1], head), status.st_size)
+
+
+def _close_opened(opening: asyncio.Future[tuple[int, Artifact]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result()[0])
 
 
 def _listed(folder: int, prefix: str) -> tuple[list[Artifact], bool]:
