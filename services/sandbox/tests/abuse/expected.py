@@ -295,6 +295,7 @@ WORKSPACE = (
         verdicts="OK DISK",
         then=(_LIST, _read("closed/inner/file"), _write("closed/inner/file")),
     ),
+    _case("workspace/closed_itself", verdicts="OK DISK", then=(_LIST, _read("file"), _write("file"))),
     _case("workspace/replaced_workspace", FILES, then=(_LIST, _read("secret.txt"), _write("planted.txt"))),
     _case("workspace/swapped_while_read", verdicts="OK FAILED", during=(_read("target"),)),
     _case("workspace/swapped_folder_while_written", during=(_write("folder/planted.txt"),)),

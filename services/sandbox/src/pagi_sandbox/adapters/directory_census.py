@@ -19,6 +19,8 @@ MAX_ARTIFACTS = 100
 _BLOCK = 512  # st_blocks counts these, whatever the file system
 # Made by Python itself when a tool imports from the workspace: nobody asked for it.
 _CACHE = "__pycache__"
+# A tool that is its owner can take away everybody's rights to a workspace, its own and ours too.
+_CLOSED = "it is closed to the sandbox"
 
 
 class DirectoryCensus:
@@ -50,6 +52,8 @@ class DirectoryCensus:
             top = open_top(workspace)
         except FileNotFoundError:
             return Census(0, {})
+        except PermissionError:
+            return Census(0, {}, _CLOSED)
         try:
             return self._count(top)
         finally:
@@ -60,6 +64,8 @@ class DirectoryCensus:
             top = open_top(workspace)
         except FileNotFoundError:
             return Census(0, {}), ()
+        except PermissionError:
+            return Census(0, {}, _CLOSED), ()
         try:
             after = self._count(top)
             changed = (path for path, state in after.files.items() if before.files.get(path) != state)

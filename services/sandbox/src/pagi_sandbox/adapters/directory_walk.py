@@ -77,8 +77,14 @@ def open_top(workspace: Path) -> int:
 
     Raises:
         FileNotFoundError: it is not there.
+        PermissionError: it is closed to us, and not ours to open.
     """
-    return os.open(workspace, DIRECTORY)
+    try:
+        return os.open(workspace, DIRECTORY)
+    except PermissionError:
+        # A tool that runs as our own user can take away everybody's rights to it; they come back here.
+        workspace.chmod(0o700)
+        return os.open(workspace, DIRECTORY)
 
 
 def shown(path: str) -> str:

@@ -37,6 +37,8 @@ def over_limit(home: Path, disk_mb: int) -> str:
         top = open_top(home)
     except FileNotFoundError:
         return ""
+    except PermissionError as error:
+        return f"its private directory {home} cannot be measured: {error.strerror}"
     try:
         walk, used = Walk(_MOST_NAMES), 0
         for found in walk.below(top):
