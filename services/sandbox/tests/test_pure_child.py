@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from pagi_sandbox.adapters.fork_answer import Answer
+from pagi_sandbox.adapters.fork_answer import Answer, read_answer
 from pagi_sandbox.adapters.fork_pure_child import ForkPureChild
 from pagi_sandbox.adapters.fork_slot import ForkSlot
 from pagi_sandbox.domain.model import Limits, Verdict
@@ -184,6 +184,14 @@ async def test_a_child_that_does_not_end_a_call_well_is_ended(slot: PlayedSlot, 
     slot.says(told, ok(n=2))
     assert await results(tasks) == [None, None], "what it says after that is not believed"
     assert slot.ended == 1
+
+
+@pytest.mark.parametrize("kind", [wire.FAILED, wire.MEMORY])
+def test_a_complaint_is_no_longer_than_can_be_sent(kind: bytes) -> None:
+    said = read_answer(kind + b"begins " + b"\xff" * 4 * 2**20 + b" ends", memory_mb=64)
+    assert said is not None
+    assert ("begins" in said.error, said.error.endswith(" ends")) == (True, True)
+    assert len(said.error.encode()) < 2**20
 
 
 async def test_a_child_that_talks_without_being_asked_is_ended(slot: PlayedSlot) -> None:

@@ -37,6 +37,8 @@ _EXCESS = {
         "the tool held {used} MiB in files that it had deleted, where it may add {limits.disk_mb}, and was stopped",
     ),
 }
+# Besides 4 MiB of output, each byte of which may become three of U+FFFD, an answer has to fit into 16 MiB.
+_LONGEST_COMPLAINT = 2**18
 _OF_BYTES = {wire.MEMORY, wire.DISK, wire.UNNAMED}
 _LIMITED = {wire.MEMORY: Verdict.MEMORY, wire.DISK: Verdict.DISK, wire.PROCESSES: Verdict.PROCESSES}
 
@@ -75,12 +77,20 @@ def read_answer(told: bytes, memory_mb: int) -> Answer | None:
     if kind == wire.OK and text.isascii() and _is_object(output := text.decode("ascii")):
         return Answer(Verdict.OK, output, "")
     if kind == wire.FAILED:
-        return Answer(Verdict.FAILED, "", text.decode("utf-8", "replace") or "the tool failed")
+        return Answer(Verdict.FAILED, "", _complaint(text) or "the tool failed")
     if kind in _LIMITED:
         reason = _reason(_LIMITED[kind], memory_mb)
-        detail = text.decode("utf-8", "replace")
+        detail = _complaint(text)
         return Answer(_LIMITED[kind], "", f"{reason}\n{detail}" if detail else reason)
     return None
+
+
+def _complaint(text: bytes) -> str:
+    """What a tool says is wrong, for people: its beginning and its end."""
+    if len(text) > _LONGEST_COMPLAINT:
+        half = _LONGEST_COMPLAINT // 2
+        text = b"%b\n...\n%b" % (text[:half], text[-half:])
+    return text.decode("utf-8", "replace")
 
 
 def read_ending(ending: Ending, told: bytes, limits: Limits) -> Answer:
