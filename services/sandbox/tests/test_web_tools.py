@@ -136,6 +136,7 @@ class TestFetch:
             (page(b"x" * 50, "text/plain", "Content-Encoding: gzip"), "cannot be unpacked"),
             (redirect("/loop"), "more than 5 redirects"),
             (redirect("file:///etc/passwd"), "no web address"),
+            (redirect("http://["), "'http://[', which is no web address"),
             (redirect("http://169.254.169.254/latest/meta-data/"), "no address of the public Internet"),
             (redirect("http://[::ffff:127.0.0.1]/"), "no address of the public Internet"),
             (redirect("http://127.0.0.1:1999/"), "no address of the public Internet"),

@@ -64,7 +64,10 @@ def fetch(url: str, allowed: AllowedHosts, bounds: Bounds, *, accept: str) -> Do
         document, location = _exchange(url, allowed, deadline, bounds, accept)
         if location is None:
             return document
-        url = urljoin(url, location)
+        try:
+            url = urljoin(url, location)
+        except ValueError as error:
+            raise ToolFailedError(f"{url[:200]} leads to {location[:200]!r}, which is no web address") from error
     raise ToolFailedError(f"there are more than {bounds.redirects} redirects, the last to {url[:200]}")
 
 
