@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pagi_chassis.errors import PagiError
+from pagi_gateway.adapters.prometheus_routing import PrometheusRouting
 from pagi_gateway.domain.board import Board
 from pagi_gateway.domain.capabilities import Capabilities, Support
 from pagi_gateway.domain.errors import (
@@ -44,6 +45,7 @@ from pagi_gateway.domain.routes import (
     Timeouts,
 )
 from pagi_gateway.testing import ManualClock, RecordingProvider, RecordingWatch, asking
+from prometheus_client import REGISTRY
 
 GOOD = Plan(text="all is well", usage=Usage(10, 2, reported=True))
 DOWN = ProviderDownError("it is down")
@@ -714,3 +716,36 @@ def test_requests_of_the_board_before_are_awaited_though_the_breakers_rules_are_
         board = Board(before.routes, {"a": source}, random=random.random, now=0.0, before=board)
         assert board.targets["a"].awaited == 1
     assert board.targets["a"].awaited == 0
+
+
+class FailsLate(RecordingProvider):
+    """Fails when the gate opens."""
+
+    async def plan(self, request: PlanRequest, *, timeout_s: float) -> Plan:
+        self.requests.append(request)
+        assert self.gate is not None
+        await self.gate.wait()
+        raise DOWN
+
+
+async def test_the_circuit_of_a_target_that_left_the_file_is_told_no_more() -> None:
+    it = house(a=[DOWN], b=[GOOD], breaker=BreakerRules(failures=1))
+    slow = it.live("a").source = FailsLate([DOWN], gate=asyncio.Event())
+    late = asyncio.create_task(it.ask())
+    while not slow.requests:
+        await asyncio.sleep(0)
+    it.router.use(house(b=[GOOD]).router.board)
+    assert sorted(it.watch.gone) == ["a", "b"]
+    assert slow.gate is not None
+    slow.gate.set()
+    assert (await late).text == GOOD.text
+    assert it.watch.circuits == []
+
+
+def test_the_metric_of_a_target_that_left_goes_with_it() -> None:
+    watch = PrometheusRouting()
+    watch.circuit("leaves-soon", Circuit.OPEN)
+    assert REGISTRY.get_sample_value("pagi_gateway_circuit_open", {"target": "leaves-soon"}) == 1
+    watch.forgotten("leaves-soon")
+    watch.forgotten("never-was")
+    assert REGISTRY.get_sample_value("pagi_gateway_circuit_open", {"target": "leaves-soon"}) is None

@@ -238,11 +238,13 @@ class RecordingWatch:
         attempts: With what was asked for, and whether another followed.
         circuits: Each time that a breaker may have changed: target and circuit.
         ejections: Alias and target.
+        gone: Targets of which nothing holds any more.
     """
 
     attempts: list[tuple[str, Attempt, bool]] = field(default_factory=list)
     circuits: list[tuple[str, Circuit]] = field(default_factory=list)
     ejections: list[tuple[str, str]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
 
     def attempted(self, asked: str, attempt: Attempt, *, next_one: bool) -> None:
         """See `RoutingWatch`."""
@@ -255,6 +257,10 @@ class RecordingWatch:
     def ejected(self, alias: str, target: str) -> None:
         """See `RoutingWatch`."""
         self.ejections.append((alias, target))
+
+    def forgotten(self, target: str) -> None:
+        """See `RoutingWatch`."""
+        self.gone.append(target)
 
 
 def asking(

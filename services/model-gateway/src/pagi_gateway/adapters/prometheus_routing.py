@@ -62,3 +62,9 @@ class PrometheusRouting:
         """See `RoutingWatch`."""
         EJECTIONS.labels(target).inc()
         log.warning("target %s fails more often than the others of %s: it is left alone for a while", target, alias)
+
+    def forgotten(self, target: str) -> None:
+        """See `RoutingWatch`. A circuit that nobody closes any more would be an alarm for ever."""
+        if target in self._open:
+            self._open.discard(target)
+            OPEN.remove(target)

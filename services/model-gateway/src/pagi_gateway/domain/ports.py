@@ -115,6 +115,9 @@ class RoutingWatch(Protocol):
     def ejected(self, alias: str, target: str) -> None:
         """A target is left alone for a while, because the others of its alias do better."""
 
+    def forgotten(self, target: str) -> None:
+        """What was told of a target holds no more: nobody leads to it, or it begins anew."""
+
 
 class BudgetStore(Protocol):
     """Counts what budgets limit."""

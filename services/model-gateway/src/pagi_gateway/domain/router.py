@@ -72,7 +72,10 @@ class Router:
 
     def use(self, board: Board) -> None:
         """From now on requests go this way."""
-        self.board = board
+        before, self.board = self.board, board
+        for name, live in before.targets.items():
+            if board.targets.get(name) is not live:
+                self._watch.forgotten(name)
 
     def reach(self, model: str) -> Sequence[PricedModel]:
         """Whose prices hold where this model is asked: those of all who may answer.
@@ -307,6 +310,9 @@ class _Call:
 
     def _tell_circuit(self) -> None:
         target = self._target
+        if self._router.board.targets.get(target.name) is not target:
+            # Another file is in force, and knows nothing of this one.
+            return
         self._router._watch.circuit(target.name, target.breaker.circuit(self._router._clock.now()))
 
     def _note(self, outcome: str, message: str, usage: Usage, *, next_one: bool) -> None:
