@@ -57,6 +57,13 @@ async def python(sandbox: Sandbox, code: str, **limits: int) -> ToolOutcome:
     return await sandbox.execute(ToolRequest("python", json.dumps({"code": code}), "s", Limits(**limits)))
 
 
+def test_a_workspace_that_a_tool_has_closed_is_opened_for_the_next_call(workspaces: DirectoryWorkspaces) -> None:
+    workspace = workspaces.directory("", "s")
+    workspace.chmod(0)
+    assert workspaces.directory("", "s") == workspace
+    assert stat.S_IMODE(workspace.stat().st_mode) == 0o700
+
+
 async def test_a_download_that_is_given_up_while_its_file_is_opened_leaves_nothing_open(
     files: SessionFiles, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 # 255 bytes is what file systems take; longer names keep their beginning, for people, and get a hash.
 _LONGEST_NAME = 160
+_OWNERS = 0o700
 _UNSAFE = re.compile(rb"[^a-z0-9_-]")
 
 
@@ -31,6 +32,9 @@ class DirectoryWorkspaces:
         try:
             # Marks it as used, for the removal by age.
             os.utime(path)
+            # A tool that owns it can close it to everybody; the next call shall have it all the same.
+            if path.stat().st_mode & _OWNERS != _OWNERS:
+                path.chmod(_OWNERS)
         except FileNotFoundError:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except PermissionError:
