@@ -14,7 +14,7 @@ from pagi_memory.adapters.chroma_clients import EmbeddedChroma
 from pagi_memory.adapters.chroma_index import ChromaIndex
 from pagi_memory.adapters.folder_knowledge import FolderKnowledge
 from pagi_memory.adapters.matrix_index import MatrixIndex
-from pagi_memory.adapters.onnx_embedder import OnnxEmbedder
+from pagi_memory.adapters.onnx_embedder import OnnxEmbedder, batches_of
 from pagi_memory.adapters.semantic_splitter import SemanticSplitter
 from pagi_memory.adapters.sqlite_passages import SqlitePassageStore
 from pagi_memory.adapters.wordpiece_tokens import WordPieceTokens
@@ -25,7 +25,6 @@ from pagi_memory.domain.personas import Personas
 from benchmarks.retrieval.made_up import CHUNK_TOKENS
 
 _QUERIES = 80
-_BATCH = 4
 _COPIES = 3
 
 
@@ -117,8 +116,7 @@ def _copy(knowledge_bases: Path, target: Path) -> None:
 
 
 def _bare_s(embedder: OnnxEmbedder, texts: list[str]) -> float:
-    ordered = sorted(texts, key=len)
-    batches = [ordered[begin : begin + _BATCH] for begin in range(0, len(ordered), _BATCH)]
+    batches = [[texts[i] for i in batch] for batch in batches_of(texts)]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         began = time.perf_counter()
         list(threads.map(embedder._run, batches))

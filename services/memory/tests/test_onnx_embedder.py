@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pagi_memory.adapters.onnx_embedder import MAX_TOKENS, WEIGHTS, OnnxEmbedder
+from pagi_memory.adapters.onnx_embedder import MAX_TOKENS, WEIGHTS, OnnxEmbedder, batches_of
 from pagi_memory.adapters.wordpiece_tokens import WordPieceTokens
 from pagi_memory.domain.errors import WeightsError
 
@@ -99,7 +99,7 @@ class Counting(OnnxEmbedder):
         return [np.array([float(len(text))], dtype=np.float32) for text in texts]
 
 
-async def test_batches_hold_texts_of_like_length_of_one_call() -> None:
+async def test_batches_hold_short_texts_of_like_length_of_one_call() -> None:
     embedder = Counting()
     asked = [[f"{'x' * (10 * i)}{j}" for i in range(1, 9)] for j in range(3)]
     found = await asyncio.gather(*(embedder.embed(texts) for texts in asked))
@@ -107,7 +107,10 @@ async def test_batches_hold_texts_of_like_length_of_one_call() -> None:
         [float(len(text)) for text in texts] for texts in asked
     ]
     # What a document is embedded with does not depend on what else is ingested.
-    assert sorted(embedder.batches) == sorted(texts[begin : begin + 4] for texts in asked for begin in (0, 4))
+    # At most four, and of the longest in it as many as have 300 characters.
+    expected = [texts[begin:end] for texts in asked for begin, end in ((0, 4), (4, 7), (7, 8))]
+    assert sorted(embedder.batches) == sorted(expected)
+    assert [len(batch) for batch in batches_of(["x" * 900, "x" * 100, "x" * 901, "x" * 2])] == [2, 1, 1]
     assert await embedder.embed([]) == []
     await embedder.stop()
 

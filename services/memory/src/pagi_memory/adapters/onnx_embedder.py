@@ -30,8 +30,10 @@ SHA256 = {
 
 # The model reads this many tokens, the two special ones included; what is longer is cut.
 MAX_TOKENS = 256
-# Larger batches are slower on a CPU: more padding, and the matrices leave the cache.
+# Larger batches are slower on a CPU: more padding, and the matrices leave the cache. Passages of a hundred tokens and
+# more are a quarter quicker each by itself; only short texts gain by company.
 _BATCH = 4
+_BATCH_CHARACTERS = 300
 
 
 class OnnxEmbedder:
@@ -89,7 +91,7 @@ class OnnxEmbedder:
 
     async def _embed(self, texts: Sequence[str]) -> list[Vector]:
         loop = asyncio.get_running_loop()
-        batches = list(_batches(texts))
+        batches = list(batches_of(texts))
         jobs = [loop.run_in_executor(self._crowd, self._run, [texts[i] for i in batch]) for batch in batches]
         try:
             rows = await asyncio.gather(*jobs)
@@ -150,11 +152,16 @@ class OnnxEmbedder:
         return list(vectors)
 
 
-def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
-    """Positions in groups of like length, so that little is padded."""
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    for begin in range(0, len(order), _BATCH):
-        yield order[begin : begin + _BATCH]
+def batches_of(texts: Sequence[str]) -> Iterator[list[int]]:
+    """Positions of texts that are quickest run together: short ones of like length, so that little is padded."""
+    batch: list[int] = []
+    for i in sorted(range(len(texts)), key=lambda i: len(texts[i])):
+        if batch and (len(batch) == _BATCH or (len(batch) + 1) * len(texts[i]) > _BATCH_CHARACTERS):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 def _give_back_memory() -> None:
